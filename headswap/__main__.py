@@ -1,0 +1,5 @@
+"""``python -m headswap``."""
+
+from headswap.cli import main
+
+main()

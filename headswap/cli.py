@@ -1,0 +1,118 @@
+"""The same verbs on a command line. Knows nothing of Gradio until ``app`` asks for the page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from headswap.backbones import DEFAULT, backbones
+from headswap.errors import InputError
+from headswap.heads import HEADS
+from headswap.model import Classifier, adapt
+from headswap.plan import Plan
+from headswap.reading import load_images
+from headswap.training import Epoch, Event, FrozenPass, Kept, PhaseBegins, train
+
+cli = typer.Typer(
+    help="Give a pretrained image network a new head, and watch it learn your pictures.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+console = Console()
+
+Folder = Annotated[Path, typer.Argument(help="A folder or a zip with one sub-folder for each class.")]
+Backbone = Annotated[str, typer.Option(help="One of `headswap networks`.")]
+HeadName = Annotated[str, typer.Option(help=f"One of {', '.join(HEADS)}.")]
+Classify = Annotated[list[Path] | None, typer.Option(help="An image to classify afterwards; may be given again.")]
+
+
+@cli.command()
+def app(
+    port: Annotated[int | None, typer.Option(help="By default the first free one from 7860 on.")] = None,
+    host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines of the network in.")] = "127.0.0.1",
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+) -> None:
+    """Start the page and open it."""
+    from headswap.ui import launch
+
+    launch(server_port=port, server_name=host, inbrowser=browser)
+
+
+@cli.command("train")
+def train_command(
+    folder: Folder,
+    backbone: Backbone = DEFAULT,
+    head: HeadName = "linear",
+    seed: Annotated[int, typer.Option(help="Of the split and of the batches.")] = 0,
+    classify: Classify = None,
+) -> None:
+    """Teach a network the classes of a folder, and perhaps classify new images with it."""
+    images = load_images(folder)
+    console.print(str(images.report))
+    try:
+        model = adapt(backbone, images.classes, head)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    plan = replace(Plan.suggest(images, model), seed=seed)
+    console.print(plan.advice)
+    _watch(train(model, images, plan))
+    for path in classify or ():
+        _answer(model, path)
+
+
+@cli.command()
+def networks() -> None:
+    """List the networks that can be named."""
+    table = Table("name", "million weights", "ImageNet top-1", "MB", "weights")
+    for row in backbones():
+        accuracy = f"{row.accuracy:.1f} %" if row.accuracy else ""
+        where = "to download" if row.needs_download else "on this machine"
+        table.add_row(row.name, f"{row.million_weights:.1f}", accuracy, f"{row.megabytes:.0f}", where)
+    console.print(table)
+
+
+def main() -> None:
+    """The ``headswap`` command; what was wrong with the input is one line, never a traceback."""
+    try:
+        cli()
+    except InputError as error:
+        Console(stderr=True).print(str(error), style="red", markup=False)
+        raise SystemExit(1) from None
+
+
+def _watch(events) -> None:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("Frozen stages", total=None)
+        for event in events:
+            _show(event, progress, bar)
+
+
+def _show(event: Event, progress: Progress, bar) -> None:
+    match event:
+        case FrozenPass():
+            progress.update(bar, completed=event.done, total=event.total)
+        case PhaseBegins():
+            learns = ", ".join((*event.learning_stages, "the head"))
+            progress.console.print(f"{learns} learn; {event.still_weights:,} weights stand still.", highlight=False)
+            progress.update(bar, description="Epochs", total=event.epochs, completed=event.first_epoch - 1)
+        case Epoch():
+            progress.update(bar, completed=event.number)
+        case Kept():
+            low, high = event.interval
+            progress.console.print(
+                f"Kept the weights of epoch {event.epoch}: {event.right} of {event.of} validation images right "
+                f"({low:.0%} to {high:.0%}), after {event.seconds:.0f} s.",
+                highlight=False,
+            )
+
+
+def _answer(model: Classifier, path: Path) -> None:
+    ranked = model.predict(path)[:3]
+    console.print(f"{path}: " + ", ".join(f"{name} {share:.0%}" for name, share in ranked), markup=False)

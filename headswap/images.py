@@ -1,0 +1,231 @@
+"""``LabelledImages``: images with their classes, the report of their loading, their store, and a fair split.
+
+Knows nothing of where images come from or how they got their classes, nor of networks, and of pixels only how
+to ask for them.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import tempfile
+import threading
+import weakref
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from headswap.errors import InputError
+from headswap.pixels import PictureError, read_pixels
+
+STORE_BYTES = 512 * 1024**2
+SIDE = 256
+INTERPOLATION = "bicubic"
+
+_TRIES = 20
+
+
+@dataclass(frozen=True)
+class Report:
+    """What loading did: how many images it read, which files it skipped and why, and what else to know."""
+
+    read: int
+    skipped: tuple[tuple[str, str], ...] = ()  # (name, reason)
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"{how_many(self.read)} read, {len(self.skipped)} skipped.", *self.notes]
+        return "\n".join(lines + [f"{name}: {reason}." for name, reason in self.skipped])
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImages:
+    """Images with their classes, in a fixed order: by class, then by name.
+
+    Iterating gives ``(uint8 tensor [3, H, W], label)``. Halves and subsets share their parent's files and
+    decoded pixels; the files go away with the last that shares them, or by ``close()``. To keep images
+    together that belong together (one plant, one patient), give them the same group:
+    ``dataclasses.replace(images, groups=...)``.
+    """
+
+    classes: tuple[str, ...]  # naturally sorted: photo2 before photo10
+    labels: tuple[int, ...]  # an image's place in classes
+    groups: tuple[int, ...]  # a group never sits on both sides of a split
+    names: tuple[str, ...]  # as the source has them, for people; never used as paths
+    paths: tuple[Path, ...]  # the private copies
+    report: Report
+    _held_out: tuple[bool, ...]  # lies in a validation folder
+    _store: Store
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, int]]:
+        for i, label in enumerate(self.labels):
+            yield self.pixels(i), label
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of images of each class, zero included."""
+        counted = Counter(self.labels)
+        return {name: counted[label] for label, name in enumerate(self.classes)}
+
+    def pixels(self, i: int, side: int = SIDE, interpolation: str = INTERPOLATION) -> torch.Tensor:
+        """Image ``i`` as ``read_pixels`` gives it: uint8 ``[3, H, W]``.
+
+        The tensor is the store's own, so do not write into it. The store keeps one combination of side and
+        interpolation, the one asked for last. Threads may ask at once.
+
+        Raises:
+            InputError: if the file has been damaged or lost since it was loaded.
+            ValueError: after ``close()``, or for an unknown interpolation.
+        """
+        try:
+            return self._store.pixels(self.paths[i], side, interpolation)
+        except PictureError as error:
+            raise PictureError(self.names[i], error.reason) from error
+
+    def subset(self, indices: Iterable[int]) -> LabelledImages:
+        """The images at these places, in this order, with all the classes of the whole."""
+        places = [int(i) for i in indices]
+        columns = ("labels", "groups", "names", "paths", "_held_out")
+        return replace(self, **{name: tuple(getattr(self, name)[i] for i in places) for name in columns})
+
+    def split(self, validation: float = 0.2, seed: int = 0) -> tuple[LabelledImages, LabelledImages]:
+        """Two halves ``(training, validation)``, the same for the same seed.
+
+        Where the source had a validation folder, that is the validation half whatever the arguments.
+        Otherwise about the share ``validation`` of each class is drawn, groups whole, at least one image of
+        each class on both sides.
+
+        Raises:
+            InputError: if a class has only one image, or groups leave a class no second side.
+            ValueError: if ``validation`` does not lie between 0 and 1.
+        """
+        if not 0.0 < validation < 1.0:
+            raise ValueError(f"validation is a share between 0 and 1, such as 0.2, not {validation}.")
+        held_out = {i for i, held in enumerate(self._held_out) if held}
+        if not 0 < len(held_out) < len(self):
+            held_out = self._drawn(validation, seed)
+        return self.subset(i for i in range(len(self)) if i not in held_out), self.subset(sorted(held_out))
+
+    def close(self) -> None:
+        """Remove the private files now, for everyone who shares them. Closing twice does no harm."""
+        self._store.close()
+
+    def _drawn(self, validation: float, seed: int) -> set[int]:
+        for name, count in self.counts.items():
+            if count == 1:
+                raise InputError(
+                    f"The class '{name}' has one image; a class needs at least two, one to learn from and "
+                    "one to check on. Add one or remove the folder."
+                )
+        groups: dict[int, list[int]] = defaultdict(list)
+        for i, group in enumerate(self.groups):
+            groups[group].append(i)
+        drawn, torn = _draw(self.labels, list(groups.values()), validation, random.Random(seed))
+        if torn is not None:
+            raise InputError(
+                f"The groups leave the class '{self.classes[torn]}' no image on one side of the split, "
+                "because a group stays whole. Add images of it that belong to another group."
+            )
+        return drawn
+
+
+def _draw(
+    labels: Sequence[int], groups: Sequence[Sequence[int]], validation: float, rng: random.Random
+) -> tuple[set[int], int | None]:
+    """A stratified draw of whole groups, and a class that has none on one side, or None.
+
+    Labels are classes of images, groups hold places among them. Groups with several classes can make the
+    latter unavoidable; some draws are tried before one is given up.
+    """
+    order = list(groups)
+    for _ in range(_TRIES):
+        rng.shuffle(order)
+        drawn, torn = _draw_in_order(labels, order, validation)
+        if torn is None:
+            break
+    return drawn, torn
+
+
+def _draw_in_order(
+    labels: Sequence[int], groups: Sequence[Sequence[int]], validation: float
+) -> tuple[set[int], int | None]:
+    total = Counter(labels)
+    spare = {label: n - 1 for label, n in total.items()}
+    share = {label: min(max(round(validation * n), 1), n - 1) for label, n in total.items()}
+    taken: Counter[int] = Counter()
+    drawn: set[int] = set()
+
+    def take(group: Sequence[int], most: Mapping[int, int]) -> None:
+        inside = Counter(labels[i] for i in group)
+        if all(taken[label] + n <= most[label] for label, n in inside.items()):
+            taken.update(inside)
+            drawn.update(group)
+
+    for group in groups:
+        take(group, share)
+    # Where all groups of a class exceed its share, the smallest that leaves something to learn from is taken.
+    smallest_first = sorted(groups, key=len)
+    for label in sorted(total):
+        for group in smallest_first:
+            if not taken[label] and any(labels[i] == label for i in group):
+                take(group, spare)
+    return drawn, next((label for label in sorted(total) if not taken[label]), None)
+
+
+class Store:
+    """The kept files of one loading, removed when nobody refers to it, and what is decoded of them."""
+
+    def __init__(self, limit: int) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="headswap-"))  # made for its owner alone: mode 0o700
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._asked = (SIDE, INTERPOLATION)
+        self._decoded: dict[Path, torch.Tensor] = {}
+        self._bytes = 0
+        self._removal = weakref.finalize(self, _remove, self.folder, os.getpid())
+
+    def pixels(self, path: Path, side: int, interpolation: str) -> torch.Tensor:
+        """What ``read_pixels`` gives for this file, from memory where possible; ``ValueError`` after ``close()``."""
+        asked = (side, interpolation)
+        with self._lock:
+            if not self._removal.alive:
+                raise ValueError("These images have been closed; load them again.")
+            if self._asked == asked and path in self._decoded:
+                return self._decoded[path]
+        # Outside the lock, so that threads decode side by side; of one image decoded twice, one is dropped.
+        pixels = read_pixels(path, side, interpolation)
+        with self._lock:
+            self._remember(asked, path, pixels)
+        return pixels
+
+    def _remember(self, asked: tuple[int, str], path: Path, pixels: torch.Tensor) -> None:
+        if self._asked != asked:
+            self._asked, self._decoded, self._bytes = asked, {}, 0
+        # A full store keeps what it has: epochs go round and round, where dropping the oldest always misses.
+        if path not in self._decoded and self._bytes + pixels.nbytes <= self._limit and self._removal.alive:
+            self._decoded[path] = pixels
+            self._bytes += pixels.nbytes
+
+    def close(self) -> None:
+        """Forget what is decoded and remove the folder. Closing twice does no harm."""
+        with self._lock:
+            self._decoded = {}
+            self._removal()
+
+
+def _remove(folder: Path, owner: int) -> None:
+    # A forked child that drops its copy must not take the files away from its parent.
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def how_many(count: int) -> str:
+    """Of images, in words: 1 image, 2 images."""
+    return f"{count} image" if count == 1 else f"{count} images"

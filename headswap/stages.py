@@ -1,0 +1,294 @@
+"""A network taken apart: its stages in order, the pool after them and its last layer.
+
+One function a family, chosen by the network's class and never by its name, so that every size and every subclass of a
+family comes free. Each function only says where the cuts are; the modules themselves are the network's own, so running
+the parts one after the other gives the network's own logits.
+
+Knows nothing of where weights come from, of heads or of training.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import singledispatch
+from itertools import groupby
+
+import timm.models
+import torch
+from torch import Tensor, nn
+from torchvision import models as tv
+
+from headswap.errors import InputError
+
+
+class Stage(nn.Sequential):
+    """A part of a backbone that stands still or learns as a whole.
+
+    A frozen stage never enters training mode again, whoever calls ``train()``: its batch norms keep their statistics
+    and its dropout is off, so for the same image it gives the same output for ever. The cache relies on this sentence.
+    """
+
+    frozen = False
+
+    def train(self, mode: bool = True) -> Stage:
+        """As ``nn.Module.train``, but a frozen stage stays in evaluation mode."""
+        return super().train(mode and not self.frozen)
+
+    def freeze(self) -> None:
+        """Let the stage stand still: no gradients, evaluation mode."""
+        self.frozen = True
+        self.requires_grad_(False).eval()
+
+    def unfreeze(self) -> None:
+        """Let the stage learn; it enters training mode with the next ``train()``."""
+        self.frozen = False
+        self.requires_grad_(True)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A network in order. ``stages`` end at the last feature map or tokens, ``pool`` makes one vector of them."""
+
+    stages: nn.Sequential  # of Stage, named
+    pool: Stage
+    last: nn.Module  # the original last layer; it takes the pooled vector, or SqueezeNet's the map
+    channels: int = 1  # the dimension of the map that holds its channels: 1, or -1 for tokens and Swin
+
+
+class ClassToken(nn.Module):
+    """The first of the tokens: ``[N, positions, channels]`` to ``[N, channels]``."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return tokens[:, 0]
+
+
+class MeanOverPositions(nn.Module):
+    """``[N, channels, H, W]`` to ``[N, channels]``, as ShuffleNet and MNASNet pool."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean([2, 3])
+
+
+class TransformInput(nn.Module):
+    """From ImageNet's mean and deviation to 0.5 and 0.5, as GoogLeNet's and Inception's weights were trained with."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        means, deviations = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+        channels = [
+            x[:, [i]] * (deviation / 0.5) + (mean - 0.5) / 0.5
+            for i, (mean, deviation) in enumerate(zip(means, deviations, strict=True))
+        ]
+        return torch.cat(channels, 1)
+
+
+class PatchEmbedding(nn.Module):
+    """ViT's first steps: ``[N, 3, H, W]`` to tokens ``[N, 1 + patches, channels]`` with class token and positions."""
+
+    def __init__(self, network: tv.VisionTransformer) -> None:
+        super().__init__()
+        self.conv_proj = network.conv_proj
+        self.class_token = network.class_token
+        self.pos_embedding = network.encoder.pos_embedding
+        self.dropout = network.encoder.dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = self.conv_proj(x).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.class_token.expand(len(x), -1, -1), patches], dim=1)
+        return self.dropout(tokens + self.pos_embedding)
+
+
+@singledispatch
+def take_apart(network: nn.Module) -> Parts:
+    """The parts of ``network``, whose modules they share. Unknown classes raise ``InputError``."""
+    raise InputError(
+        f"A network of the class {type(network).__name__} cannot be taken apart into stages. "
+        "Use one of the names of headswap.backbones()."
+    )
+
+
+def _stages(**parts: nn.Module | list[nn.Module]) -> nn.Sequential:
+    as_list = {name: part if isinstance(part, list) else [part] for name, part in parts.items()}
+    return nn.Sequential(OrderedDict((name, Stage(*part)) for name, part in as_list.items()))
+
+
+def _rows(blocks: list[nn.Module]) -> dict[str, list[nn.Module]]:
+    """Blocks with the same number of output channels are one row of the paper's table."""
+    rows = [list(row) for _, row in groupby(blocks, key=lambda block: block.out_channels)]
+    return {str(i): row for i, row in enumerate(rows, 1)}
+
+
+def _ending_with(kind: type[nn.Module], modules: nn.Sequential) -> list[list[nn.Module]]:
+    """The modules in runs, each of which ends with a module of that kind; what is left over is the last run."""
+    runs: list[list[nn.Module]] = [[]]
+    for module in modules:
+        runs[-1].append(module)
+        if isinstance(module, kind):
+            runs.append([])
+    return [run for run in runs if run]
+
+
+@take_apart.register
+def _(network: tv.AlexNet) -> Parts:
+    f = list(network.features)
+    stages = _stages(conv1=f[:3], conv2=f[3:6], conv3=f[6:8], conv4=f[8:10], conv5=f[10:])
+    return Parts(stages, Stage(network.avgpool, nn.Flatten(), *network.classifier[:-1]), network.classifier[-1])
+
+
+@take_apart.register
+def _(network: tv.VGG) -> Parts:
+    blocks = _ending_with(nn.MaxPool2d, network.features)
+    stages = _stages(**{f"block{i}": block for i, block in enumerate(blocks, 1)})
+    return Parts(stages, Stage(network.avgpool, nn.Flatten(), *network.classifier[:-1]), network.classifier[-1])
+
+
+@take_apart.register
+def _(network: tv.ResNet) -> Parts:
+    stages = _stages(
+        stem=[network.conv1, network.bn1, network.relu, network.maxpool],
+        layer1=network.layer1,
+        layer2=network.layer2,
+        layer3=network.layer3,
+        layer4=network.layer4,
+    )
+    return Parts(stages, Stage(network.avgpool, nn.Flatten()), network.fc)
+
+
+@take_apart.register
+def _(network: tv.DenseNet) -> Parts:
+    f = network.features
+    stages = _stages(
+        stem=[f.conv0, f.norm0, f.relu0, f.pool0],
+        dense1=[f.denseblock1, f.transition1],
+        dense2=[f.denseblock2, f.transition2],
+        dense3=[f.denseblock3, f.transition3],
+        dense4=[f.denseblock4, f.norm5, nn.ReLU(inplace=True)],
+    )
+    return Parts(stages, Stage(nn.AdaptiveAvgPool2d(1), nn.Flatten()), network.classifier)
+
+
+@take_apart.register
+def _(network: tv.GoogLeNet) -> Parts:
+    n = network
+    first = [TransformInput()] if n.transform_input else []
+    stages = _stages(
+        stem=[*first, n.conv1, n.maxpool1, n.conv2, n.conv3, n.maxpool2],
+        **{"3a": n.inception3a, "3b": [n.inception3b, n.maxpool3]},
+        **{"4a": n.inception4a, "4b": n.inception4b, "4c": n.inception4c, "4d": n.inception4d},
+        **{"4e": [n.inception4e, n.maxpool4], "5a": n.inception5a, "5b": n.inception5b},
+    )
+    return Parts(stages, Stage(n.avgpool, nn.Flatten(), n.dropout), n.fc)
+
+
+@take_apart.register
+def _(network: tv.Inception3) -> Parts:
+    n = network
+    first = [TransformInput()] if n.transform_input else []
+    second = [n.Conv2d_3b_1x1, n.Conv2d_4a_3x3, n.maxpool2]
+    stages = _stages(
+        stem=[*first, n.Conv2d_1a_3x3, n.Conv2d_2a_3x3, n.Conv2d_2b_3x3, n.maxpool1, *second],
+        **{"5b": n.Mixed_5b, "5c": n.Mixed_5c, "5d": n.Mixed_5d, "6a": n.Mixed_6a, "6b": n.Mixed_6b},
+        **{"6c": n.Mixed_6c, "6d": n.Mixed_6d, "6e": n.Mixed_6e, "7a": n.Mixed_7a, "7b": n.Mixed_7b},
+        **{"7c": n.Mixed_7c},
+    )
+    return Parts(stages, Stage(n.avgpool, n.dropout, nn.Flatten()), n.fc)
+
+
+@take_apart.register
+def _(network: tv.SqueezeNet) -> Parts:
+    fire = type(network.features[-1])
+    cuts = [i for i, module in enumerate(network.features) if isinstance(module, fire)]
+    f = list(network.features)
+    fires = {f"fire{n}": f[a:b] for n, (a, b) in enumerate(zip(cuts, [*cuts[1:], len(f)], strict=True), 2)}
+    stages = _stages(stem=f[: cuts[0]], **fires)
+    last = nn.Sequential(*network.classifier, nn.Flatten())
+    return Parts(stages, Stage(nn.AdaptiveAvgPool2d(1), nn.Flatten()), last)
+
+
+@take_apart.register
+def _(network: tv.ShuffleNetV2) -> Parts:
+    stages = _stages(
+        stem=[network.conv1, network.maxpool],
+        stage2=network.stage2,
+        stage3=network.stage3,
+        stage4=network.stage4,
+        conv5=network.conv5,
+    )
+    return Parts(stages, Stage(MeanOverPositions()), network.fc)
+
+
+@take_apart.register
+def _(network: tv.MobileNetV2) -> Parts:
+    stem, *blocks, last = network.features
+    stages = _stages(stem=stem, **_rows(blocks), last=last)
+    return Parts(stages, Stage(nn.AdaptiveAvgPool2d(1), nn.Flatten()), network.classifier)
+
+
+@take_apart.register
+def _(network: tv.MobileNetV3) -> Parts:
+    stem, *blocks, last = network.features
+    stages = _stages(stem=stem, **_rows(blocks), last=last)
+    return Parts(stages, Stage(network.avgpool, nn.Flatten(), *network.classifier[:-1]), network.classifier[-1])
+
+
+@take_apart.register
+def _(network: tv.MNASNet) -> Parts:
+    f = list(network.layers)
+    rows = {str(i): stack for i, stack in enumerate(f[8:14], 1)}
+    return Parts(_stages(stem=f[:8], **rows, last=f[14:]), Stage(MeanOverPositions()), network.classifier)
+
+
+@take_apart.register
+def _(network: tv.EfficientNet) -> Parts:
+    stem, *blocks, last = network.features
+    stages = _stages(stem=stem, **{str(i): block for i, block in enumerate(blocks, 1)}, last=last)
+    return Parts(stages, Stage(network.avgpool, nn.Flatten()), network.classifier)
+
+
+@take_apart.register
+def _(network: tv.RegNet) -> Parts:
+    stages = _stages(stem=network.stem, **dict(network.trunk_output.named_children()))
+    return Parts(stages, Stage(network.avgpool, nn.Flatten()), network.fc)
+
+
+@take_apart.register
+def _(network: tv.ConvNeXt) -> Parts:
+    f = list(network.features)
+    stages = _stages(stem=f[0], **{"1": f[1], "2": f[2:4], "3": f[4:6], "4": f[6:8]})
+    return Parts(stages, Stage(network.avgpool, *network.classifier[:-1]), network.classifier[-1])
+
+
+@take_apart.register
+def _(network: tv.VisionTransformer) -> Parts:
+    layers = list(network.encoder.layers)
+    together = -(-len(layers) // 12)  # a huge ViT has 32 layers: a dozen stages can still be read
+    rows = {
+        str(i + 1) if together == 1 else f"{i + 1}-{min(i + together, len(layers))}": layers[i : i + together]
+        for i in range(0, len(layers), together)
+    }
+    stages = _stages(patches=PatchEmbedding(network), **rows)
+    return Parts(stages, Stage(network.encoder.ln, ClassToken()), network.heads, channels=-1)
+
+
+@take_apart.register
+def _(network: tv.SwinTransformer) -> Parts:
+    f = list(network.features)
+    stages = _stages(patches=f[0], **{"1": f[1], "2": f[2:4], "3": f[4:6], "4": f[6:8]})
+    pool = Stage(network.norm, network.permute, network.avgpool, network.flatten)
+    return Parts(stages, pool, network.head, channels=-1)
+
+
+@take_apart.register
+def _(network: tv.MaxVit) -> Parts:
+    stages = _stages(stem=network.stem, **{str(i): block for i, block in enumerate(network.blocks, 1)})
+    return Parts(stages, Stage(*network.classifier[:-1]), network.classifier[-1])
+
+
+@take_apart.register
+def _(network: timm.models.EfficientNet) -> Parts:
+    stages = _stages(
+        stem=[network.conv_stem, network.bn1],
+        **{str(i): block for i, block in enumerate(network.blocks, 1)},
+        last=[network.conv_head, network.bn2],
+    )
+    return Parts(stages, Stage(network.global_pool), network.classifier)

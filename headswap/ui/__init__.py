@@ -1,0 +1,17 @@
+"""The page. Importing it does not import Gradio; launching it does."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+
+def launch(**settings: Any) -> None:
+    """Start the page and stay with it; ``settings`` go to Gradio's ``launch``."""
+    # Gradio reads these when it is imported: no calls home, and few milliseconds of bookkeeping for each event.
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "200")
+    os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000")
+    from headswap.ui import page
+
+    page.launch(**settings)

@@ -1,0 +1,154 @@
+"""Running trainings: each a thread of its own that the page only watches.
+
+A lost connection, a reload or a closed tab ends an event of the page, never a training. Knows nothing of Gradio.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+
+from headswap.errors import InputError
+from headswap.model import Classifier, StageOutline
+from headswap.training import Epoch, Event, FrozenPass, Kept, PhaseBegins, Step
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What has been told of a training so far: all that a drawing of it needs."""
+
+    state: str = "starting"  # then "running", and at the end "finished", "stopped" or "failed"
+    read: FrozenPass | None = None
+    phases: tuple[PhaseBegins, ...] = ()
+    epochs: tuple[Epoch, ...] = ()
+    step: Step | None = None
+    kept: Kept | None = None
+    problem: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will be told."""
+        return self.state in ("finished", "stopped", "failed")
+
+    @property
+    def best(self) -> Epoch | None:
+        """The epoch whose weights are kept so far."""
+        return next((epoch for epoch in reversed(self.epochs) if epoch.best), None)
+
+    def told(self, event: Event) -> Run:
+        """The run after one more event."""
+        match event:
+            case FrozenPass():
+                return replace(self, state="running", read=event)
+            case PhaseBegins():
+                return replace(self, phases=(*self.phases, event))
+            case Step():
+                return replace(self, step=event)
+            case Epoch():
+                return replace(self, epochs=(*self.epochs, event))
+            case Kept():
+                return replace(self, state="finished", kept=event)
+
+
+class Turns:
+    """The processor's time, first come, first served: one event of one training at a time.
+
+    Thirty trainings that all compute at once on two cores are slower than thirty that take turns, and nobody's curve
+    stands still meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: deque[threading.Event] = deque()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait for the turn; it ends with the block."""
+        mine = threading.Event()
+        with self._lock:
+            self._waiting.append(mine)
+            self._waiting[0].set()
+        mine.wait()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting.popleft()
+                if self._waiting:
+                    self._waiting[0].set()
+
+
+class Job:
+    """One training in a thread of its own."""
+
+    def __init__(
+        self,
+        make_model: Callable[[], Classifier],
+        train: Callable[[Classifier], Generator[Event, None, None]],
+        turns: Turns,
+    ) -> None:
+        """``make_model`` is called in the thread, since weights may have to be downloaded; then ``train`` with it."""
+        self.model: Classifier | None = None
+        self.outline: tuple[StageOutline, ...] = ()
+        self.run = Run()
+        self._make_model, self._train, self._turns = make_model, train, turns
+        self._stopping = threading.Event()
+        self._news = threading.Condition()
+        self._thread = threading.Thread(target=self._work, daemon=True, name="training")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the training to stop; it keeps its best weights. Returns at once."""
+        self._stopping.set()
+
+    def join(self, seconds: float | None = None) -> None:
+        """Wait until the training has ended."""
+        self._thread.join(seconds)
+
+    def watch(self, every: float) -> Iterator[Run]:
+        """The run whenever there is news of it, at most once in ``every`` seconds; the last one has ended."""
+        seen = self.run
+        yield seen
+        while not seen.ended:
+            with self._news:
+                self._news.wait_for(lambda: self.run.ended, timeout=every)
+                news = self.run is not seen
+                seen = self.run
+            if news:
+                yield seen
+
+    def _work(self) -> None:
+        try:
+            with self._turns.turn():
+                self.model = self._make_model()
+                self.outline = self.model.outline()
+            with closing(self._train(self.model)) as events:
+                self._follow(events)
+        except InputError as error:
+            self._tell(replace(self.run, state="failed", problem=str(error)))
+        except Exception as error:
+            log.exception("A training ended with an error")
+            text = f"The training ended with an error ({type(error).__name__}: {error}). What was there before is kept."
+            self._tell(replace(self.run, state="failed", problem=text))
+        else:
+            if not self.run.ended:
+                self._tell(replace(self.run, state="stopped"))
+
+    def _follow(self, events: Generator[Event, None, None]) -> None:
+        while not self._stopping.is_set():
+            with self._turns.turn():
+                event = next(events, None)
+            if event is None:
+                return
+            self._tell(self.run.told(event))
+
+    def _tell(self, run: Run) -> None:
+        with self._news:
+            self.run = run
+            self._news.notify_all()

@@ -1,0 +1,170 @@
+"""The second step: which backbone, which head. The strip answers to the choice before any weight is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+import torch
+
+from headswap.backbones import BUNDLED, DEFAULT, find
+from headswap.errors import InputError
+from headswap.heads import ACTIVATIONS, HEADS, head_options, head_sentence
+from headswap.model import Classifier, StageOutline, adapt
+from headswap.ui import strip
+from headswap.ui.images_step import problem_card
+from headswap.ui.visitors import Choice, Visitor
+from headswap.ui.wording import count, million
+
+OFFERED = (*BUNDLED, "resnet18", "vgg16")
+TITLES = {"mlp": "MLP"}
+LABELS = {
+    "dropout": "Dropout: share of the features left out at each step",
+    "bottleneck_dim": "Width of the bottleneck",
+    "activation": "Activation",
+    "hidden_dims": "Widths of the hidden layers, with commas",
+}
+
+
+@dataclass(frozen=True)
+class ModelStep:
+    """The step's components; ``options`` are those of all heads, ``(head, option)`` to component."""
+
+    strip: gr.HTML
+    sentence: gr.HTML
+    backbone: gr.Radio
+    head: gr.Radio
+    groups: dict[str, gr.Group]
+    options: dict[tuple[str, str], gr.components.Component]
+    problem: gr.HTML
+    onward: gr.Button
+
+    @property
+    def choices(self) -> list[gr.components.Component]:
+        """What ``choose`` takes, in order."""
+        return [self.backbone, self.head, *self.options.values()]
+
+
+def build() -> ModelStep:
+    """The step's components, without events."""
+    drawing = gr.HTML(elem_id="model-strip", apply_default_css=False)
+    sentence = gr.HTML(elem_id="model-sentence", apply_default_css=False)
+    with gr.Row(equal_height=False):
+        with gr.Column(min_width=300):
+            backbone = gr.Radio(
+                [(_backbone_title(name), name) for name in OFFERED],
+                value=DEFAULT,
+                label="Backbone: what has already learned to see",
+                elem_id="backbone",
+                elem_classes="hs-column",
+            )
+        with gr.Column(min_width=300):
+            head = gr.Radio(
+                [(f"{TITLES.get(name, name.capitalize())} — {head_sentence(name)}", name) for name in HEADS],
+                value="linear",
+                label="Head: what will learn your classes",
+                elem_id="head",
+                elem_classes="hs-column",
+            )
+            with gr.Accordion("More", open=False):
+                groups, options = {}, {}
+                for name in HEADS:
+                    with gr.Group(visible=name == "linear") as groups[name]:
+                        for option, default in head_options(name).items():
+                            options[name, option] = _control(option, default)
+    problem = gr.HTML(elem_id="model-problem", apply_default_css=False)
+    onward = gr.Button("Go on to the training", variant="primary", elem_id="onward-train")
+    return ModelStep(drawing, sentence, backbone, head, groups, options, problem, onward)
+
+
+def choose(visitor: Visitor, backbone: str, head: str, *values: Any) -> tuple[Any, ...]:
+    """Remember the choice and draw it.
+
+    Returns:
+        Values for ``strip``, ``sentence``, ``problem`` and each of ``groups``.
+    """
+    shown = [gr.Group(visible=name == head) for name in HEADS]
+    try:
+        choice = Choice(backbone, head, _options(head, values))
+        model = preview(choice, visitor.classes)
+    except (InputError, ValueError) as error:
+        return gr.skip(), gr.skip(), problem_card(str(error)), *shown
+    visitor.choice = choice
+    return draw(model, model.outline(), ()), sentence(model), "", *shown
+
+
+def preview(choice: Choice, classes: Sequence[str] | int) -> Classifier:
+    """The chosen network without its weights' numbers: quick to build and as large as its names."""
+    with torch.device("meta"):
+        return adapt(choice.backbone, classes, choice.head, pretrained=False, **choice.options)
+
+
+def draw(
+    model: Classifier, outline: Sequence[StageOutline], learning: Sequence[str], kept_bytes: int | None = None
+) -> str:
+    """The strip of a model: its stages, those named in ``learning`` in the colour of what learns, and its head."""
+    blocks = [strip.Block(s.name, s.shape, s.weights, "learning" if s.name in learning else "still") for s in outline]
+    head = strip.Block(type(model.head).__name__.lower(), (len(model.classes),), head_weights(model), "head")
+    return strip.draw(strip.Strip((*blocks, head), kept_bytes))
+
+
+def head_weights(model: Classifier) -> int:
+    """How many numbers the head has to learn."""
+    return sum(p.numel() for p in model.head.parameters())
+
+
+def sentence(model: Classifier) -> str:
+    """What the choice means, in a sentence."""
+    row = find(model.backbone)
+    body = sum(p.numel() for p in model.parameters()) - head_weights(model)
+    download = (
+        f" Its weights ({row.megabytes:.0f} MB) are fetched when you press Train; the EfficientNets need no download."
+        if row.needs_download
+        else ""
+    )
+    return (
+        f'<p class="hs-sentence">The backbone brings <b>{million(body)} weights</b> that have seen ImageNet; the new '
+        f"head adds <b>{count(head_weights(model), 'weight')}</b> for {count(len(model.classes), 'class', 'classes')}, "
+        f"and learns first.{download}</p>"
+    )
+
+
+def title(name: str) -> str:
+    """A backbone's name as its paper writes it."""
+    return name.replace("efficientnet_lite", "EfficientNet-Lite").replace("resnet", "ResNet-").replace("vgg", "VGG-")
+
+
+def _backbone_title(name: str) -> str:
+    row = find(name)
+    where = f"{row.megabytes:.0f} MB to download" if row.needs_download else "on this machine"
+    return f"{title(name)} — {row.million_weights:.1f} million weights, {row.accuracy:.0f} % on ImageNet, {where}"
+
+
+def _control(option: str, default: Any) -> gr.components.Component:
+    label = LABELS.get(option, option)
+    if isinstance(default, float):
+        return gr.Slider(0, 0.9, value=default, step=0.05, label=label)
+    if isinstance(default, int):
+        return gr.Number(default, precision=0, minimum=1, maximum=8192, label=label)
+    if isinstance(default, str):
+        return gr.Dropdown(list(ACTIVATIONS), value=default, label=label)
+    return gr.Textbox(", ".join(map(str, default)), label=label)
+
+
+def _options(head: str, values: Sequence[Any]) -> dict[str, Any]:
+    """This head's options out of those of all heads; widths in a text become numbers."""
+    keys = [(name, option) for name in HEADS for option in head_options(name)]
+    mine = {option: value for (name, option), value in zip(keys, values, strict=True) if name == head}
+    return {option: _widths(value) if option.endswith("dims") else value for option, value in mine.items()}
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    try:
+        widths = tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        widths = ()
+    if not widths or not all(1 <= width <= 8192 for width in widths) or len(widths) > 8:
+        raise InputError(f"The widths '{text}' are not numbers from 1 to 8192 with commas between; try 1024, 512.")
+    return widths

@@ -1,0 +1,166 @@
+"""The page: its steps in order and all the wiring between them, as one screen to read.
+
+A handler is a plain function of a visitor and some values; here it is bound to components and to the registry.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from headswap.ui import images_step, model_step, test_step, theme, train_step
+from headswap.ui.jobs import Turns
+from headswap.ui.visitors import Visitor, Visitors
+
+REMEMBERED = "() => sessionStorage.getItem('headswap')"
+REMEMBER = "(ticket) => { sessionStorage.setItem('headswap', ticket); return ticket; }"
+GONE = "You were away for a while, so your images were let go. Reload the page to begin anew."
+
+
+def build(visitors: Visitors) -> gr.Blocks:
+    """The page, for visitors of this registry."""
+    turns = Turns()
+    bound = _binder(visitors)
+    with gr.Blocks(title="headswap", analytics_enabled=False) as page:
+        gr.HTML(
+            "<h1>headswap</h1><p>Give a trained network a new head, and watch it learn your pictures.</p>",
+            elem_id="title",
+            apply_default_css=False,
+        )
+        ticket = gr.State(None)
+        memory = gr.Textbox(visible="hidden", elem_id="memory", label="memory")
+        with gr.Tabs(elem_id="steps", overflow_behavior="wrap") as tabs:
+            with gr.Tab("1 Images", id="images"):
+                images = images_step.build()
+            with gr.Tab("2 Model", id="model") as model_tab:
+                model = model_step.build()
+            with gr.Tab("3 Train", id="train") as train_tab:
+                training = train_step.build()
+            with gr.Tab("4 Test", id="test") as test_tab:
+                testing = test_step.build()
+
+        understood = [images.problem, images.understood, images.onward]
+        chosen = [model.strip, model.sentence, model.problem, *model.groups.values()]
+        plan = [training.head_epochs, training.stages, training.stage_epochs]
+        buttons = [training.train, training.stop, training.onward]
+        prepared = [*training.drawings, *plan, *buttons]
+        tested = [testing.strip, testing.state]
+
+        # Images
+        images.sample.click(bound(images_step.load_sample), ticket, understood)
+        images.picker.submit(_with_event(bound(images_step.read_files)), ticket, [*understood, images.picker])
+        images.onward.click(lambda: gr.Tabs(selected="model"), None, tabs, queue=False)
+
+        # Model
+        for control in model.choices:
+            control.input(bound(model_step.choose), [ticket, *model.choices], chosen, show_progress="hidden")
+        model_tab.select(bound(model_step.choose), [ticket, *model.choices], chosen, show_progress="hidden")
+        model.onward.click(lambda: gr.Tabs(selected="train"), None, tabs, queue=False)
+
+        # Train
+        train_tab.select(bound(train_step.prepare), ticket, prepared, show_progress="hidden")
+        training.train.click(
+            bound(lambda visitor, *values: train_step.start(visitor, turns, *values)),
+            [ticket, *plan],
+            [training.problem, *buttons],
+            show_progress="hidden",
+        ).then(bound(train_step.watch), ticket, training.drawings, show_progress="hidden").then(
+            bound(train_step.buttons), ticket, buttons, show_progress="hidden"
+        )
+        training.stop.click(bound(train_step.stop), ticket, None, show_progress="hidden")
+        training.onward.click(lambda: gr.Tabs(selected="test"), None, tabs, queue=False)
+
+        # Test
+        test_tab.select(bound(test_step.prepare), ticket, tested, show_progress="hidden")
+        testing.files.change(bound(test_step.classify), [ticket, testing.files], testing.answers)
+
+        # Arriving, coming back and leaving
+        def arrive(remembered: str | None, request: gr.Request) -> tuple[str, str]:
+            mine = visitors.arrive(remembered, request.session_hash)
+            return mine, mine
+
+        def leave(request: gr.Request) -> None:
+            visitors.leave(request.session_hash)
+
+        page.unload(leave)
+        page.load(arrive, memory, [ticket, memory], js=REMEMBERED, show_progress="hidden").then(
+            None, memory, None, js=REMEMBER
+        ).then(bound(images_step.welcome), ticket, understood, show_progress="hidden").then(
+            bound(train_step.prepare), ticket, prepared, show_progress="hidden"
+        ).then(bound(train_step.watch), ticket, training.drawings, show_progress="hidden").then(
+            bound(train_step.buttons), ticket, buttons, show_progress="hidden"
+        )
+    return page
+
+
+def launch(**settings: Any) -> None:
+    """Start the page for as long as the program runs; ``settings`` go to Gradio's ``launch`` and win over these."""
+    visitors = Visitors()
+    visitors.sweep_in_background()
+    page = build(visitors).queue(default_concurrency_limit=None)
+    page.launch(
+        **{
+            "theme": look(),
+            "head": f"<style>{theme.css()}</style>",
+            "footer_links": [],
+            "max_threads": 200,  # each watching event holds one
+            "max_file_size": "1gb",
+            "state_session_capacity": 300,
+            "run_history": False,  # it would keep one pupil's pictures for the next
+            "ssr_mode": False,
+            **settings,
+        }
+    )
+
+
+def look() -> gr.themes.Base:
+    """Gradio's default with its contrast failures mended, and orange for what starts learning."""
+    return gr.themes.Default(
+        primary_hue="blue",
+        neutral_hue="slate",
+        font=["system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+    ).set(
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        body_text_color_subdued="*neutral_600",
+        block_info_text_color="*neutral_600",
+    )
+
+
+def _binder(visitors: Visitors) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Turns a handler of a visitor into one of a ticket; a generator stays one."""
+
+    def find(ticket: str | None) -> Visitor:
+        visitor = visitors.find(ticket)
+        if visitor is None:
+            raise gr.Error(GONE)
+        return visitor
+
+    def bound(handler: Callable[..., Any]) -> Callable[..., Any]:
+        if inspect.isgeneratorfunction(handler):
+
+            def event(ticket: str | None, *values: Any) -> Any:
+                yield from handler(find(ticket), *values)
+        else:
+
+            def event(ticket: str | None, *values: Any) -> Any:
+                return handler(find(ticket), *values)
+
+        return event
+
+    return bound
+
+
+def _with_event(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """What the drop area sends travels in the event, not in a value; afterwards it stops saying that it is busy."""
+
+    def event(ticket: str | None, sent: gr.EventData) -> Any:
+        told = gr.HTML(told=time.monotonic_ns())
+        return (*handler(ticket, getattr(sent, "files", None)), told)
+
+    return event

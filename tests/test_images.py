@@ -1,0 +1,202 @@
+"""Labelled images share their files and pixels, and are split fairly."""
+
+import dataclasses
+import gc
+import os
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from pictures import FLOWERS, folder, nothing_left_in
+
+from headswap import images as room
+from headswap import pixels
+from headswap.errors import InputError
+from headswap.reading import load_images
+
+
+@pytest.fixture
+def flowers(tmp_path):
+    return folder(tmp_path / "flowers", *FLOWERS)
+
+
+@pytest.fixture(autouse=True)
+def private_folders(tmp_path_factory):
+    with nothing_left_in(tmp_path_factory.mktemp("temporary")) as temporary:
+        yield temporary
+
+
+# What is kept
+
+
+def test_the_files_go_with_the_last_that_shares_them(flowers):
+    images = load_images(flowers)
+    training, validation = images.split()
+    place = images.paths[0].parent
+    del images, training
+    gc.collect()
+    assert validation.pixels(0, side=20).shape == (3, 20, 24)
+    del validation
+    gc.collect()
+    assert not place.exists()
+    assert (flowers / "roses/a.png").exists()
+
+
+def test_closing_removes_the_files_for_everyone(flowers):
+    images = load_images(flowers)
+    training, _ = images.split()
+    images.close()
+    images.close()
+    assert not images.paths[0].exists()
+    with pytest.raises(ValueError, match="closed"):
+        training.pixels(0)
+
+
+def test_a_forked_child_takes_nothing_away(flowers):
+    images = load_images(flowers)
+    room._remove(images.paths[0].parent, os.getpid() + 1)
+    assert images.paths[0].exists()
+
+
+def test_a_file_lost_since_is_named_as_its_owner_knows_it(flowers):
+    images = load_images(flowers)
+    images.paths[0].unlink()
+    with pytest.raises(InputError, match=r"roses/a\.png: does not exist"):
+        images.pixels(0, side=20)
+
+
+# The store
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """The files that have been decoded, in order."""
+    decoded = []
+
+    def reading(path, side, interpolation):
+        decoded.append((Path(path).name, side, interpolation))
+        return pixels.read_pixels(path, side, interpolation)
+
+    monkeypatch.setattr(room, "read_pixels", reading)
+    return decoded
+
+
+def test_an_image_is_decoded_once(flowers, read):
+    images = load_images(flowers)
+    assert len(read) == 4
+    for part in (images, *images.split()):
+        list(part)
+    assert len(read) == 4
+
+
+def test_another_size_replaces_the_store(flowers, read):
+    images = load_images(flowers)
+    for side in (32, 32, 256):
+        for i in range(4):
+            assert min(images.pixels(i, side).shape[1:]) == side
+    assert [side for _, side, _ in read] == [256] * 4 + [32] * 4 + [256] * 4
+    images.pixels(0, 256, "bilinear")
+    assert read[-1] == ("00000.png", 256, "bilinear")
+
+
+def test_the_store_keeps_no_more_than_it_may(flowers, read):
+    one = 3 * 256 * 307
+    images = load_images(flowers, store_bytes=2 * one)
+    for _ in range(3):
+        list(images)
+    assert len(read) == 4 + 3 * 2
+    assert images._store._bytes == 2 * one
+    assert len(load_images(flowers, store_bytes=0)) == 4
+
+
+def test_threads_may_read_at_once(flowers):
+    images = load_images(flowers)
+    wrong = []
+
+    def look(side):
+        for _ in range(30):
+            for i in range(len(images)):
+                if min(images.pixels(i, side).shape[1:]) != side:
+                    wrong.append((i, side))
+
+    threads = [threading.Thread(target=look, args=(side,)) for side in (16, 24, 16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    kept = images._store._decoded.values()
+    assert images._store._bytes == sum(image.nbytes for image in kept)
+
+
+# Subsets and splits
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    names = [f"{name}/{i}.png" for name, n in {"a": 20, "b": 7, "c": 2}.items() for i in range(n)]
+    images = load_images(folder(tmp_path_factory.mktemp("many"), *names))
+    yield images
+    images.close()
+
+
+def test_a_subset_keeps_the_order_asked_for_and_all_classes(many):
+    part = many.subset(torch.tensor([21, 3]))
+    assert part.names == ("b/1.png", "a/3.png")
+    assert part.labels == (1, 0)
+    assert part.groups == (21, 3)
+    assert part.classes == many.classes
+    assert part.counts == {"a": 1, "b": 1, "c": 0}
+    assert torch.equal(part.pixels(1), many.pixels(3))
+
+
+@pytest.mark.parametrize("validation", [0.01, 0.2, 0.5, 0.99])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_split_is_stratified_and_leaves_each_class_on_both_sides(many, validation, seed):
+    training, held_out = many.split(validation, seed)
+    assert sorted(training.names + held_out.names) == sorted(many.names)
+    for name, n in many.counts.items():
+        assert held_out.counts[name] == min(max(round(validation * n), 1), n - 1)
+        assert training.counts[name] == n - held_out.counts[name]
+
+
+def test_the_same_seed_gives_the_same_split_and_another_another(many):
+    halves = [many.split(seed=seed)[1].names for seed in (0, 0, 1)]
+    assert halves[0] == halves[1] != halves[2]
+
+
+@pytest.mark.parametrize("validation", [0, 1, -0.1, 20, float("nan")])
+def test_a_share_outside_0_to_1_is_a_mistake(many, validation):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        many.split(validation)
+
+
+def test_a_class_of_one_image_loads_but_is_not_split(flowers):
+    images = load_images(folder(flowers, "rust/a.png"))
+    assert images.counts["rust"] == 1
+    with pytest.raises(InputError, match=r"'rust' has one image; a class needs at least two.* Add one or remove"):
+        images.split()
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_group_never_sits_on_both_sides(many, size, seed):
+    groups = tuple(i if i >= 27 else i // size for i in range(len(many)))
+    training, validation = dataclasses.replace(many, groups=groups).split(seed=seed)
+    assert not set(training.groups) & set(validation.groups)
+    assert min(*training.counts.values(), *validation.counts.values()) >= 1
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_groups_across_classes_are_drawn_again_until_each_class_has_both_sides(many, seed):
+    chained = many.subset([0, 1, 20, 21, 27, 28])  # two of a, of b and of c
+    chained = dataclasses.replace(chained, groups=(0, 1, 1, 2, 2, 3))
+    training, validation = chained.split(0.5, seed)
+    assert {frozenset(training.groups), frozenset(validation.groups)} == {frozenset({0, 2}), frozenset({1, 3})}
+
+
+def test_groups_that_leave_a_class_one_sided_are_refused(many):
+    images = dataclasses.replace(many, groups=tuple(i if i < 20 else 99 for i in range(len(many))))
+    with pytest.raises(InputError, match="groups leave the class 'b' no image on one side"):
+        images.split()

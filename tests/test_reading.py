@@ -1,0 +1,270 @@
+"""Folders and zips become labelled images; what is left out is said."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+import torch
+from pictures import FLOWERS, drawn, folder, nothing_left_in, reasons, refused, zipped
+
+from headswap import images as labelled
+from headswap import reading, sources
+from headswap.errors import InputError
+from headswap.images import Report
+from headswap.reading import gather, load_images
+
+
+@pytest.fixture
+def flowers(tmp_path):
+    return folder(tmp_path / "flowers", *FLOWERS)
+
+
+@pytest.fixture(autouse=True)
+def private_folders(tmp_path_factory):
+    with nothing_left_in(tmp_path_factory.mktemp("temporary")) as temporary:
+        yield temporary
+
+
+# Reading
+
+
+def test_a_folder_per_class_is_read(flowers):
+    images = load_images(flowers)
+    assert images.classes == ("roses", "tulips")
+    assert images.labels == (0, 0, 1, 1)
+    assert images.names == FLOWERS
+    assert images.groups == (0, 1, 2, 3)
+    assert images.counts == {"roses": 2, "tulips": 2}
+    assert len(images) == 4
+    assert images.report == Report(read=4)
+    first, label = next(iter(images))
+    assert first.dtype == torch.uint8
+    assert tuple(first.shape) == (3, 256, 307)
+    assert label == 0
+
+
+def test_a_folder_a_zip_and_an_upload_give_the_same(tmp_path, flowers):
+    archive = zipped(tmp_path / "flowers.zip", *FLOWERS)
+    uploads = [(name, folder(tmp_path / str(i), "x.png") / "x.png") for i, name in enumerate(FLOWERS)]
+    read = [load_images(flowers), load_images(str(archive)), gather(reversed(uploads))]
+    for images in read:
+        assert (images.classes, images.labels, images.names) == (read[0].classes, read[0].labels, FLOWERS)
+        assert all(torch.equal(ours[0], theirs[0]) for ours, theirs in zip(images, read[0], strict=True))
+
+
+def test_each_image_has_the_pixels_of_its_own_file(tmp_path):
+    colours = {"blue": (0, 0, 255), "lime": (0, 255, 0), "red": (255, 0, 0)}
+    for colour in colours:
+        for name in ("a", "b"):
+            folder(tmp_path, f"{colour}/{name}.png", content=drawn(colour))
+    images = load_images(tmp_path)
+    assert [tuple(image[:, 9, 9].tolist()) for image, _ in images] == [
+        colours[images.classes[label]] for label in images.labels
+    ]
+
+
+def test_classes_and_names_are_sorted_as_people_sort(tmp_path):
+    root = folder(tmp_path / "x", "Type 10/a.png", "type 2/a.png", "type 2/10.png", "type 2/9.png", "alpha/a.png")
+    images = load_images(root)
+    assert images.classes == ("alpha", "type 2", "Type 10")
+    assert images.names[1:4] == ("type 2/9.png", "type 2/10.png", "type 2/a.png")
+    assert sorted(["a" + "9" * 9999, "a" + "1" * 9999], key=reading._natural)[0] == "a" + "1" * 9999
+
+
+def test_the_order_of_the_file_system_does_not_matter(flowers, monkeypatch):
+    expected = load_images(flowers).names
+    walk = os.walk
+    monkeypatch.setattr("os.walk", lambda *a, **k: ((f, d, list(reversed(n))) for f, d, n in walk(*a, **k)))
+    assert load_images(flowers).names == expected
+
+
+def test_words_that_mean_missing_elsewhere_are_classes(tmp_path):
+    root = folder(tmp_path, *(f"{name}/a.png" for name in ("NA", "None", "nan", "null", "0")))
+    assert load_images(root).classes == ("0", "NA", "nan", "None", "null")
+
+
+def test_wrapper_folders_are_peeled_and_deeper_ones_belong_to_their_class(tmp_path):
+    names = ("my data/flowers/roses/a.png", "my data/flowers/tulips/red/b.png", "my data/flowers/tulips/c.png")
+    images = load_images(folder(tmp_path, *names))
+    assert images.classes == ("roses", "tulips")
+    assert images.labels == (0, 1, 1)
+    assert set(images.names) == set(names)
+
+
+def test_a_class_level_is_never_peeled(tmp_path):
+    refused(folder(tmp_path / "one", "roses/a.png", "roses/b.png"), "only one class, 'roses'", "add a sub-folder")
+    refused(folder(tmp_path / "deep", "roses/a.png", "roses/old/b.png"), "only one class, 'roses'")
+
+
+def test_loose_pictures_beside_a_wrapper_do_not_hide_the_classes(tmp_path):
+    images = load_images(folder(tmp_path, "cover.png", "all/cover.png", "all/roses/a.png", "all/tulips/a.png"))
+    assert images.classes == ("roses", "tulips")
+    assert reasons(images) == dict.fromkeys(("cover.png", "all/cover.png"), "lies outside the class folders")
+
+
+def test_what_is_no_picture_is_skipped_with_a_reason(flowers):
+    folder(flowers, "readme.txt", "roses/more.zip", "roses/text.jpg", content=b"words")
+    folder(flowers, "roses/empty.png", content=b"")
+    folder(flowers, "roses/phone.heic", content=b"\0\0\0\x18ftypheic")
+    folder(flowers, "tulips/short.jpg", content=drawn(size=(300, 300), ending="jpg")[:-200])
+    folder(flowers, "cover.png")
+    images = load_images(flowers)
+    assert images.report.read == len(images) == 4
+    expected = {
+        "readme.txt": "is not a picture",
+        "roses/more.zip": "unpack it first",
+        "roses/text.jpg": "is not a JPEG",
+        "roses/empty.png": "is empty",
+        "roses/phone.heic": "export it as JPEG",
+        "tulips/short.jpg": "damaged or cut short",
+        "cover.png": "lies outside the class folders",
+    }
+    assert set(reasons(images)) == set(expected)
+    for name, reason in expected.items():
+        assert reason in reasons(images)[name]
+        assert f"{name}: {reasons(images)[name]}." in str(images.report)
+    assert "4 images read, 7 skipped." in str(images.report)
+
+
+def test_a_class_that_loses_all_its_images_is_no_class_and_that_is_said(flowers):
+    folder(flowers, "rust/a.png", content=b"words")
+    images = load_images(flowers)
+    assert images.classes == ("roses", "tulips")
+    assert images.report.notes == ("'rust' has no image that can be used, so it is not a class.",)
+    assert "'rust'" in str(images.report)
+
+
+def test_an_upload_that_is_gone_is_skipped(flowers):
+    files = [(name, flowers / name) for name in FLOWERS]
+    (flowers / "roses/a.png").unlink()
+    images = gather(files)
+    assert images.names == FLOWERS[1:]
+    assert "cannot be opened" in reasons(images)["roses/a.png"]
+
+
+def test_the_same_name_twice_is_read_once(tmp_path, flowers):
+    images = gather([(name, flowers / name) for name in (*FLOWERS, FLOWERS[0])])
+    assert len(images) == 4
+    assert "twice" in reasons(images)[FLOWERS[0]]
+
+
+# Halves on disk
+
+HALVES = ("train/roses/a.png", "train/tulips/b.png", "val/roses/c.png", "val/tulips/d.png")
+
+
+@pytest.mark.parametrize("train", ["train", "Training"])
+@pytest.mark.parametrize("val", ["val", "valid", "validation", "VAL"])
+def test_a_validation_folder_is_the_validation_half_whatever_the_seed(tmp_path, train, val):
+    names = [name.replace("train/", f"{train}/").replace("val/", f"{val}/") for name in HALVES]
+    images = load_images(folder(tmp_path, *(f"flowers/{name}" for name in names)))
+    assert images.classes == ("roses", "tulips")
+    for seed in range(3):
+        training, validation = images.split(validation=0.4, seed=seed)
+        assert set(training.names) == {f"flowers/{name}" for name in names[:2]}
+        assert set(validation.names) == {f"flowers/{name}" for name in names[2:]}
+    folder(tmp_path, "flowers/x.png", f"flowers/{train}/roses/e.png", f"flowers/{train}/tulips/f.png")
+    training, _ = load_images(tmp_path).split()
+    assert [len(half) for half in training.split()] == [2, 2]
+
+
+def test_a_test_folder_never_chooses_anything(tmp_path):
+    images = load_images(folder(tmp_path, *HALVES, "test/roses/e.png", "test/violets/f.png"))
+    assert images.report.notes == ("test/: 2 images set aside; a test folder never chooses anything.",)
+    assert not any(name.startswith("test") for name in images.names)
+    assert images.classes == ("roses", "tulips")
+
+
+def test_without_a_validation_folder_the_training_folder_is_split(tmp_path):
+    names = ("train/roses/a.png", "train/roses/b.png", "train/tulips/a.png", "train/tulips/b.png")
+    images = load_images(folder(tmp_path, *names, "test/roses/a.png"))
+    assert images.names == names
+    assert [half.counts for half in images.split()] == [{"roses": 1, "tulips": 1}] * 2
+
+
+def test_a_class_that_only_the_validation_folder_has_cannot_be_learned(tmp_path):
+    images = load_images(folder(tmp_path, *HALVES, "val/violets/a.png", "train/daisies/a.png", "docs/x/a.png"))
+    assert images.classes == ("daisies", "roses", "tulips")
+    assert "without an image to learn from" in reasons(images)["val/violets/a.png"]
+    assert "outside the folders for training" in reasons(images)["docs/x/a.png"]
+    assert "The validation folder has no image of 'daisies'." in images.report.notes
+
+
+def test_train_and_test_folders_without_classes_are_no_classes_themselves(tmp_path):
+    refused(
+        folder(tmp_path, "train/a.png", "train/b.png", "test/c.png"), "no image to learn from", "2 images lying loose"
+    )
+
+
+def test_a_training_folder_alone_is_a_wrapper(tmp_path):
+    images = load_images(folder(tmp_path, "train/roses/a.png", "train/tulips/a.png"))
+    assert images.classes == ("roses", "tulips")
+
+
+# What cannot be read, and what is kept
+
+
+def test_a_source_without_images_says_what_was_found_instead(tmp_path):
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", "empty holds no image", "one sub-folder per class", "found nothing")
+    loose = folder(tmp_path / "loose", *(f"{i}.png" for i in range(12)))
+    refused(loose, "one sub-folder per class", "12 images lying loose")
+    refused(folder(tmp_path / "text", "a/x.txt", "b/x.txt", content=b"x"), "2 unusable", "a/x.txt")
+    with pytest.raises(InputError, match="The upload holds no image"):
+        gather([])
+
+
+def test_a_source_is_called_by_the_name_it_is_given(tmp_path):
+    upload = zipped(tmp_path / "5f3a", "roses/a.png")
+    refused(upload, "5f3a holds only one class")
+    refused(upload, "my flowers.zip holds only one class", name="my flowers.zip")
+    refused(upload, r"flow\x1b[31mers.zip holds", name="flow\x1b[31mers.zip")
+    upload.write_bytes(b"PK")
+    refused(upload, "flowers.zip is not a zip or is damaged", name="flowers.zip")
+    refused(tmp_path / "nowhere", "flowers does not exist", name="flowers")
+
+
+def test_one_class_is_too_few_and_the_lost_one_is_named(flowers):
+    for name in ("a", "b"):
+        (flowers / f"tulips/{name}.png").write_bytes(b"words")
+    refused(flowers, "only one class, 'roses'", "'tulips' has no image that can be used")
+
+
+def test_too_many_files_are_refused(tmp_path, flowers, monkeypatch):
+    monkeypatch.setattr(reading, "MAX_FILES", 3)
+    refused(flowers, "more than 3 files", "take fewer")
+    refused(zipped(tmp_path / "a.zip", *FLOWERS), "more than 3 files")
+
+
+def test_a_full_disk_is_an_error_for_a_person(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sources, "_copy", full)
+    refused(zipped(tmp_path / "a.zip", *FLOWERS), "a.zip does not fit on the disk", "make room")
+
+
+def test_private_files_have_numbers_for_names_and_belong_to_their_owner(tmp_path):
+    images = load_images(zipped(tmp_path / "a.zip", *FLOWERS))
+    assert [path.name for path in images.paths] == ["00000.png", "00001.png", "00002.png", "00003.png"]
+    assert stat.S_IMODE(images.paths[0].parent.stat().st_mode) == 0o700
+
+
+def test_a_refused_source_leaves_no_files_behind(tmp_path, private_folders):
+    refused(folder(tmp_path, "roses/a.png"), "one class")
+    assert list(private_folders.iterdir()) == []
+
+
+ROOMS = [
+    (sources, ["headswap.errors", "headswap.pixels"]),
+    (labelled, ["headswap.errors", "headswap.pixels"]),
+    (reading, ["headswap.errors", "headswap.images", "headswap.pixels", "headswap.sources"]),
+]
+
+
+@pytest.mark.parametrize("room, known", ROOMS, ids=["sources", "images", "reading"])
+def test_imports_point_one_way_and_not_to_networks(room, known):
+    lines = Path(room.__file__).read_text(encoding="utf-8").splitlines()
+    assert [line.split()[1] for line in lines if line.startswith(("from headswap", "import headswap"))] == known
