@@ -28,7 +28,7 @@ def main() -> None:
     accuracies, seconds, counts = zip(*runs, strict=True)
     print(
         f"{given.backbone} + {given.head}: {statistics.mean(accuracies):.3f} of the held-back photographs right "
-        f"(seeds: {', '.join(f'{a:.3f}' for a in accuracies)}; {counts[0][0]} to learn from, {counts[0][1]} held back), "
+        f"({', '.join(f'{a:.3f}' for a in accuracies)}; {counts[0][0]} to learn from, {counts[0][1]} held back), "
         f"{statistics.median(seconds):.0f} s to read, train and classify (median, {torch.get_num_threads()} threads)"
     )
 

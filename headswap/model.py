@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from headswap.backbones import Preprocess, build
-from headswap.heads import Head, build_head
+from headswap.heads import Head, build_head, takes_map
 from headswap.stages import Parts, Stage
 
 Picture = str | Path | Image.Image | Tensor
@@ -38,7 +38,8 @@ class Classifier(nn.Module):
     Attributes:
         stages: the backbone's named stages in order, each a ``Stage``.
         pool: the room between the last map and the head: pooling, norm, and for VGG its hidden layers.
-        head: what is trained first; any module that takes the pooled features ``[N, features]``.
+        head: what is trained first; a module that takes the pooled features ``[N, features]``, or, if it says so by an
+            attribute ``takes = "map"``, the last map or tokens as ``[N, positions, channels]``.
         classes: the names of the classes, in the order of the logits.
         preprocess: how the backbone wants its pixels.
         backbone: the name that ``adapt`` was given.
@@ -57,18 +58,28 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         self.stages, self.pool, self.head = parts.stages, parts.pool, head
+        self._channels = parts.channels
         self.classes = tuple(classes)
         self.preprocess = preprocess
         self.backbone = backbone
         self.pretrained = pretrained
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.run(images))
+        return self.logits(images)
 
     @property
     def sequence(self) -> tuple[Stage, ...]:
-        """The stages and the pool in the order in which an image passes through them."""
-        return (*self.stages, self.pool)
+        """The parts that an image passes on its way to the head, in order: the stages and, for most heads, the pool."""
+        return tuple(self.stages) if takes_map(self.head) else (*self.stages, self.pool)
+
+    def logits(self, x: Tensor, start: int = 0) -> Tensor:
+        """Logits ``[N, classes]`` from what stands before part ``start`` of ``sequence``."""
+        features = self.run(x, start)
+        return self.head(self._positions(features) if takes_map(self.head) else features)
+
+    def _positions(self, features: Tensor) -> Tensor:
+        """A map or tokens as ``[N, positions, channels]``, whichever dimension holds the channels."""
+        return features.movedim(self._channels, -1).flatten(1, -2)
 
     def run(self, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
         """Send what stands before part ``start`` of ``sequence`` through the parts up to ``stop``."""
@@ -111,12 +122,13 @@ class Classifier(nn.Module):
             stage.freeze() if i < still else stage.unfreeze()
         if self.pool not in countable:
             self.pool.frozen = countable[-1].frozen
+            self.pool.requires_grad_(not self.pool.frozen and not takes_map(self.head))
         return self.train(self.training)
 
     @property
     def countable(self) -> tuple[Stage, ...]:
         """What "the last three stages" counts: the stages, and the pool if it has weights."""
-        return tuple(self.stages) if _weights(self.pool) == 0 else self.sequence
+        return self.sequence if _weights(self.pool) else tuple(self.stages)
 
     @property
     def _named(self) -> tuple[tuple[str, Stage], ...]:
@@ -189,7 +201,8 @@ def adapt(
     if len(names) < 2 or len(set(names)) < len(names):
         raise ValueError(f"A classifier needs at least two classes, each with a name of its own, not {list(names)}.")
     parts, preprocess = build(backbone, pretrained)
-    new_head = build_head(head, features_in(parts.last), len(names), **head_options)
+    width = map_channels(parts, preprocess.size) if takes_map(head) else features_in(parts.last)
+    new_head = build_head(head, width, len(names), **head_options)
     model = Classifier(parts, new_head, names, preprocess, backbone=backbone, pretrained=pretrained)
     return model.freeze()
 
@@ -198,6 +211,14 @@ def features_in(last: nn.Module) -> int:
     """How wide the features are that a network's original last layer takes."""
     layer = next(m for m in last.modules() if isinstance(m, nn.Linear | nn.Conv2d))
     return layer.weight.shape[1]
+
+
+def map_channels(parts: Parts, size: int) -> int:
+    """How many channels the last map or the tokens have; nothing is computed, only shapes are passed on."""
+    shapes = {name: torch.empty_like(p, device="meta") for name, p in parts.stages.state_dict(keep_vars=True).items()}
+    image = torch.empty(1, 3, size, size, device="meta")
+    with torch.no_grad():
+        return torch.func.functional_call(parts.stages, shapes, (image,)).shape[parts.channels]
 
 
 def _weights(module: nn.Module) -> int:

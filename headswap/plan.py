@@ -6,10 +6,11 @@ Knows nothing of tensors.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from headswap.heads import solvable
 from headswap.names import nearest
 
 if TYPE_CHECKING:
@@ -70,6 +71,10 @@ class Plan:
             epochs = 6
             advice = f"With {fewest} images or more in each class the last stages may learn a little, too."
         views = 4 if len(images) < MANY_IMAGES else 2
+        if solvable(model.head):
+            return cls(
+                (replace(HEAD, epochs=1), Phase(epochs, stages, 1e-3, 1e-3)), views, label_smoothing=0.0, advice=advice
+            )
         return cls((HEAD, Phase(epochs, stages, 1e-3, 1e-4)), views=views, advice=advice)
 
 

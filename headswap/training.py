@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from headswap.activations import Activations
 from headswap.errors import InputError
+from headswap.heads import solvable
 from headswap.images import LabelledImages
 from headswap.model import Classifier
 from headswap.plan import Phase, Plan
@@ -204,6 +205,11 @@ def _phase(
         learned.bytes_per_image(boundary),
     )
     inputs, labels = learned.outputs[boundary], learned.labels
+    if solvable(model.head):
+        if not model.learning_stages:
+            yield best.judge(_solve(model, learned, checked, boundary, first_epoch))
+            return
+        _soften(model, inputs, labels, boundary, plan.batch_size)
     steps = -(-len(labels) // plan.batch_size)
     optimizer = torch.optim.AdamW(_groups(model, phase, plan.weight_decay))
     rates = [group["lr"] for group in optimizer.param_groups]
@@ -215,7 +221,7 @@ def _phase(
         losses, right = 0.0, 0
         for step, chosen in enumerate(torch.randperm(len(labels), generator=chance).split(plan.batch_size), 1):
             view = torch.randint(inputs.shape[1], chosen.shape, generator=chance)
-            logits = model.head(model.run(inputs[chosen, view], boundary))
+            logits = model.logits(inputs[chosen, view], boundary)
             loss = F.cross_entropy(logits, labels[chosen], label_smoothing=plan.label_smoothing)
             optimizer.zero_grad()
             loss.backward()
@@ -229,12 +235,26 @@ def _phase(
         yield best.judge(figures)
 
 
+def _solve(model: Classifier, learned: Activations, checked: Activations, boundary: int, number: int) -> Epoch:
+    """A head that is solved needs no steps: its one epoch."""
+    began = perf_counter()
+    model.head.solve(learned.outputs[boundary], learned.labels)
+    loss, accuracy, *_ = _measure(model, learned, boundary, len(learned.labels))
+    return Epoch(number, loss, accuracy, *_measure(model, checked, boundary, 256), False, perf_counter() - began)
+
+
+def _soften(model: Classifier, inputs: Tensor, labels: Tensor, boundary: int, batch: int) -> None:
+    model.eval()
+    with torch.no_grad():
+        model.head.soften(torch.cat([model.run(some[:, 0], boundary) for some in inputs.split(batch)]), labels)
+
+
 def _measure(model: Classifier, checked: Activations, boundary: int, batch: int) -> tuple[float, float, int, int]:
     """Loss, accuracy, how many are right and of how many, on the validation images."""
     model.eval()
     inputs = checked.outputs[boundary][:, 0]
     with torch.no_grad():
-        logits = torch.cat([model.head(model.run(some, boundary)) for some in inputs.split(batch)])
+        logits = torch.cat([model.logits(some, boundary) for some in inputs.split(batch)])
     right = int((logits.argmax(1) == checked.labels).sum())
     return F.cross_entropy(logits, checked.labels).item(), right / len(inputs), right, len(inputs)
 

@@ -19,11 +19,13 @@ from headswap.ui.visitors import Choice, Visitor
 from headswap.ui.wording import count, million
 
 OFFERED = (*BUNDLED, "resnet18", "vgg16")
-TITLES = {"mlp": "MLP"}
+TITLES = {"mlp": "MLP", "lda": "LDA"}
 LABELS = {
     "dropout": "Dropout: share of the features left out at each step",
     "bottleneck_dim": "Width of the bottleneck",
     "activation": "Activation",
+    "dim": "Width of the attention",
+    "layers": "Layers of attention",
     "hidden_dims": "Widths of the hidden layers, with commas",
 }
 

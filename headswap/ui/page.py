@@ -18,6 +18,7 @@ from headswap.ui.visitors import Visitor, Visitors
 
 REMEMBERED = "() => sessionStorage.getItem('headswap')"
 REMEMBER = "(ticket) => { sessionStorage.setItem('headswap', ticket); return ticket; }"
+KEEP_UPLOADS = (600, 3600)  # seconds: how often to look, and how old a new image for the Test step may become
 GONE = "You were away for a while, so your images were let go. Reload the page to begin anew."
 
 
@@ -25,7 +26,7 @@ def build(visitors: Visitors) -> gr.Blocks:
     """The page, for visitors of this registry."""
     turns = Turns()
     bound = _binder(visitors)
-    with gr.Blocks(title="headswap", analytics_enabled=False) as page:
+    with gr.Blocks(title="headswap", analytics_enabled=False, delete_cache=KEEP_UPLOADS) as page:
         gr.HTML(
             "<h1>headswap</h1><p>Give a trained network a new head, and watch it learn your pictures.</p>",
             elem_id="title",

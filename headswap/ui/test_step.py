@@ -64,8 +64,8 @@ def prepare(visitor: Visitor) -> tuple[str, str]:
         return draw(model, model.outline(), ()), missing
     model, best = visitor.trained.model, visitor.trained.run.best
     return draw(model, model.outline(), visitor.trained.learned), (
-        f"<p class='hs-sentence'>{title(model.backbone)} with a {type(model.head).__name__.lower()} head answers; it named "
-        f"{best.right} of {best.of} validation images rightly. It knows "
+        f"<p class='hs-sentence'>{title(model.backbone)} with a {type(model.head).__name__.lower()} head answers; it "
+        f"named {best.right} of {best.of} validation images rightly. It knows "
         f"<b>{escape(listed(model.classes, most=8))}</b> and nothing else.</p>"
     )
 
