@@ -93,7 +93,7 @@ def _batches(images: LabelledImages, preprocess: Preprocess, views: int, seed: i
 
 def _views(pixels: Tensor, preprocess: Preprocess, views: int, generator: torch.Generator) -> Sequence[Tensor]:
     size = [preprocess.size, preprocess.size]
-    centre = pictures.center_crop(pixels, size)
+    centre = preprocess.square(pixels)
     crops = [_random_crop(pixels, size, preprocess.interpolation, generator) for _ in range(views - 2)]
     return [centre, pictures.horizontal_flip(centre), *crops][:views]
 

@@ -24,6 +24,7 @@ import torch
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 from torchvision import models as tv
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as pictures
 
 from headswap.errors import InputError
@@ -32,6 +33,7 @@ from headswap.pixels import read_pixels
 from headswap.stages import Parts, take_apart
 
 DEFAULT = "efficientnet_lite0"
+CROPS = ("centre", "fit")
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,11 @@ class Preprocess:
     interpolation: str  # "bicubic" or "bilinear"
     mean: tuple[float, float, float]
     deviation: tuple[float, float, float]
+    crop: str = "centre"  # the centre, as the weights were measured, or "fit": the whole picture, squeezed to a square
+
+    def __post_init__(self) -> None:
+        if self.crop not in CROPS:
+            raise ValueError(f"There is no crop '{self.crop}'. {nearest(self.crop, CROPS)}")
 
     def __call__(self, picture: Any) -> Tensor:
         """What the network gets to see of a picture.
@@ -100,7 +107,14 @@ class Preprocess:
             InputError: if it is a file that cannot be read as a picture.
         """
         pixels = picture if isinstance(picture, Tensor) else read_pixels(picture, self.resize, self.interpolation)
-        return self.normalise(pictures.center_crop(pixels, [self.size, self.size]))
+        return self.normalise(self.square(pixels))
+
+    def square(self, pixels: Tensor) -> Tensor:
+        """What the network gets to see, before it is normalised: uint8 ``[3, H, W]`` to ``[3, size, size]``."""
+        side = [self.size, self.size]
+        if self.crop == "centre":
+            return pictures.center_crop(pixels, side)
+        return pictures.resize(pixels, side, InterpolationMode(self.interpolation), antialias=True)
 
     def normalise(self, square: Tensor) -> Tensor:
         """From uint8 ``[..., 3, size, size]`` to float with the weights' mean and deviation."""
@@ -151,6 +165,14 @@ def build(name: str, pretrained: bool = True) -> tuple[Parts, Preprocess]:
     else:
         network, preprocess = _build_torchvision(row, pretrained)
     return take_apart(network), preprocess
+
+
+def preprocess_of(network: nn.Module) -> Preprocess:
+    """How a network that somebody built wants its pixels: timm's networks say it, of the others ImageNet's way is true."""
+    if hasattr(network, "pretrained_cfg"):
+        return _as_timm_wants(network)
+    size = 299 if isinstance(network, tv.Inception3) else 224
+    return Preprocess(size, round(size / 0.875), "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 @lru_cache(maxsize=1)

@@ -121,8 +121,9 @@ class Attention(nn.Module):
 class RootNormalise(nn.Module):
     """Features of length one, whose square root was taken first where they are never negative.
 
-    The root calms the few features that shout. Features that can be negative go without: a signed root cost 0.017 of
-    accuracy against the length alone, on EfficientNet-Lite0 before its last ReLU.
+    The root calms the few features that shout. Features that can be negative go without. Measured on ten
+    classes of clothing with EfficientNet-Lite0 before its last ReLU (eight splits of 400 photographs): length alone
+    0.827, signed root 0.819, root of what is positive 0.739, root of the softplus 0.827.
     """
 
     def __init__(self) -> None:

@@ -6,8 +6,9 @@ images come from or how training goes.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from headswap.backbones import Preprocess, build
+from headswap.backbones import Preprocess, build, preprocess_of
 from headswap.heads import Head, build_head, takes_map
-from headswap.stages import Parts, Stage
+from headswap.stages import Parts, Stage, take_apart
 
 Picture = str | Path | Image.Image | Tensor
 
@@ -58,7 +59,7 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         self.stages, self.pool, self.head = parts.stages, parts.pool, head
-        self._channels = parts.channels
+        self._last, self._channels = (parts.last,), parts.channels  # a tuple hides it: it is no part of this network
         self.classes = tuple(classes)
         self.preprocess = preprocess
         self.backbone = backbone
@@ -66,6 +67,11 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.logits(images)
+
+    @property
+    def parts(self) -> Parts:
+        """The backbone as it was taken apart, with the last layer that the head replaced."""
+        return Parts(self.stages, self.pool, *self._last, self._channels)
 
     @property
     def sequence(self) -> tuple[Stage, ...]:
@@ -165,6 +171,27 @@ class Classifier(nn.Module):
         finally:
             self.train(training)
 
+    def add_class(self, name: str) -> Classifier:
+        """One class more, at the end; the rows of the old classes keep their weights, the new one's are random.
+
+        Raises:
+            ValueError: if the class is there already, or the head does not end in a linear layer.
+        """
+        names = class_names((*self.classes, name))
+        layers = [module for module in self.head.modules() if isinstance(module, nn.Linear)]
+        if not layers or layers[-1].out_features != len(self.classes):
+            raise ValueError(
+                "This head does not end in a linear layer with a row for each class; adapt the model anew."
+            )
+        wider = nn.Linear(layers[-1].in_features, len(names), layers[-1].bias is not None).to(layers[-1].weight)
+        with torch.no_grad():
+            for new, old in zip(wider.parameters(), layers[-1].parameters(), strict=True):
+                new[: len(old)] = old
+        owner, _, place = next(n for n, m in self.head.named_modules() if m is layers[-1]).rpartition(".")
+        setattr(self.head.get_submodule(owner), place, wider) if place else setattr(self, "head", wider)
+        self.classes = names
+        return self
+
     def predict(self, picture: Picture) -> list[tuple[str, float]]:
         """The classes with their probabilities, most likely first.
 
@@ -176,10 +203,11 @@ class Classifier(nn.Module):
 
 
 def adapt(
-    backbone: str,
+    backbone: str | Classifier | nn.Module,
     classes: Sequence[str] | int,
     head: Head = "linear",
     pretrained: bool = True,
+    crop: str = "centre",
     **head_options: Any,
 ) -> Classifier:
     """Give a pretrained network a new head.
@@ -187,29 +215,50 @@ def adapt(
     The backbone stands still at first; ``unfreeze`` says otherwise.
 
     Args:
-        backbone: one of ``headswap.backbones()``.
+        backbone: one of ``headswap.backbones()``, or a ``Classifier`` (whose backbone is kept as it has learned), or a
+            classification network of torchvision or timm. A module is copied and stays as it was.
         classes: the names of the new classes, or how many there are.
         head: one of ``headswap.heads.HEADS`` or any callable ``(features_in, classes) -> nn.Module``.
-        pretrained: start from ImageNet weights; without it everything is random.
+        pretrained: start from ImageNet weights; without it everything is random. It says nothing of a module.
+        crop: "centre", as the weights were measured, or "fit": the whole picture, squeezed to a square.
         head_options: the head's own options, such as ``bottleneck_dim=256``.
 
     Raises:
-        ValueError: for an unknown backbone or head (with the nearest names), or an option that the head does not take.
-        InputError: if the weights have to be downloaded and cannot be.
+        ValueError: for an unknown backbone, head or crop (with the nearest names), or an option that the head does not
+            take.
+        InputError: if the weights have to be downloaded and cannot be, or a module cannot be taken apart.
     """
-    names = tuple(f"class {i}" for i in range(1, classes + 1)) if isinstance(classes, int) else tuple(classes)
-    if len(names) < 2 or len(set(names)) < len(names):
-        raise ValueError(f"A classifier needs at least two classes, each with a name of its own, not {list(names)}.")
-    parts, preprocess = build(backbone, pretrained)
-    width = map_channels(parts, preprocess.size) if takes_map(head) else features_in(parts.last)
+    names = class_names(classes)
+    parts, preprocess, name, pretrained = _body(backbone, pretrained)
+    preprocess = replace(preprocess, crop=crop)
+    width = map_channels(parts, preprocess.size) if takes_map(head) else features_in(parts)
     new_head = build_head(head, width, len(names), **head_options)
-    model = Classifier(parts, new_head, names, preprocess, backbone=backbone, pretrained=pretrained)
+    model = Classifier(parts, new_head, names, preprocess, backbone=name, pretrained=pretrained)
     return model.freeze()
 
 
-def features_in(last: nn.Module) -> int:
+def class_names(classes: Sequence[str] | int) -> tuple[str, ...]:
+    """The names of classes, made up where only their number is given; ``ValueError`` unless there are two or more."""
+    names = tuple(f"class {i}" for i in range(1, classes + 1)) if isinstance(classes, int) else tuple(classes)
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise ValueError(f"A classifier needs at least two classes, each with a name of its own, not {list(names)}.")
+    return names
+
+
+def _body(backbone: str | Classifier | nn.Module, pretrained: bool) -> tuple[Parts, Preprocess, str, bool]:
+    """Parts of a network of their own, how it wants its pixels, its name and whether it has learned anything."""
+    if isinstance(backbone, str):
+        return *build(backbone, pretrained), backbone, pretrained
+    if isinstance(backbone, Classifier):
+        kept = copy.deepcopy(backbone)
+        return kept.parts, kept.preprocess, kept.backbone, kept.pretrained
+    network = copy.deepcopy(backbone)
+    return take_apart(network), preprocess_of(network), type(network).__name__, True
+
+
+def features_in(parts: Parts) -> int:
     """How wide the features are that a network's original last layer takes."""
-    layer = next(m for m in last.modules() if isinstance(m, nn.Linear | nn.Conv2d))
+    layer = next(m for m in parts.last.modules() if isinstance(m, nn.Linear | nn.Conv2d))
     return layer.weight.shape[1]
 
 
