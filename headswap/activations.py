@@ -29,7 +29,7 @@ class Activations:
     Attributes:
         outputs: boundary (how many parts of ``model.sequence`` an image has passed) to a tensor ``[N, views, ...]``;
             complete once ``fill`` is through.
-        labels: int64 ``[N]``.
+        targets: int64 ``[N]``, or with several labels an image float ``[N, classes]``.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Activations:
             views: 1 is the weights' own centre crop alone, 2 adds its mirror image, more add random crops.
             seed: of the random crops.
         """
-        self.labels = torch.tensor(images.labels)
+        self.targets = images.targets
         self.outputs: dict[int, Tensor] = {}
         self._model, self._images, self._views, self._seed = model, images, views, seed
         self._boundaries = sorted(set(boundaries))

@@ -56,7 +56,7 @@ def train_command(
     images = load_images(folder)
     console.print(str(images.report))
     try:
-        model = adapt(backbone, images.classes, head)
+        model = adapt(backbone, images.classes, head, multi_label=images.multi_label)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     plan = replace(Plan.suggest(images, model), seed=seed)
@@ -107,10 +107,16 @@ def _show(event: Event, progress: Progress, bar) -> None:
         case Kept():
             low, high = event.interval
             progress.console.print(
-                f"Kept the weights of epoch {event.epoch}: {event.right} of {event.of} validation images right "
-                f"({low:.0%} to {high:.0%}), after {event.seconds:.0f} s.",
+                f"Kept the weights of epoch {event.epoch}: {event.metric} {event.score:.2f}, {event.right} of "
+                f"{event.of} validation images right ({low:.0%} to {high:.0%}), after {event.seconds:.0f} s.",
                 highlight=False,
             )
+            for label in event.labels:
+                progress.console.print(
+                    f"  {label.name}: average precision {label.average_precision:.2f}, F1 {label.f1:.2f} "
+                    f"above {label.threshold:.2f}",
+                    markup=False,
+                )
 
 
 def _answer(model: Classifier, path: Path) -> None:

@@ -145,8 +145,8 @@ class LDA(nn.Sequential):
     """Solve the last layer at once instead of training it.
 
     Linear discriminant analysis on features of length one: the class means, and the covariance within classes, shrunk
-    by a half towards a ball. ``[N, features_in]`` to logits ``[N, classes]``. It takes milliseconds, has nothing to tune,
-    and where there are few images it is hard to beat. Friedman, "Regularized discriminant analysis" (1989).
+    by a half towards a ball. ``[N, features_in]`` to logits ``[N, classes]``. It takes milliseconds, has nothing to
+    tune, and where there are few images it is hard to beat. Friedman, "Regularized discriminant analysis" (1989).
     """
 
     def __init__(self, features_in: int, classes: int) -> None:

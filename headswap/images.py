@@ -7,13 +7,12 @@ to ask for them.
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import tempfile
 import threading
 import weakref
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,12 +20,11 @@ import torch
 
 from headswap.errors import InputError
 from headswap.pixels import PictureError, read_pixels
+from headswap.splits import draw
 
 STORE_BYTES = 512 * 1024**2
 SIDE = 256
 INTERPOLATION = "bicubic"
-
-_TRIES = 20
 
 
 @dataclass(frozen=True)
@@ -46,32 +44,49 @@ class Report:
 class LabelledImages:
     """Images with their classes, in a fixed order: by class, then by name.
 
-    Iterating gives ``(uint8 tensor [3, H, W], label)``. Halves and subsets share their parent's files and
+    Iterating gives ``(uint8 tensor [3, H, W], label)``; where an image may carry several labels or none
+    (``multi_label``), a label is the tuple of them. Halves and subsets share their parent's files and
     decoded pixels; the files go away with the last that shares them, or by ``close()``. To keep images
     together that belong together (one plant, one patient), give them the same group:
     ``dataclasses.replace(images, groups=...)``.
     """
 
     classes: tuple[str, ...]  # naturally sorted: photo2 before photo10
-    labels: tuple[int, ...]  # an image's place in classes
+    labels: tuple[int, ...] | tuple[tuple[int, ...], ...]  # places in classes: one an image, or several or none
     groups: tuple[int, ...]  # a group never sits on both sides of a split
     names: tuple[str, ...]  # as the source has them, for people; never used as paths
     paths: tuple[Path, ...]  # the private copies
     report: Report
     _held_out: tuple[bool, ...]  # lies in a validation folder
     _store: Store
+    multi_label: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, int]]:
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, int | tuple[int, ...]]]:
         for i, label in enumerate(self.labels):
             yield self.pixels(i), label
 
     @property
+    def shown(self) -> tuple[tuple[int, ...], ...]:
+        """For each image the places in ``classes`` of what it shows: one of them unless ``multi_label``."""
+        return self.labels if self.multi_label else tuple((label,) for label in self.labels)
+
+    @property
+    def targets(self) -> torch.Tensor:
+        """The labels for a loss: int64 ``[N]``, or with ``multi_label`` float ``[N, classes]`` of 0 and 1."""
+        if not self.multi_label:
+            return torch.tensor(self.labels, dtype=torch.int64)
+        marks = torch.zeros(len(self), len(self.classes))
+        for row, labels in zip(marks, self.labels, strict=True):
+            row[list(labels)] = 1
+        return marks
+
+    @property
     def counts(self) -> dict[str, int]:
         """The number of images of each class, zero included."""
-        counted = Counter(self.labels)
+        counted = Counter(label for labels in self.shown for label in labels)
         return {name: counted[label] for label, name in enumerate(self.classes)}
 
     def pixels(self, i: int, side: int = SIDE, interpolation: str = INTERPOLATION) -> torch.Tensor:
@@ -94,6 +109,10 @@ class LabelledImages:
         places = [int(i) for i in indices]
         columns = ("labels", "groups", "names", "paths", "_held_out")
         return replace(self, **{name: tuple(getattr(self, name)[i] for i in places) for name in columns})
+
+    def as_multi_label(self) -> LabelledImages:
+        """The same images, each with a tuple of labels even where every image has just one."""
+        return replace(self, labels=self.shown, multi_label=True)
 
     def split(self, validation: float = 0.2, seed: int = 0) -> tuple[LabelledImages, LabelledImages]:
         """Two halves ``(training, validation)``, the same for the same seed.
@@ -127,56 +146,13 @@ class LabelledImages:
         groups: dict[int, list[int]] = defaultdict(list)
         for i, group in enumerate(self.groups):
             groups[group].append(i)
-        drawn, torn = _draw(self.labels, list(groups.values()), validation, random.Random(seed))
+        drawn, torn = draw(self.shown, list(groups.values()), validation, seed)
         if torn is not None:
             raise InputError(
                 f"The groups leave the class '{self.classes[torn]}' no image on one side of the split, "
                 "because a group stays whole. Add images of it that belong to another group."
             )
         return drawn
-
-
-def _draw(
-    labels: Sequence[int], groups: Sequence[Sequence[int]], validation: float, rng: random.Random
-) -> tuple[set[int], int | None]:
-    """A stratified draw of whole groups, and a class that has none on one side, or None.
-
-    Labels are classes of images, groups hold places among them. Groups with several classes can make the
-    latter unavoidable; some draws are tried before one is given up.
-    """
-    order = list(groups)
-    for _ in range(_TRIES):
-        rng.shuffle(order)
-        drawn, torn = _draw_in_order(labels, order, validation)
-        if torn is None:
-            break
-    return drawn, torn
-
-
-def _draw_in_order(
-    labels: Sequence[int], groups: Sequence[Sequence[int]], validation: float
-) -> tuple[set[int], int | None]:
-    total = Counter(labels)
-    spare = {label: n - 1 for label, n in total.items()}
-    share = {label: min(max(round(validation * n), 1), n - 1) for label, n in total.items()}
-    taken: Counter[int] = Counter()
-    drawn: set[int] = set()
-
-    def take(group: Sequence[int], most: Mapping[int, int]) -> None:
-        inside = Counter(labels[i] for i in group)
-        if all(taken[label] + n <= most[label] for label, n in inside.items()):
-            taken.update(inside)
-            drawn.update(group)
-
-    for group in groups:
-        take(group, share)
-    # Where all groups of a class exceed its share, the smallest that leaves something to learn from is taken.
-    smallest_first = sorted(groups, key=len)
-    for label in sorted(total):
-        for group in smallest_first:
-            if not taken[label] and any(labels[i] == label for i in group):
-                take(group, spare)
-    return drawn, next((label for label in sorted(total) if not taken[label]), None)
 
 
 class Store:

@@ -17,7 +17,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from headswap.backbones import Preprocess, build, preprocess_of
-from headswap.heads import Head, build_head, takes_map
+from headswap.heads import Head, build_head, solvable, takes_map
+from headswap.metrics import ACCURACY, AVERAGE_PRECISION
 from headswap.stages import Parts, Stage, take_apart
 
 Picture = str | Path | Image.Image | Tensor
@@ -45,6 +46,8 @@ class Classifier(nn.Module):
         preprocess: how the backbone wants its pixels.
         backbone: the name that ``adapt`` was given.
         pretrained: whether the backbone started from learned weights.
+        multi_label: whether an image may show several classes or none; then each class has a probability of its own.
+        thresholds: only with ``multi_label``: the probability ``[classes]`` above which ``labels`` names a class.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Classifier(nn.Module):
         *,
         backbone: str,
         pretrained: bool,
+        multi_label: bool = False,
     ) -> None:
         super().__init__()
         self.stages, self.pool, self.head = parts.stages, parts.pool, head
@@ -64,6 +68,9 @@ class Classifier(nn.Module):
         self.preprocess = preprocess
         self.backbone = backbone
         self.pretrained = pretrained
+        self.multi_label = multi_label
+        if multi_label:
+            self.register_buffer("thresholds", torch.full((len(self.classes),), 0.5))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.logits(images)
@@ -161,15 +168,31 @@ class Classifier(nn.Module):
         self.train(training)
         return tuple(rows)
 
+    @property
+    def metric(self) -> str:
+        """What its score is called: "accuracy" or "mean average precision"."""
+        return AVERAGE_PRECISION if self.multi_label else ACCURACY
+
     @torch.inference_mode()
     def probabilities(self, pictures: Iterable[Picture]) -> Tensor:
-        """``[N, classes]``, each row adding up to one; each picture is a path, a PIL image or uint8 ``[3, H, W]``."""
+        """``[N, classes]``, each row adding up to one unless ``multi_label``.
+
+        Each picture is a path, a PIL image or uint8 ``[3, H, W]``.
+        """
         training = self.training
         self.eval()
         try:
-            return torch.cat([self(self.preprocess(p).unsqueeze(0)).softmax(1) for p in pictures])
+            logits = torch.cat([self(self.preprocess(p).unsqueeze(0)) for p in pictures])
+            return logits.sigmoid() if self.multi_label else logits.softmax(1)
         finally:
             self.train(training)
+
+    def labels(self, picture: Picture) -> list[str]:
+        """What a picture shows: the classes above their thresholds, or without ``multi_label`` the most likely one."""
+        row = self.probabilities([picture])[0]
+        if not self.multi_label:
+            return [self.classes[row.argmax()]]
+        return [name for name, shown in zip(self.classes, row > self.thresholds, strict=True) if shown]
 
     def add_class(self, name: str) -> Classifier:
         """One class more, at the end; the rows of the old classes keep their weights, the new one's are random.
@@ -190,6 +213,8 @@ class Classifier(nn.Module):
         owner, _, place = next(n for n, m in self.head.named_modules() if m is layers[-1]).rpartition(".")
         setattr(self.head.get_submodule(owner), place, wider) if place else setattr(self, "head", wider)
         self.classes = names
+        if self.multi_label:
+            self.thresholds = torch.cat([self.thresholds, self.thresholds.new_tensor([0.5])])
         return self
 
     def predict(self, picture: Picture) -> list[tuple[str, float]]:
@@ -207,6 +232,7 @@ def adapt(
     classes: Sequence[str] | int,
     head: Head = "linear",
     pretrained: bool = True,
+    multi_label: bool = False,
     crop: str = "centre",
     **head_options: Any,
 ) -> Classifier:
@@ -220,12 +246,13 @@ def adapt(
         classes: the names of the new classes, or how many there are.
         head: one of ``headswap.heads.HEADS`` or any callable ``(features_in, classes) -> nn.Module``.
         pretrained: start from ImageNet weights; without it everything is random. It says nothing of a module.
+        multi_label: an image may show several of the classes, or none.
         crop: "centre", as the weights were measured, or "fit": the whole picture, squeezed to a square.
         head_options: the head's own options, such as ``bottleneck_dim=256``.
 
     Raises:
         ValueError: for an unknown backbone, head or crop (with the nearest names), or an option that the head does not
-            take.
+            take, or a head that is solved with ``multi_label``.
         InputError: if the weights have to be downloaded and cannot be, or a module cannot be taken apart.
     """
     names = class_names(classes)
@@ -233,7 +260,11 @@ def adapt(
     preprocess = replace(preprocess, crop=crop)
     width = map_channels(parts, preprocess.size) if takes_map(head) else features_in(parts)
     new_head = build_head(head, width, len(names), **head_options)
-    model = Classifier(parts, new_head, names, preprocess, backbone=name, pretrained=pretrained)
+    if multi_label and solvable(new_head):
+        raise ValueError(f"The head '{head}' tells one class from the others, so an image cannot have several labels.")
+    model = Classifier(
+        parts, new_head, names, preprocess, backbone=name, pretrained=pretrained, multi_label=multi_label
+    )
     return model.freeze()
 
 

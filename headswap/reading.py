@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
+from headswap import tables
 from headswap.errors import InputError
 from headswap.images import INTERPOLATION, SIDE, STORE_BYTES, LabelledImages, Report, Store, how_many
 from headswap.pixels import PictureError, harmless
@@ -40,15 +41,16 @@ _ROLES: Mapping[str, str] = MappingProxyType(
 def load_images(
     source: str | os.PathLike[str], *, name: str | None = None, store_bytes: int = STORE_BYTES
 ) -> LabelledImages:
-    """Read a folder or a zip with one sub-folder per class, and check every image in it.
+    """Read a folder or a zip with one sub-folder per class, or a CSV with labels, and check every image.
 
     A file that cannot be used is skipped and listed in ``.report``; the classes are those that have an image.
     Folders that hold everything are peeled off, deeper ones belong to their class. Where ``train`` stands
     beside ``val`` or ``test``, the classes lie in these: ``val`` becomes the validation half and ``test`` is
-    set aside.
+    set aside. A CSV says instead what the images beside it show, each one label, or several or none of them
+    (``multi_label``); one called ``labels.csv`` inside a folder or a zip is found by itself.
 
     Args:
-        source: path of a folder or a zip.
+        source: path of a folder, a zip or a CSV.
         name: what to call the source in messages; its own file name by default.
         store_bytes: how many bytes of decoded pixels stay in memory; the rest is decoded when asked for.
 
@@ -58,6 +60,9 @@ def load_images(
     """
     path = Path(source)
     label = harmless(name or path.name or str(path))
+    if path.suffix.lower() == ".csv" and os.path.isfile(path):
+        home = path.absolute().parent
+        return _load(walk(home, home.name), label, store_bytes, table=path.name)
     if os.path.isdir(path):  # unlike Path's own, never raises
         return _load(walk(path, name or path.name), label, store_bytes)
     if not os.path.exists(path):
@@ -83,10 +88,10 @@ def gather(files: Iterable[tuple[str, Path]], *, store_bytes: int = STORE_BYTES)
 
 @dataclass(frozen=True)
 class _Picture:
-    """A file with the class that its folder gives it, and its private copy once there is one."""
+    """A file with what it shows, by its folder or by a table, and its private copy once there is one."""
 
     name: str
-    class_name: str
+    labels: tuple[str, ...]  # one of them, unless a table says otherwise
     held_out: bool
     fetch: Fetch
     path: Path = Path()
@@ -96,25 +101,30 @@ _Pictures = list[_Picture]
 _Skipped = list[tuple[str, str]]  # (name, reason)
 
 
-def _load(found: Iterable[Found], label: str, store_bytes: int) -> LabelledImages:
-    pictures, skipped = _sort_out(found, label)
-    placed, outside, notes = _place(pictures)
+def _load(found: Iterable[Found], label: str, store_bytes: int, table: str = tables.NAME) -> LabelledImages:
+    pictures, skipped, listing = _sort_out(found, label, table)
     store = Store(store_bytes)
     try:
+        if listing is None:
+            multi_label, (placed, outside, notes) = False, _place(pictures)
+        else:
+            said = _read_table(listing, store, label)
+            multi_label, (placed, outside, notes) = said.multi_label, _place_by_table(pictures, said, listing)
         kept, unusable = _keep(placed, store, label)
         decoded, broken = _decode(kept, store)
         usable, strangers = _with_training(decoded)
         skipped = [*skipped, *outside, *unusable, *broken, *strangers]
         notes += _missing(placed, usable)
         report = Report(len(usable), tuple(sorted(skipped, key=lambda pair: _natural(pair[0]))), tuple(notes))
-        return _labelled(usable, report, store, label)
+        return _labelled(usable, report, store, label, multi_label)
     except BaseException:
         store.close()
         raise
 
 
-def _sort_out(found: Iterable[Found], label: str) -> tuple[list[Found], _Skipped]:
-    """What may be a picture, and what is not, by name alone."""
+def _sort_out(found: Iterable[Found], label: str, table: str) -> tuple[list[Found], _Skipped, Found | None]:
+    """What may be a picture, what is not, and the table of labels if there is one, by name alone."""
+    listing: Found | None = None
     pictures: dict[str, Found] = {}
     skipped: _Skipped = []
     for item in found:
@@ -122,13 +132,50 @@ def _sort_out(found: Iterable[Found], label: str) -> tuple[list[Found], _Skipped
             continue
         if len(pictures) + len(skipped) >= MAX_FILES:
             raise InputError(f"{label} holds more than {MAX_FILES} files; take fewer.")
-        if item.problem:
+        if item.parts[-1].lower() == table.lower() and item.fetch and listing is None:
+            listing = item
+        elif item.problem:
             skipped.append((item.name, item.problem))
         elif item.name in pictures:
             skipped.append((item.name, "is there twice; the first is taken"))
         else:
             pictures[item.name] = item
-    return list(pictures.values()), skipped
+    return list(pictures.values()), skipped, listing
+
+
+def _read_table(listing: Found, store: Store, label: str) -> tables.Table:
+    path = store.folder / tables.NAME
+    try:
+        listing.fetch(path, Meter(label))
+        return tables.read_table(path, listing.parts[-1])
+    except PictureError as error:
+        raise InputError(str(error)) from error
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _place_by_table(
+    pictures: Sequence[Found], table: tables.Table, listing: Found
+) -> tuple[_Pictures, _Skipped, list[str]]:
+    """Give each picture the labels that a table names beside it: by its path from there, or by its name alone."""
+    home, missing = len(listing.parts) - 1, dict(table.rows)
+    alone = Counter(picture.parts[-1] for picture in pictures)
+    placed, skipped = [], []
+    for picture in pictures:
+        name = picture.parts[-1]
+        keys = ["/".join(picture.parts[home:]), picture.name, *([name] if alone[name] == 1 else [])]
+        key = next((key for key in keys if key in table.rows), None)
+        if key is None:
+            skipped.append((picture.name, f"is not named in {listing.parts[-1]}"))
+        else:
+            placed.append(_Picture(picture.name, table.rows[key], False, picture.fetch))
+            missing.pop(key, None)
+    placed.sort(key=_by_label)
+    first = f"{listing.parts[-1]} names {how_many(len(missing))} that {'is' if len(missing) == 1 else 'are'} not there"
+    notes = [f"{first}; the first is {harmless(next(iter(missing)))}."] if missing else []
+    if table.multi_label:
+        notes.append("Some images carry several labels or none, so each label is decided on its own.")
+    return placed, skipped, notes
 
 
 def _place(pictures: Sequence[Found]) -> tuple[_Pictures, _Skipped, list[str]]:
@@ -149,8 +196,8 @@ def _place(pictures: Sequence[Found]) -> tuple[_Pictures, _Skipped, list[str]]:
         elif len(inside) < 2:
             skipped.append((picture.name, "lies outside the class folders"))
         else:
-            placed.append(_Picture(picture.name, inside[0], role == "validation", picture.fetch))
-    placed.sort(key=lambda p: (_natural(p.class_name), _natural(p.name)))
+            placed.append(_Picture(picture.name, inside[:1], role == "validation", picture.fetch))
+    placed.sort(key=_by_label)
     notes = [
         f"{folder}/: {how_many(count)} set aside; a test folder never chooses anything."
         for folder, count in sorted(set_aside.items())
@@ -209,26 +256,36 @@ def _decode(kept: _Pictures, store: Store) -> tuple[_Pictures, _Skipped]:
 
 def _with_training(decoded: _Pictures) -> tuple[_Pictures, _Skipped]:
     """Leave out validation images of classes that cannot be learned."""
-    learnable = {picture.class_name for picture in decoded if not picture.held_out}
-    strangers = [picture.name for picture in decoded if picture.class_name not in learnable]
-    usable = [picture for picture in decoded if picture.class_name in learnable]
+    learnable = {label for picture in decoded if not picture.held_out for label in picture.labels}
+    strangers = [picture.name for picture in decoded if not learnable.issuperset(picture.labels)]
+    usable = [picture for picture in decoded if learnable.issuperset(picture.labels)]
     return usable, [(name, "has a class without an image to learn from") for name in strangers]
 
 
 def _missing(placed: _Pictures, usable: _Pictures) -> list[str]:
     """Notes on classes that lost all their images, or that the validation folder lacks."""
-    there = {picture.class_name for picture in usable}
-    lost = dict.fromkeys(picture.class_name for picture in placed if picture.class_name not in there)
+    there = _shown(usable)
+    lost = [label for label in _shown(placed) if label not in there]
     notes = [f"'{name}' has no image that can be used, so it is not a class." for name in lost]
-    checked = {picture.class_name for picture in usable if picture.held_out}
+    checked = _shown([picture for picture in usable if picture.held_out])
     if checked:
-        unchecked = dict.fromkeys(p.class_name for p in usable if p.class_name not in checked)
+        unchecked = [label for label in there if label not in checked]
         notes += [f"The validation folder has no image of '{name}'." for name in unchecked]
     return notes
 
 
-def _labelled(usable: _Pictures, report: Report, store: Store, label: str) -> LabelledImages:
-    classes = tuple(sorted({picture.class_name for picture in usable}, key=_natural))
+def _shown(pictures: _Pictures) -> dict[str, None]:
+    """The labels of pictures, each once, in the order of their first picture."""
+    return dict.fromkeys(label for picture in pictures for label in picture.labels)
+
+
+def _by_label(picture: _Picture) -> tuple[object, object]:
+    return [_natural(label) for label in picture.labels], _natural(picture.name)
+
+
+def _labelled(usable: _Pictures, report: Report, store: Store, label: str, multi_label: bool) -> LabelledImages:
+    classes = tuple(sorted(_shown(usable), key=_natural))
+    places = [tuple(sorted(classes.index(name) for name in picture.labels)) for picture in usable]
     if not classes:
         raise InputError(f"{label} holds no image to learn from; expected {EXPECTED}, but found {_instead(report)}.")
     if len(classes) == 1:
@@ -236,13 +293,14 @@ def _labelled(usable: _Pictures, report: Report, store: Store, label: str) -> La
         raise InputError(" ".join([f"{label} holds only one class, '{classes[0]}';", wanted, *report.notes]))
     return LabelledImages(
         classes,
-        labels=tuple(classes.index(picture.class_name) for picture in usable),
+        labels=tuple(places) if multi_label else tuple(place for (place,) in places),
         groups=tuple(range(len(usable))),
         names=tuple(picture.name for picture in usable),
         paths=tuple(picture.path for picture in usable),
         report=report,
         _held_out=tuple(picture.held_out for picture in usable),
         _store=store,
+        multi_label=multi_label,
     )
 
 

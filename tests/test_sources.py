@@ -104,7 +104,7 @@ def test_what_may_not_be_read_is_skipped(flowers):
 def test_sources_that_are_none_are_refused(tmp_path):
     refused(tmp_path / "nowhere", "nowhere does not exist")
     refused(tmp_path / ("x" * 5000), "does not exist")
-    refused(folder(tmp_path, "a.csv", content=b"a,b") / "a.csv", "a.csv is neither a folder nor a zip", "roses/a.jpg")
+    refused(folder(tmp_path, "a.csv", content=b"a,b") / "a.csv", "a.csv", "holds no image")
     refused(folder(tmp_path, "a.zip", content=b"PK") / "a.zip", "a.zip is not a zip or is damaged")
     refused(folder(tmp_path, "b.zip", content=b"") / "b.zip", "not a zip")
     os.mkfifo(tmp_path / "pipe.zip")

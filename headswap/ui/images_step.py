@@ -125,7 +125,7 @@ def describe(images: LabelledImages) -> str:
 
 
 def _row(images: LabelledImages, label: int, each: int) -> str:
-    shown = [i for i, other in enumerate(images.labels) if other == label][:each]
+    shown = [i for i, labels in enumerate(images.shown) if label in labels][:each]
     name = escape(images.classes[label])
     thumbnails = "".join(f'<img alt="" src="{thumbnail(images.pixels(i))}">' for i in shown)
     number = count(images.counts[images.classes[label]], "image")

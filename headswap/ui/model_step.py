@@ -13,11 +13,13 @@ from headswap.backbones import BUNDLED, DEFAULT, find
 from headswap.errors import InputError
 from headswap.heads import ACTIVATIONS, HEADS, head_options, head_sentence
 from headswap.model import Classifier, StageOutline, adapt
+from headswap.pixels import read_pixels
 from headswap.ui import strip
-from headswap.ui.images_step import problem_card
+from headswap.ui.images_step import problem_card, thumbnail
 from headswap.ui.visitors import Choice, Visitor
 from headswap.ui.wording import count, million
 
+SEEN = 6  # images in the preview of what the network sees
 OFFERED = (*BUNDLED, "resnet18", "vgg16")
 TITLES = {"mlp": "MLP", "lda": "LDA"}
 LABELS = {
@@ -38,6 +40,8 @@ class ModelStep:
     sentence: gr.HTML
     backbone: gr.Radio
     head: gr.Radio
+    crop: gr.Radio
+    seen: gr.HTML
     groups: dict[str, gr.Group]
     options: dict[tuple[str, str], gr.components.Component]
     problem: gr.HTML
@@ -46,7 +50,7 @@ class ModelStep:
     @property
     def choices(self) -> list[gr.components.Component]:
         """What ``choose`` takes, in order."""
-        return [self.backbone, self.head, *self.options.values()]
+        return [self.backbone, self.head, self.crop, *self.options.values()]
 
 
 def build() -> ModelStep:
@@ -62,6 +66,17 @@ def build() -> ModelStep:
                 elem_id="backbone",
                 elem_classes="hs-column",
             )
+            crop = gr.Radio(
+                [
+                    ("The centre, as its weights were trained", "centre"),
+                    ("The whole image, squeezed to a square", "fit"),
+                ],
+                value="centre",
+                label="What it sees of an image",
+                elem_id="crop",
+                elem_classes="hs-column",
+            )
+            shown = gr.HTML(elem_id="seen", apply_default_css=False)
         with gr.Column(min_width=300):
             head = gr.Radio(
                 [(f"{TITLES.get(name, name.capitalize())} — {head_sentence(name)}", name) for name in HEADS],
@@ -78,29 +93,56 @@ def build() -> ModelStep:
                             options[name, option] = _control(option, default)
     problem = gr.HTML(elem_id="model-problem", apply_default_css=False)
     onward = gr.Button("Go on to the training", variant="primary", elem_id="onward-train")
-    return ModelStep(drawing, sentence, backbone, head, groups, options, problem, onward)
+    return ModelStep(drawing, sentence, backbone, head, crop, shown, groups, options, problem, onward)
 
 
-def choose(visitor: Visitor, backbone: str, head: str, *values: Any) -> tuple[Any, ...]:
+def choose(visitor: Visitor, backbone: str, head: str, crop: str, *values: Any) -> tuple[Any, ...]:
     """Remember the choice and draw it.
 
     Returns:
-        Values for ``strip``, ``sentence``, ``problem`` and each of ``groups``.
+        Values for ``strip``, ``sentence``, ``problem``, ``seen`` and each of ``groups``.
     """
     shown = [gr.Group(visible=name == head) for name in HEADS]
     try:
-        choice = Choice(backbone, head, _options(head, values))
-        model = preview(choice, visitor.classes)
+        choice = Choice(backbone, head, _options(head, values), crop)
+        model = preview(choice, visitor.classes, visitor.multi_label)
     except (InputError, ValueError) as error:
-        return gr.skip(), gr.skip(), problem_card(str(error)), *shown
+        return gr.skip(), gr.skip(), problem_card(str(error)), gr.skip(), *shown
     visitor.choice = choice
-    return draw(model, model.outline(), ()), sentence(model), "", *shown
+    return draw(model, model.outline(), ()), sentence(model), "", seen(visitor, model), *shown
 
 
-def preview(choice: Choice, classes: Sequence[str] | int) -> Classifier:
+def seen(visitor: Visitor, model: Classifier) -> str:
+    """What the network gets to see of some of the visitor's images."""
+    if visitor.images is None:
+        return ""
+    wanted, count = model.preprocess, len(visitor.images)
+    places = sorted({count * i // SEEN for i in range(min(SEEN, count))})
+    # Read anew: asking the images for another size would empty their store.
+    read = (read_pixels(visitor.images.paths[i], wanted.resize, wanted.interpolation) for i in places)
+    pictures = "".join(f'<img alt="" src="{thumbnail(wanted.square(pixels))}">' for pixels in read)
+    return f'<p class="hs-hint">What the network sees of your images:</p><div class="hs-thumbs">{pictures}</div>'
+
+
+def make(
+    choice: Choice, classes: Sequence[str] | int, multi_label: bool = False, pretrained: bool = True
+) -> Classifier:
+    """The chosen network with its weights, which may have to be downloaded first."""
+    return adapt(
+        choice.backbone,
+        classes,
+        choice.head,
+        pretrained=pretrained,
+        multi_label=multi_label,
+        crop=choice.crop,
+        **choice.options,
+    )
+
+
+def preview(choice: Choice, classes: Sequence[str] | int, multi_label: bool = False) -> Classifier:
     """The chosen network without its weights' numbers: quick to build and as large as its names."""
     with torch.device("meta"):
-        return adapt(choice.backbone, classes, choice.head, pretrained=False, **choice.options)
+        return make(choice, classes, multi_label, pretrained=False)
 
 
 def draw(

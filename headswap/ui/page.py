@@ -45,7 +45,7 @@ def build(visitors: Visitors) -> gr.Blocks:
                 testing = test_step.build()
 
         understood = [images.problem, images.understood, images.onward]
-        chosen = [model.strip, model.sentence, model.problem, *model.groups.values()]
+        chosen = [model.strip, model.sentence, model.problem, model.seen, *model.groups.values()]
         plan = [training.head_epochs, training.stages, training.stage_epochs]
         buttons = [training.train, training.stop, training.onward]
         prepared = [*training.drawings, *plan, *buttons]

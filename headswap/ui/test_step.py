@@ -60,13 +60,13 @@ def prepare(visitor: Visitor) -> tuple[str, str]:
     """The model that would answer: values for ``strip`` and ``state``."""
     if visitor.trained is None:
         missing = "<p class='hs-sentence'>No model has learned anything yet. Press Train in the third step first.</p>"
-        model = preview(visitor.choice, visitor.classes)
+        model = preview(visitor.choice, visitor.classes, visitor.multi_label)
         return draw(model, model.outline(), ()), missing
     model, best = visitor.trained.model, visitor.trained.run.best
     return draw(model, model.outline(), visitor.trained.learned), (
         f"<p class='hs-sentence'>{title(model.backbone)} with a {type(model.head).__name__.lower()} head answers; it "
-        f"named {best.right} of {best.of} validation images rightly. It knows "
-        f"<b>{escape(listed(model.classes, most=8))}</b> and nothing else.</p>"
+        f"named {best.right} of {best.of} validation images {'with all their labels' if best.labels else 'rightly'}. "
+        f"It knows <b>{escape(listed(model.classes, most=8))}</b> and nothing else.</p>"
     )
 
 
@@ -89,8 +89,7 @@ def _answer(model: Classifier, path: Path) -> str:
     except InputError as error:
         return problem_card(str(error))
     ranked = model.predict(pixels)
-    best, share = ranked[0]
-    verdict = f"{escape(best)}, {percent(share)}" if share >= UNSURE else f"Not sure; perhaps {escape(best)}"
+    verdict = _verdict(ranked, model.labels(pixels) if model.multi_label else None)
     bars = "".join(_bar(name, probability) for name, probability in ranked[:BARS])
     rest = len(ranked) - BARS
     more = f"<p class='hs-rest'>and {rest} less likely</p>" if rest > 0 else ""
@@ -98,6 +97,13 @@ def _answer(model: Classifier, path: Path) -> str:
         f'<article class="hs-card hs-answer"><img alt="{escape(path.name)}" src="{thumbnail(pixels, 160)}">'
         f'<div><p class="hs-verdict">{verdict}</p>{bars}{more}</div></article>'
     )
+
+
+def _verdict(ranked: Sequence[tuple[str, float]], labels: Sequence[str] | None) -> str:
+    if labels is not None:
+        return escape(listed(labels)) or "None of the labels"
+    best, share = ranked[0]
+    return f"{escape(best)}, {percent(share)}" if share >= UNSURE else f"Not sure; perhaps {escape(best)}"
 
 
 def _bar(name: str, probability: float) -> str:

@@ -11,13 +11,13 @@ from typing import Any
 import gradio as gr
 
 from headswap.errors import InputError
-from headswap.model import adapt
+from headswap.metrics import ACCURACY, wilson
 from headswap.plan import Phase, Plan
-from headswap.training import PhaseBegins, train, wilson
+from headswap.training import PhaseBegins, train
 from headswap.ui import curve
 from headswap.ui.images_step import problem_card
 from headswap.ui.jobs import Job, Run, Turns
-from headswap.ui.model_step import draw, preview
+from headswap.ui.model_step import draw, make, preview
 from headswap.ui.visitors import Choice, Trained, Visitor
 from headswap.ui.wording import million, percent, seconds, small
 
@@ -71,7 +71,7 @@ def prepare(visitor: Visitor) -> tuple[Any, ...]:
     """
     if visitor.training:
         return (gr.skip(),) * 6 + buttons(visitor)
-    model = preview(visitor.choice, visitor.classes)
+    model = preview(visitor.choice, visitor.classes, visitor.multi_label)
     if visitor.images is None:
         missing = "<p class='hs-sentence'>Choose images in the first step, and the training can begin.</p>"
         return (
@@ -132,13 +132,13 @@ def stop(visitor: Visitor) -> None:
 
 def _job(visitor: Visitor, choice: Choice, turns: Turns, head_epochs: int, stages: int, stage_epochs: int) -> Job:
     images = visitor.images
-    head, unfrozen = (plan := Plan.suggest(images, preview(choice, images.classes))).phases
+    head, unfrozen = (plan := Plan.suggest(images, preview(choice, images.classes, images.multi_label))).phases
     phases: list[Phase] = [replace(head, epochs=head_epochs)]
     if stages:
         phases.append(replace(unfrozen, epochs=stage_epochs, learning_stages=stages))
     plan = replace(plan, phases=tuple(phases))
     return Job(
-        lambda: adapt(choice.backbone, images.classes, choice.head, **choice.options),
+        lambda: make(choice, images.classes, images.multi_label),
         lambda model: train(model, images, plan),
         turns,
     )
@@ -230,6 +230,12 @@ def _kept(run: Run) -> str:
         return "Stopped before the first epoch was over, so nothing was learned."
     low, high = wilson(best.right, best.of)
     stopped = "Stopped. " if run.state == "stopped" else ""
+    if best.labels:
+        figures = "; ".join(f"{escape(label.name)} {label.f1:.2f}" for label in best.labels if label.f1 == label.f1)
+        return (
+            f"{stopped}Kept the weights of epoch {best.number}: <b>{best.metric} {best.validation_score:.2f}</b>, all "
+            f"labels right on {best.right} of {best.of} validation images. F1 by label: {figures}."
+        )
     return (
         f"{stopped}Kept the weights of epoch {best.number}: <b>{best.right} of {best.of} validation images right, "
         f"{percent(best.right / best.of)}</b> (between {percent(low)} and {percent(high)})."
@@ -239,13 +245,18 @@ def _kept(run: Run) -> str:
 def charts_of(run: Run) -> str:
     """Both charts, as they stand."""
     loss = [(e.number, e.training_loss, e.validation_loss) for e in run.epochs]
-    accuracy = [(e.number, e.training_accuracy, e.validation_accuracy) for e in run.epochs]
+    accuracy = [(e.number, e.training_score, e.validation_score) for e in run.epochs]
     kept = run.best if run.ended else None
     charts = (
         _chart(run, "Loss", loss, kept and (kept.number, kept.validation_loss)),
-        _chart(run, "Accuracy on the images", accuracy, kept and (kept.number, kept.validation_accuracy), percent=True),
+        _chart(run, _title(run), accuracy, kept and (kept.number, kept.validation_score), percent=True),
     )
     return f'<div class="hs-charts">{"".join(map(curve.draw, charts))}</div>'
+
+
+def _title(run: Run) -> str:
+    metric = run.epochs[-1].metric if run.epochs else ACCURACY
+    return f"{metric.capitalize()} on the images"
 
 
 def _chart(

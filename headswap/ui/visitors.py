@@ -27,6 +27,7 @@ class Choice:
     backbone: str
     head: str
     options: dict[str, object] = field(default_factory=dict)
+    crop: str = "centre"
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,11 @@ class Visitor:
     def classes(self) -> tuple[str, ...] | int:
         """The names of the classes; three for a first drawing while there are no images."""
         return self.images.classes if self.images else 3
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may carry several labels."""
+        return self.images is not None and self.images.multi_label
 
     @property
     def training(self) -> bool:

@@ -1,0 +1,78 @@
+"""How good a set of answers is: the share that is right, and for several labels an image the average precision and F1.
+
+Knows nothing of models: logits in, figures out.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+from statistics import NormalDist
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+ACCURACY, AVERAGE_PRECISION = "accuracy", "mean average precision"
+
+
+def loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy for ``targets`` int64 ``[N]``, binary cross-entropy for float ``[N, classes]`` of 0 and 1."""
+    if targets.is_floating_point():
+        return F.binary_cross_entropy_with_logits(logits, targets)
+    return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+
+
+def right(logits: Tensor, targets: Tensor) -> int:
+    """How many images are named rightly: their class, or with several labels an image exactly its labels."""
+    if targets.is_floating_point():
+        return int(((logits > 0) == (targets > 0)).all(1).sum())
+    return int((logits.argmax(1) == targets).sum())
+
+
+def score(logits: Tensor, targets: Tensor) -> float:
+    """The figure that a curve shows, from 0 to 1: accuracy, or the mean over labels of their average precision."""
+    if not targets.is_floating_point():
+        return right(logits, targets) / len(targets)
+    precisions = average_precisions(logits, targets)
+    return precisions[~precisions.isnan()].mean().item()
+
+
+def average_precisions(logits: Tensor, targets: Tensor) -> Tensor:
+    """For each label the area below its precision-recall curve, ``[classes]``; NaN where no image carries the label."""
+    # Imported here because it takes two seconds, which nobody owes who has one label an image.
+    from torchmetrics.functional.classification import multilabel_average_precision
+
+    carried = targets.bool().any(0)
+    figures = torch.full((targets.shape[1],), torch.nan)
+    if carried.any():
+        some, marks = logits[:, carried].sigmoid(), targets[:, carried].long()
+        figures[carried] = multilabel_average_precision(some, marks, num_labels=some.shape[1], average=None)
+    return figures
+
+
+def best_thresholds(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """For each label the probability above which calling it gives the highest F1, and that F1: both ``[classes]``.
+
+    Halfway between two neighbouring answers, so that the threshold does not sit on an image. A label that no image
+    carries keeps 0.5, with an F1 of NaN.
+    """
+    thresholds, f1 = torch.full((targets.shape[1],), 0.5), torch.full((targets.shape[1],), torch.nan)
+    for label in range(targets.shape[1]):
+        marks = targets[:, label]
+        if marks.any():
+            answers, order = logits[:, label].sigmoid().sort(descending=True)
+            hits = marks[order].cumsum(0)
+            figures = 2 * hits / (torch.arange(1, len(marks) + 1) + marks.sum())
+            best = int(figures.argmax())
+            below = answers[best + 1] if best + 1 < len(answers) else torch.tensor(0.0)
+            thresholds[label], f1[label] = (answers[best] + below) / 2, figures[best]
+    return thresholds, f1
+
+
+def wilson(right: int, of: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval for a share (1927): lowest and highest accuracy that ``right`` of ``of`` leave likely."""
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share, spread = right / of, z * z / of
+    middle = (share + spread / 2) / (1 + spread)
+    half = z * sqrt(share * (1 - share) / of + spread / (4 * of)) / (1 + spread)
+    return max(0.0, middle - half), min(1.0, middle + half)

@@ -1,0 +1,59 @@
+"""A stratified draw of whole groups. Knows nothing of images: only what each thing shows and what belongs together."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+_TRIES = 20
+NOTHING = -1  # in place of a label, for what shows none: those are drawn in proportion as well
+
+
+def draw(
+    shown: Sequence[Sequence[int]], groups: Sequence[Sequence[int]], share: float, seed: int
+) -> tuple[set[int], int | None]:
+    """Places of about ``share`` of what shows each label, groups whole, and a label that one side lacks, or None.
+
+    Args:
+        shown: for each thing the labels that it shows; one for a class, several or none for what has many labels.
+        groups: places among the things that stay together.
+        share: between 0 and 1.
+        seed: the same gives the same draw.
+
+    Groups with several labels can make it unavoidable that a side lacks one; some draws are tried before that is said.
+    """
+    labels = [tuple(some) or (NOTHING,) for some in shown]
+    order, chance = list(groups), random.Random(seed)
+    for _ in range(_TRIES):
+        chance.shuffle(order)
+        drawn, torn = _draw_in_order(labels, order, share)
+        if torn is None:
+            break
+    return drawn, torn
+
+
+def _draw_in_order(
+    labels: Sequence[Sequence[int]], groups: Sequence[Sequence[int]], share: float
+) -> tuple[set[int], int | None]:
+    total = Counter(label for some in labels for label in some)
+    spare = {label: n - 1 for label, n in total.items()}
+    wanted = {label: min(max(round(share * n), 1), n - 1) for label, n in total.items()}
+    taken: Counter[int] = Counter()
+    drawn: set[int] = set()
+
+    def take(group: Sequence[int], most: Mapping[int, int]) -> None:
+        inside = Counter(label for i in group for label in labels[i])
+        if drawn.isdisjoint(group) and all(taken[label] + n <= most[label] for label, n in inside.items()):
+            taken.update(inside)
+            drawn.update(group)
+
+    for group in groups:
+        take(group, wanted)
+    # Where all groups of a label exceed its share, the smallest that leaves something to learn from is taken.
+    smallest_first = sorted(groups, key=len)
+    for label in sorted(total):
+        for group in smallest_first:
+            if not taken[label] and any(label in labels[i] for i in group):
+                take(group, spare)
+    return drawn, next((label for label in sorted(total) if label != NOTHING and not taken[label]), None)

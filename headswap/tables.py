@@ -1,0 +1,76 @@
+"""A CSV that says what each image shows. Knows nothing of images.
+
+Either one column with the labels of a file, several of them with ``;`` or ``|`` between, or a column of 0 and 1 for
+each label. Labels are taken as they are written: "NA" and "None" are labels like any other.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from headswap.errors import InputError
+from headswap.pixels import harmless
+
+NAME = "labels.csv"  # a file of this name in a folder or zip says what the images show, instead of their folders
+MAX_BYTES = 16 * 1024**2
+_FILE_COLUMNS = ("file", "filename", "file_name", "image", "image_name", "path", "name")
+_LABEL_COLUMNS = ("labels", "label", "classes", "class", "tags", "tag")
+_YES_NO = frozenset({"0", "1", "0.0", "1.0", ""})
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a CSV says: name of a file, as it is written with ``/``, to its labels."""
+
+    rows: dict[str, tuple[str, ...]]
+    multi_label: bool  # some file has several labels, or none
+
+
+def read_table(path: Path, label: str) -> Table:
+    """Read a CSV in UTF-8 or Windows' Western encoding, with commas, semicolons or tabs, with or without a header.
+
+    Raises:
+        InputError: if it is empty, too large, or has fewer than two columns.
+    """
+    if path.stat().st_size > MAX_BYTES:
+        raise InputError(f"{label} is larger than {MAX_BYTES // 1024**2} MB; give a CSV of file names and labels.")
+    raw = path.read_bytes()
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = raw.decode("cp1252", errors="replace")
+    lines = [line for line in text.splitlines() if line.strip()]
+    delimiter = max(",;\t", key=lines[0].count) if lines else ","
+    try:
+        table = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
+    except csv.Error as error:
+        raise InputError(f"{label} cannot be read as a CSV ({error}); save it again as CSV.") from error
+    if not table or max(map(len, table)) < 2:
+        raise InputError(f"{label} needs two columns: the name of an image's file and its labels.")
+    return _table(table, delimiter)
+
+
+def _table(table: list[list[str]], delimiter: str) -> Table:
+    width = max(map(len, table))
+    table = [row + [""] * (width - len(row)) for row in table]
+    header = [cell.casefold() for cell in table[0]]
+    file = next((header.index(name) for name in _FILE_COLUMNS if name in header), None)
+    has_header = file is not None or any(name in header for name in _LABEL_COLUMNS)
+    marked = [i for i in range(width) if i != (file or 0)]
+    body = table[1:]
+    if width > 2 and body and all(row[i] in _YES_NO for row in body for i in marked):
+        labels = {i: harmless(table[0][i]) for i in marked}
+        found = {row[file or 0]: tuple(labels[i] for i in marked if row[i] in ("1", "1.0")) for row in body}
+    else:
+        column = next((header.index(name) for name in _LABEL_COLUMNS if name in header), marked[0])
+        found = {row[file or 0]: _labels(row[column], delimiter) for row in (body if has_header else table)}
+    rows = {name.replace("\\", "/").removeprefix("./"): labels for name, labels in found.items() if name}
+    return Table(rows, any(len(labels) != 1 for labels in rows.values()))
+
+
+def _labels(cell: str, delimiter: str) -> tuple[str, ...]:
+    between = next((mark for mark in ";|" if mark != delimiter and mark in cell), None)
+    parts = cell.split(between) if between else [cell]
+    return tuple(dict.fromkeys(harmless(part.strip()) for part in parts if part.strip()))
