@@ -195,7 +195,9 @@ def discriminants(features: Tensor, labels: Tensor, classes: int) -> tuple[Tenso
     means = torch.stack([features[labels == c].reshape(-1, width).mean(0) for c in range(classes)])
     inside = (features - means[labels].unsqueeze(1)).reshape(-1, width)
     covariance = inside.T @ inside / len(inside)
-    covariance.mul_(1 - SHRINKAGE).diagonal().add_(SHRINKAGE * covariance.trace() / (1 - SHRINKAGE) / width)
+    # The least that is added keeps the covariance of identical images invertible.
+    ball = (SHRINKAGE * covariance.trace() / width).clamp(min=1e-6)
+    covariance.mul_(1 - SHRINKAGE).diagonal().add_(ball)
     weight = torch.linalg.solve(covariance, means.T).T
     return weight, -0.5 * (weight * means).sum(1)
 
@@ -247,7 +249,7 @@ def build_head(head: Head, features_in: int, classes: int, **options: Any) -> nn
         if name not in known:
             takers = [other for other in HEADS if name in head_options(other)]
             elsewhere = f" '{name}' belongs to {' and '.join(takers)}." if takers else ""
-            raise ValueError(f"The head '{head}' takes {', '.join(known)}, not '{name}'.{elsewhere}")
+            raise ValueError(f"The head '{head}' takes {', '.join(known) or 'no options'}, not '{name}'.{elsewhere}")
     _check_range(options)
     return HEADS[head](features_in, classes, **options)
 

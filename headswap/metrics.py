@@ -33,21 +33,19 @@ def score(logits: Tensor, targets: Tensor) -> float:
     """The figure that a curve shows, from 0 to 1: accuracy, or the mean over labels of their average precision."""
     if not targets.is_floating_point():
         return right(logits, targets) / len(targets)
-    precisions = average_precisions(logits, targets)
-    return precisions[~precisions.isnan()].mean().item()
+    return average_precisions(logits, targets).nanmean().nan_to_num().item()
 
 
 def average_precisions(logits: Tensor, targets: Tensor) -> Tensor:
     """For each label the area below its precision-recall curve, ``[classes]``; NaN where no image carries the label."""
     # Imported here because it takes two seconds, which nobody owes who has one label an image.
-    from torchmetrics.functional.classification import multilabel_average_precision
+    from torchmetrics.functional.classification import binary_average_precision
 
-    carried = targets.bool().any(0)
-    figures = torch.full((targets.shape[1],), torch.nan)
-    if carried.any():
-        some, marks = logits[:, carried].sigmoid(), targets[:, carried].long()
-        figures[carried] = multilabel_average_precision(some, marks, num_labels=some.shape[1], average=None)
-    return figures
+    columns = zip(logits.sigmoid().T, targets.long().T, strict=True)
+    figures = [
+        binary_average_precision(some, marks) if marks.any() else torch.tensor(torch.nan) for some, marks in columns
+    ]
+    return torch.stack(figures)
 
 
 def best_thresholds(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

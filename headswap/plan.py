@@ -45,6 +45,12 @@ class Plan:
     seed: int = 0
     advice: str = ""  # why the plan is so, for a person
 
+    def __post_init__(self) -> None:
+        if not self.phases or any(phase.epochs < 1 for phase in self.phases):
+            raise ValueError("A plan needs a phase, and each phase an epoch at least.")
+        if self.views < 1 or self.batch_size < 1:
+            raise ValueError("A plan needs one view of each image and one image a batch at least.")
+
     @classmethod
     def named(cls, name: str) -> Plan:
         """One of the classic plans: "head only", "freeze then unfreeze", "gradual" or "from the start".

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
+from math import isfinite
 from time import perf_counter
 
 import torch
@@ -183,6 +184,8 @@ def _run(
             yield from _phase(course, number, first_epoch)
             first_epoch += phase.epochs
         kept = course.best.epoch
+        if kept is None:
+            raise InputError("The loss is no number any more, so nothing was learned. Choose lower learning rates.")
         yield Kept(
             kept.number, kept.validation_score, kept.metric, kept.right, kept.of, kept.labels, perf_counter() - began
         )
@@ -214,7 +217,7 @@ def _phase(course: _Course, number: int, first_epoch: int) -> Iterator[Event]:
     steps = -(-len(course.learned.targets) // plan.batch_size)
     optimizer = torch.optim.AdamW(_groups(model, phase, plan.weight_decay))
     rates = [group["lr"] for group in optimizer.param_groups]
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps * phase.epochs, pct_start=0.25)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps * phase.epochs)
     chance = torch.Generator().manual_seed(plan.seed + number)
     for epoch in range(first_epoch, first_epoch + phase.epochs):
         began = perf_counter()
@@ -315,6 +318,8 @@ class _Best:
     def judge(self, epoch: Epoch, logits: Tensor) -> Epoch:
         """The epoch, marked if it is the best one so far; then its weights are kept."""
         now = self.epoch
+        if not isfinite(epoch.validation_loss):
+            return epoch
         if now and (epoch.validation_score, -epoch.validation_loss) <= (now.validation_score, -now.validation_loss):
             return epoch
         labels: tuple[LabelFigures, ...] = ()

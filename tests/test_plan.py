@@ -1,0 +1,146 @@
+"""The classic plans have their names, and the suggested one suits the number of images and the network."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from headswap import Phase, Plan, adapt
+from headswap.plan import HEAD, MOST_LEARNING_WEIGHTS, NAMED
+
+
+def on_paper(backbone, head="linear"):
+    with torch.device("meta"):
+        return adapt(backbone, 3, head, pretrained=False)
+
+
+class Counted(SimpleNamespace):
+    """So many images of each class, and nothing else."""
+
+    def __len__(self):
+        return sum(self.counts.values())
+
+
+def images(*each):
+    return Counted(counts={f"class {i}": n for i, n in enumerate(each)})
+
+
+def weights_that_learn(model, plan):
+    return sum(p.numel() for p in model.unfreeze(plan.phases[-1].learning_stages).parameters() if p.requires_grad)
+
+
+# The classic ones
+
+
+def test_the_classic_plans_have_their_names():
+    assert list(NAMED) == ["head only", "freeze then unfreeze", "gradual", "from the start"]
+    assert all(Plan.named(name) is NAMED[name] for name in NAMED)
+
+
+@pytest.mark.parametrize(
+    ("name", "stages"),
+    [
+        ("head only", [0]),
+        ("freeze then unfreeze", [0, None]),
+        ("gradual", [0, 1, 2, 3]),
+        ("from the start", [None]),
+    ],
+)
+def test_a_classic_plan_thaws_what_its_name_says(name, stages):
+    assert [phase.learning_stages for phase in Plan.named(name).phases] == stages
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_stages_that_learn_learn_more_slowly_than_the_head(name):
+    for phase in Plan.named(name).phases:
+        assert phase.epochs > 0 and phase.head_rate > 0
+        if phase.learning_stages != 0:
+            assert 0 < phase.backbone_rate < phase.head_rate
+
+
+@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("backbone", ["alexnet", "resnet18", "vgg11", "efficientnet_lite0"])
+def test_a_classic_plan_fits_every_backbone(name, backbone):
+    model = on_paper(backbone)
+    boundaries = [model.boundary_of(phase.learning_stages) for phase in Plan.named(name).phases]
+    assert boundaries == sorted(boundaries, reverse=True)
+
+
+def test_an_unknown_plan_offers_the_nearest():
+    with pytest.raises(ValueError, match=r"no plan 'head-only'\. Did you mean head only"):
+        Plan.named("head-only")
+
+
+def test_a_plan_cannot_be_changed_behind_anybodys_back():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Plan.named("head only").phases = ()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        HEAD.epochs = 1
+    with pytest.raises(TypeError):
+        NAMED["mine"] = Plan((HEAD,))
+
+
+# The suggested one
+
+
+@pytest.fixture(scope="module")
+def resnet():
+    return on_paper("resnet18")
+
+
+def test_the_head_learns_alone_before_any_stage_does(resnet):
+    for each in (2, 9, 10, 500):
+        first, second = Plan.suggest(images(each, each + 3), resnet).phases
+        assert first.learning_stages == 0
+        assert second.learning_stages > 0
+
+
+def test_few_images_thaw_the_last_stages_only_briefly_and_it_is_said_why(resnet):
+    few, many = (Plan.suggest(images(40, each), resnet) for each in (9, 10))
+    assert few.phases[-1].epochs < many.phases[-1].epochs
+    assert "As few as 9" in few.advice.replace("as few as", "As few as")
+    assert "10 images or more" in many.advice
+
+
+def test_the_smallest_class_decides(resnet):
+    assert Plan.suggest(images(3, 300, 300), resnet).phases == Plan.suggest(images(3, 3, 3), resnet).phases
+
+
+def test_many_images_need_fewer_views(resnet):
+    few, many = (Plan.suggest(images(each, each), resnet) for each in (99, 100))
+    assert few.views > many.views >= 2
+
+
+@pytest.mark.parametrize(
+    "backbone", ["efficientnet_lite0", "resnet18", "resnet50", "mobilenet_v3_small", "swin_t", "vit_b_16", "alexnet"]
+)
+def test_no_more_weights_are_thawed_than_two_cores_can_move(backbone):
+    model = on_paper(backbone)
+    plan = Plan.suggest(images(40, 40), model)
+    stages = plan.phases[-1].learning_stages
+    assert 1 <= stages <= max(1, len(model.countable) // 3)
+    head = sum(p.numel() for p in model.head.parameters())
+    assert stages == 1 or weights_that_learn(model, plan) - head <= MOST_LEARNING_WEIGHTS
+
+
+def test_where_weights_are_few_a_third_of_the_stages_is_thawed():
+    assert Plan.suggest(images(40, 40), on_paper("efficientnet_lite0")).phases[-1].learning_stages == 3
+    assert Plan.suggest(images(40, 40), on_paper("mobilenet_v3_small")).phases[-1].learning_stages == 2
+
+
+def test_where_the_last_stages_are_heavy_fewer_are_thawed():
+    model = on_paper("vit_b_16")
+    stages = Plan.suggest(images(40, 40), model).phases[-1].learning_stages
+    assert model.unfreeze(stages).learning_stages == ("12", "pool")  # a block of seven million, and the norm
+
+
+def test_a_head_that_is_solved_takes_one_epoch_and_no_smoothing():
+    plan = Plan.suggest(images(40, 40), on_paper("resnet18", "lda"))
+    assert plan.phases[0].epochs == 1 and plan.phases[0].learning_stages == 0
+    assert plan.label_smoothing == 0
+
+
+def test_a_plan_is_a_few_words():
+    plan = Plan((Phase(epochs=5, learning_stages=1, head_rate=1e-3, backbone_rate=1e-4),))
+    assert (plan.views, plan.batch_size, plan.validation, plan.seed) == (4, 16, 0.2, 0)
