@@ -3,7 +3,7 @@
 One idea carries it: a network is a sequence of stages with a head on top, and frozen stages are computed once.
 """
 
-from headswap.backbones import backbones
+from headswap.catalogue import backbones
 from headswap.errors import InputError
 from headswap.images import LabelledImages
 from headswap.model import Classifier, adapt

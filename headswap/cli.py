@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from headswap.backbones import DEFAULT, backbones
+from headswap.catalogue import DEFAULT, backbones
 from headswap.errors import InputError
 from headswap.heads import HEADS
 from headswap.model import Classifier, adapt
@@ -29,7 +29,10 @@ console = Console()
 Folder = Annotated[Path, typer.Argument(help="A folder or a zip with one sub-folder for each class.")]
 Backbone = Annotated[str, typer.Option(help="One of `headswap networks`.")]
 HeadName = Annotated[str, typer.Option(help=f"One of {', '.join(HEADS)}.")]
-Classify = Annotated[list[Path] | None, typer.Option(help="An image to classify afterwards; may be given again.")]
+Classify = Annotated[
+    list[Path] | None,
+    typer.Option(exists=True, dir_okay=False, help="An image to classify afterwards; may be given again."),
+]
 
 
 @cli.command()
@@ -54,7 +57,7 @@ def train_command(
 ) -> None:
     """Teach a network the classes of a folder, and perhaps classify new images with it."""
     images = load_images(folder)
-    console.print(str(images.report))
+    console.print(str(images.report), markup=False)
     try:
         model = adapt(backbone, images.classes, head, multi_label=images.multi_label)
     except ValueError as error:
@@ -69,7 +72,11 @@ def train_command(
 @cli.command()
 def networks() -> None:
     """List the networks that can be named."""
-    table = Table("name", "million weights", "ImageNet top-1", "MB", "weights")
+    table = Table()
+    table.add_column("name", no_wrap=True)
+    for heading in ("million weights", "ImageNet top-1", "MB"):
+        table.add_column(heading, justify="right")
+    table.add_column("weights", no_wrap=True)
     for row in backbones():
         accuracy = f"{row.accuracy:.1f} %" if row.accuracy else ""
         where = "to download" if row.needs_download else "on this machine"

@@ -20,13 +20,17 @@ from headswap.backbones import Preprocess, build, preprocess_of
 from headswap.heads import Head, build_head, solvable, takes_map
 from headswap.metrics import ACCURACY, AVERAGE_PRECISION
 from headswap.stages import Parts, Stage, take_apart
+from headswap.weights import Progress
 
 Picture = str | Path | Image.Image | Tensor
 
 
 @dataclass(frozen=True)
 class StageOutline:
-    """What can be said of a stage in a drawing: ``shape`` is its output for one image, without the batch."""
+    """What can be said of a stage in a drawing.
+
+    ``shape`` is its output for one image: a map ``(channels, H, W)``, tokens ``(positions, channels)`` or a vector.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -46,6 +50,7 @@ class Classifier(nn.Module):
         preprocess: how the backbone wants its pixels.
         backbone: the name that ``adapt`` was given.
         pretrained: whether the backbone started from learned weights.
+        note: what is to be said of how the backbone came apart; mostly nothing.
         multi_label: whether an image may show several classes or none; then each class has a probability of its own.
         thresholds: only with ``multi_label``: the probability ``[classes]`` above which ``labels`` names a class.
     """
@@ -64,6 +69,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.stages, self.pool, self.head = parts.stages, parts.pool, head
         self._last, self._channels = (parts.last,), parts.channels  # a tuple hides it: it is no part of this network
+        self.note = parts.note
         self.classes = tuple(classes)
         self.preprocess = preprocess
         self.backbone = backbone
@@ -78,7 +84,7 @@ class Classifier(nn.Module):
     @property
     def parts(self) -> Parts:
         """The backbone as it was taken apart, with the last layer that the head replaced."""
-        return Parts(self.stages, self.pool, *self._last, self._channels)
+        return Parts(self.stages, self.pool, *self._last, self._channels, self.note)
 
     @property
     def sequence(self) -> tuple[Stage, ...]:
@@ -164,7 +170,8 @@ class Classifier(nn.Module):
         with torch.inference_mode():
             for name, stage in self._named:
                 x = stage(x)
-                rows.append(StageOutline(name, tuple(x.shape[1:]), _weights(stage), stage.frozen))
+                shown = x.movedim(self._channels, 1) if x.ndim == 4 else x
+                rows.append(StageOutline(name, tuple(shown.shape[1:]), _weights(stage), stage.frozen))
         self.train(training)
         return tuple(rows)
 
@@ -234,6 +241,7 @@ def adapt(
     pretrained: bool = True,
     multi_label: bool = False,
     crop: str = "centre",
+    progress: Progress | None = None,
     **head_options: Any,
 ) -> Classifier:
     """Give a pretrained network a new head.
@@ -248,6 +256,7 @@ def adapt(
         pretrained: start from ImageNet weights; without it everything is random. It says nothing of a module.
         multi_label: an image may show several of the classes, or none.
         crop: "centre", as the weights were measured, or "fit": the whole picture, squeezed to a square.
+        progress: called with the bytes of the weights that have come and all of them, while they are downloaded.
         head_options: the head's own options, such as ``bottleneck_dim=256``.
 
     Raises:
@@ -256,7 +265,7 @@ def adapt(
         InputError: if the weights have to be downloaded and cannot be, or a module cannot be taken apart.
     """
     names = class_names(classes)
-    parts, preprocess, name, pretrained = _body(backbone, pretrained)
+    parts, preprocess, name, pretrained = _body(backbone, pretrained, progress)
     preprocess = replace(preprocess, crop=crop)
     width = map_channels(parts, preprocess.size) if takes_map(head) else features_in(parts)
     new_head = build_head(head, width, len(names), **head_options)
@@ -276,10 +285,12 @@ def class_names(classes: Sequence[str] | int) -> tuple[str, ...]:
     return names
 
 
-def _body(backbone: str | Classifier | nn.Module, pretrained: bool) -> tuple[Parts, Preprocess, str, bool]:
+def _body(
+    backbone: str | Classifier | nn.Module, pretrained: bool, progress: Progress | None
+) -> tuple[Parts, Preprocess, str, bool]:
     """Parts of a network of their own, how it wants its pixels, its name and whether it has learned anything."""
     if isinstance(backbone, str):
-        return *build(backbone, pretrained), backbone, pretrained
+        return *build(backbone, pretrained, progress), backbone, pretrained
     if isinstance(backbone, Classifier):
         kept = copy.deepcopy(backbone)
         return kept.parts, kept.preprocess, kept.backbone, kept.pretrained

@@ -9,8 +9,6 @@ Knows nothing of where weights come from, of heads or of training.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass
 from functools import singledispatch
 from itertools import groupby
 
@@ -20,40 +18,8 @@ from torch import Tensor, nn
 from torchvision import models as tv
 
 from headswap.errors import InputError
-
-
-class Stage(nn.Sequential):
-    """A part of a backbone that stands still or learns as a whole.
-
-    A frozen stage never enters training mode again, whoever calls ``train()``: its batch norms keep their statistics
-    and its dropout is off, so for the same image it gives the same output for ever. The cache relies on this sentence.
-    """
-
-    frozen = False
-
-    def train(self, mode: bool = True) -> Stage:
-        """As ``nn.Module.train``, but a frozen stage stays in evaluation mode."""
-        return super().train(mode and not self.frozen)
-
-    def freeze(self) -> None:
-        """Let the stage stand still: no gradients, evaluation mode."""
-        self.frozen = True
-        self.requires_grad_(False).eval()
-
-    def unfreeze(self) -> None:
-        """Let the stage learn; it enters training mode with the next ``train()``."""
-        self.frozen = False
-        self.requires_grad_(True)
-
-
-@dataclass(frozen=True)
-class Parts:
-    """A network in order. ``stages`` end at the last feature map or tokens, ``pool`` makes one vector of them."""
-
-    stages: nn.Sequential  # of Stage, named
-    pool: Stage
-    last: nn.Module  # the original last layer; it takes the pooled vector, or SqueezeNet's the map
-    channels: int = 1  # the dimension of the map that holds its channels: 1, or -1 for tokens and Swin
+from headswap.parts import Parts, Stage, in_a_dozen, staged
+from headswap.timm_stages import is_timms, take_apart_timm
 
 
 class ClassToken(nn.Module):
@@ -101,15 +67,12 @@ class PatchEmbedding(nn.Module):
 @singledispatch
 def take_apart(network: nn.Module) -> Parts:
     """The parts of ``network``, whose modules they share. Unknown classes raise ``InputError``."""
+    if is_timms(network):
+        return take_apart_timm(network)
     raise InputError(
         f"A network of the class {type(network).__name__} cannot be taken apart into stages. "
         "Use one of the names of headswap.backbones()."
     )
-
-
-def _stages(**parts: nn.Module | list[nn.Module]) -> nn.Sequential:
-    as_list = {name: part if isinstance(part, list) else [part] for name, part in parts.items()}
-    return nn.Sequential(OrderedDict((name, Stage(*part)) for name, part in as_list.items()))
 
 
 def _rows(blocks: list[nn.Module]) -> dict[str, list[nn.Module]]:
@@ -131,20 +94,20 @@ def _ending_with(kind: type[nn.Module], modules: nn.Sequential) -> list[list[nn.
 @take_apart.register
 def _(network: tv.AlexNet) -> Parts:
     f = list(network.features)
-    stages = _stages(conv1=f[:3], conv2=f[3:6], conv3=f[6:8], conv4=f[8:10], conv5=f[10:])
+    stages = staged(conv1=f[:3], conv2=f[3:6], conv3=f[6:8], conv4=f[8:10], conv5=f[10:])
     return Parts(stages, Stage(network.avgpool, nn.Flatten(), *network.classifier[:-1]), network.classifier[-1])
 
 
 @take_apart.register
 def _(network: tv.VGG) -> Parts:
     blocks = _ending_with(nn.MaxPool2d, network.features)
-    stages = _stages(**{f"block{i}": block for i, block in enumerate(blocks, 1)})
+    stages = staged(**{f"block{i}": block for i, block in enumerate(blocks, 1)})
     return Parts(stages, Stage(network.avgpool, nn.Flatten(), *network.classifier[:-1]), network.classifier[-1])
 
 
 @take_apart.register
 def _(network: tv.ResNet) -> Parts:
-    stages = _stages(
+    stages = staged(
         stem=[network.conv1, network.bn1, network.relu, network.maxpool],
         layer1=network.layer1,
         layer2=network.layer2,
@@ -157,7 +120,7 @@ def _(network: tv.ResNet) -> Parts:
 @take_apart.register
 def _(network: tv.DenseNet) -> Parts:
     f = network.features
-    stages = _stages(
+    stages = staged(
         stem=[f.conv0, f.norm0, f.relu0, f.pool0],
         dense1=[f.denseblock1, f.transition1],
         dense2=[f.denseblock2, f.transition2],
@@ -171,7 +134,7 @@ def _(network: tv.DenseNet) -> Parts:
 def _(network: tv.GoogLeNet) -> Parts:
     n = network
     first = [TransformInput()] if n.transform_input else []
-    stages = _stages(
+    stages = staged(
         stem=[*first, n.conv1, n.maxpool1, n.conv2, n.conv3, n.maxpool2],
         **{"3a": n.inception3a, "3b": [n.inception3b, n.maxpool3]},
         **{"4a": n.inception4a, "4b": n.inception4b, "4c": n.inception4c, "4d": n.inception4d},
@@ -185,7 +148,7 @@ def _(network: tv.Inception3) -> Parts:
     n = network
     first = [TransformInput()] if n.transform_input else []
     second = [n.Conv2d_3b_1x1, n.Conv2d_4a_3x3, n.maxpool2]
-    stages = _stages(
+    stages = staged(
         stem=[*first, n.Conv2d_1a_3x3, n.Conv2d_2a_3x3, n.Conv2d_2b_3x3, n.maxpool1, *second],
         **{"5b": n.Mixed_5b, "5c": n.Mixed_5c, "5d": n.Mixed_5d, "6a": n.Mixed_6a, "6b": n.Mixed_6b},
         **{"6c": n.Mixed_6c, "6d": n.Mixed_6d, "6e": n.Mixed_6e, "7a": n.Mixed_7a, "7b": n.Mixed_7b},
@@ -200,14 +163,14 @@ def _(network: tv.SqueezeNet) -> Parts:
     cuts = [i for i, module in enumerate(network.features) if isinstance(module, fire)]
     f = list(network.features)
     fires = {f"fire{n}": f[a:b] for n, (a, b) in enumerate(zip(cuts, [*cuts[1:], len(f)], strict=True), 2)}
-    stages = _stages(stem=f[: cuts[0]], **fires)
+    stages = staged(stem=f[: cuts[0]], **fires)
     last = nn.Sequential(*network.classifier, nn.Flatten())
     return Parts(stages, Stage(nn.AdaptiveAvgPool2d(1), nn.Flatten()), last)
 
 
 @take_apart.register
 def _(network: tv.ShuffleNetV2) -> Parts:
-    stages = _stages(
+    stages = staged(
         stem=[network.conv1, network.maxpool],
         stage2=network.stage2,
         stage3=network.stage3,
@@ -220,14 +183,14 @@ def _(network: tv.ShuffleNetV2) -> Parts:
 @take_apart.register
 def _(network: tv.MobileNetV2) -> Parts:
     stem, *blocks, last = network.features
-    stages = _stages(stem=stem, **_rows(blocks), last=last)
+    stages = staged(stem=stem, **_rows(blocks), last=last)
     return Parts(stages, Stage(nn.AdaptiveAvgPool2d(1), nn.Flatten()), network.classifier)
 
 
 @take_apart.register
 def _(network: tv.MobileNetV3) -> Parts:
     stem, *blocks, last = network.features
-    stages = _stages(stem=stem, **_rows(blocks), last=last)
+    stages = staged(stem=stem, **_rows(blocks), last=last)
     return Parts(stages, Stage(network.avgpool, nn.Flatten(), *network.classifier[:-1]), network.classifier[-1])
 
 
@@ -235,58 +198,53 @@ def _(network: tv.MobileNetV3) -> Parts:
 def _(network: tv.MNASNet) -> Parts:
     f = list(network.layers)
     rows = {str(i): stack for i, stack in enumerate(f[8:14], 1)}
-    return Parts(_stages(stem=f[:8], **rows, last=f[14:]), Stage(MeanOverPositions()), network.classifier)
+    return Parts(staged(stem=f[:8], **rows, last=f[14:]), Stage(MeanOverPositions()), network.classifier)
 
 
 @take_apart.register
 def _(network: tv.EfficientNet) -> Parts:
     stem, *blocks, last = network.features
-    stages = _stages(stem=stem, **{str(i): block for i, block in enumerate(blocks, 1)}, last=last)
+    stages = staged(stem=stem, **{str(i): block for i, block in enumerate(blocks, 1)}, last=last)
     return Parts(stages, Stage(network.avgpool, nn.Flatten()), network.classifier)
 
 
 @take_apart.register
 def _(network: tv.RegNet) -> Parts:
-    stages = _stages(stem=network.stem, **dict(network.trunk_output.named_children()))
+    stages = staged(stem=network.stem, **dict(network.trunk_output.named_children()))
     return Parts(stages, Stage(network.avgpool, nn.Flatten()), network.fc)
 
 
 @take_apart.register
 def _(network: tv.ConvNeXt) -> Parts:
     f = list(network.features)
-    stages = _stages(stem=f[0], **{"1": f[1], "2": f[2:4], "3": f[4:6], "4": f[6:8]})
+    stages = staged(stem=f[0], **{"1": f[1], "2": f[2:4], "3": f[4:6], "4": f[6:8]})
     return Parts(stages, Stage(network.avgpool, *network.classifier[:-1]), network.classifier[-1])
 
 
 @take_apart.register
 def _(network: tv.VisionTransformer) -> Parts:
-    layers = list(network.encoder.layers)
-    together = -(-len(layers) // 12)  # a huge ViT has 32 layers: a dozen stages can still be read
-    rows = {
-        str(i + 1) if together == 1 else f"{i + 1}-{min(i + together, len(layers))}": layers[i : i + together]
-        for i in range(0, len(layers), together)
-    }
-    stages = _stages(patches=PatchEmbedding(network), **rows)
+    rows = in_a_dozen(list(network.encoder.layers))  # a huge ViT has 32
+    stages = staged(patches=PatchEmbedding(network), **rows)
     return Parts(stages, Stage(network.encoder.ln, ClassToken()), network.heads, channels=-1)
 
 
 @take_apart.register
 def _(network: tv.SwinTransformer) -> Parts:
     f = list(network.features)
-    stages = _stages(patches=f[0], **{"1": f[1], "2": f[2:4], "3": f[4:6], "4": f[6:8]})
+    stages = staged(patches=f[0], **{"1": f[1], "2": f[2:4], "3": f[4:6], "4": f[6:8]})
     pool = Stage(network.norm, network.permute, network.avgpool, network.flatten)
     return Parts(stages, pool, network.head, channels=-1)
 
 
 @take_apart.register
 def _(network: tv.MaxVit) -> Parts:
-    stages = _stages(stem=network.stem, **{str(i): block for i, block in enumerate(network.blocks, 1)})
+    stages = staged(stem=network.stem, **{str(i): block for i, block in enumerate(network.blocks, 1)})
     return Parts(stages, Stage(*network.classifier[:-1]), network.classifier[-1])
 
 
 @take_apart.register
 def _(network: timm.models.EfficientNet) -> Parts:
-    stages = _stages(
+    stages = staged(
         stem=[network.conv_stem, network.bn1],
         **{str(i): block for i, block in enumerate(network.blocks, 1)},
         last=[network.conv_head, network.bn2],

@@ -186,6 +186,8 @@ def _run(
         kept = course.best.epoch
         if kept is None:
             raise InputError("The loss is no number any more, so nothing was learned. Choose lower learning rates.")
+        course.best.restore()  # before it is told, so that whoever hears of it can use the model at once
+        model.freeze().eval()
         yield Kept(
             kept.number, kept.validation_score, kept.metric, kept.right, kept.of, kept.labels, perf_counter() - began
         )

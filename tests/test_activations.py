@@ -115,15 +115,19 @@ def test_a_cache_in_a_file_is_the_cache_in_memory(model, images, monkeypatch, tm
 
 
 def test_boundaries_share_the_memory_that_there_is(model, images, monkeypatch):
-    together = 9 * 4 * (3 * 32 * 32 + 24 * 8 * 8)  # images x bytes x (pixels + stem)
+    pixels, stem = 9 * 4 * 3 * 32 * 32, 9 * 4 * 24 * 8 * 8  # bytes
     made = []
-    monkeypatch.setattr(torch, "from_file", lambda *args, size, dtype, **how: made.append(size) or torch.empty(size))
-    monkeypatch.setattr(activations, "MEMORY", 2 * together)
-    filled(model, images, [0, 1])
+    monkeypatch.setattr(
+        torch, "from_file", lambda *args, size, dtype, **how: made.append(4 * size) or torch.empty(size)
+    )
+    monkeypatch.setattr(activations, "MEMORY", pixels)
+    filled(model, images, [0])
     assert made == []
-    monkeypatch.setattr(activations, "MEMORY", together // 2)
     filled(model, images, [0, 1])
-    assert made != []
+    assert made == [pixels]
+    monkeypatch.setattr(activations, "MEMORY", stem)
+    filled(model, images, [0, 1])
+    assert made == [pixels, pixels, stem]
 
 
 def test_progress_is_told_after_each_small_batch(model, images):

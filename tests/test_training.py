@@ -224,6 +224,40 @@ def test_a_phase_may_have_any_number_of_epochs_and_the_images_fit_into_one_batch
     assert 1 <= kept.epoch <= epochs
 
 
+def features_learned_from(images, plan):
+    """The different features that the head has been shown in training mode."""
+    shown = set()
+
+    def listen(head, given):
+        if head.training:
+            shown.update(map(tuple, given[0].tolist()))
+
+    model = small_model(images.classes)
+    model.head.register_forward_pre_hook(listen)
+    learned, checked = images.split()
+    headswap.fit(model, learned, plan, checked)
+    return shown
+
+
+def test_every_view_is_learned_from_and_the_seed_draws_the_crops(images):
+    plan = Plan((Phase(9, 0, 1e-3),), views=3)
+    first, other = (features_learned_from(images, dataclasses.replace(plan, seed=seed)) for seed in (0, 1))
+    assert 2 * 24 < len(first) <= 3 * 24
+    assert len(first | other) > 3 * 24
+
+
+def test_labels_are_smoothed_as_the_plan_says(model, images):
+    def first_step(smoothing):
+        other, answers = copy.deepcopy(model), []
+        other.head.register_forward_hook(lambda _, __, logits: answers.append(logits.detach()))
+        plan = Plan((Phase(1, 0, 1e-3),), label_smoothing=smoothing)
+        return until(Step, headswap.train(other, images, plan)).loss, answers[0]
+
+    (plain, logits), (smoothed, same) = first_step(0.0), first_step(0.3)
+    assert torch.equal(logits, same)
+    assert smoothed == pytest.approx(0.7 * plain - 0.3 * logits.log_softmax(1).mean().item(), rel=1e-5)
+
+
 # What moves
 
 
@@ -245,7 +279,7 @@ def test_only_the_last_stages_move_in_an_unfrozen_phase(model, images):
 def test_statistics_of_batch_norms_never_move(images):
     model = small_model(images.classes, backbone="resnet18").train()
     before = copied(model)
-    kept = headswap.fit(model, images, Plan((Phase(3, None, 1e-3, 1e-3),), views=1))
+    kept = headswap.fit(model, images, Plan((Phase(1, None, 1e-3, 1e-3),), views=1))
     statistics = {name for name in before if "running_" in name or name.endswith("num_batches_tracked")}
     assert kept.epoch and len(statistics) == 60
     assert moved(before, model) == before.keys() - statistics
@@ -310,6 +344,17 @@ def test_the_seed_fixes_every_figure(images, seed, same):
         return [dataclasses.replace(event, seconds=0) for event in events(Epoch, told)]
 
     assert (figures(0) == figures(seed)) == same
+
+
+def test_the_seed_orders_the_images_even_where_there_is_nothing_else_to_draw(images):
+    def losses(seed):
+        plan = Plan((Phase(1, 0, 1e-3),), views=1, seed=seed)
+        return [
+            event.loss for event in events(Step, headswap.train(small_model(images.classes), learned, plan, checked))
+        ]
+
+    learned, checked = images.split()
+    assert losses(0) == losses(0) != losses(1)
 
 
 # What is kept

@@ -20,10 +20,19 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Fetching:
+    """How far the download of the weights is."""
+
+    done: int  # bytes
+    total: int  # or 0 where nobody says how many
+
+
+@dataclass(frozen=True)
 class Run:
     """What has been told of a training so far: all that a drawing of it needs."""
 
     state: str = "starting"  # then "running", and at the end "finished", "stopped" or "failed"
+    fetched: Fetching | None = None
     read: FrozenPass | None = None
     phases: tuple[PhaseBegins, ...] = ()
     epochs: tuple[Epoch, ...] = ()
@@ -41,9 +50,11 @@ class Run:
         """The epoch whose weights are kept so far."""
         return next((epoch for epoch in reversed(self.epochs) if epoch.best), None)
 
-    def told(self, event: Event) -> Run:
+    def told(self, event: Event | Fetching) -> Run:
         """The run after one more event."""
         match event:
+            case Fetching():
+                return replace(self, fetched=event)
             case FrozenPass():
                 return replace(self, state="running", read=event)
             case PhaseBegins():
@@ -89,18 +100,19 @@ class Job:
 
     def __init__(
         self,
-        make_model: Callable[[], Classifier],
+        make_model: Callable[[Callable[[int, int], None]], Classifier],
         train: Callable[[Classifier], Generator[Event, None, None]],
         turns: Turns,
     ) -> None:
-        """``make_model`` is called in the thread, since weights may have to be downloaded; then ``train`` with it."""
+        """``make_model`` is called in the thread, with a function to tell of a download; then ``train`` with it."""
         self.model: Classifier | None = None
         self.outline: tuple[StageOutline, ...] = ()
         self.run = Run()
-        self._make_model, self._train, self._turns = make_model, train, turns
+        self._turns = turns
         self._stopping = threading.Event()
         self._news = threading.Condition()
-        self._thread = threading.Thread(target=self._work, daemon=True, name="training")
+        # As arguments, which a thread lets go of at its end: these two hold the images.
+        self._thread = threading.Thread(target=self._work, args=(make_model, train), daemon=True, name="training")
         self._thread.start()
 
     def stop(self) -> None:
@@ -123,12 +135,12 @@ class Job:
             if news:
                 yield seen
 
-    def _work(self) -> None:
+    def _work(self, make_model: Callable[..., Classifier], train: Callable[..., Generator[Event, None, None]]) -> None:
         try:
+            self.model = make_model(self._fetched)  # takes no turn: a download is no work for the processor
             with self._turns.turn():
-                self.model = self._make_model()
                 self.outline = self.model.outline()
-            with closing(self._train(self.model)) as events:
+            with closing(train(self.model)) as events:
                 self._follow(events)
         except InputError as error:
             self._tell(replace(self.run, state="failed", problem=str(error)))
@@ -139,6 +151,11 @@ class Job:
         else:
             if not self.run.ended:
                 self._tell(replace(self.run, state="stopped"))
+
+    def _fetched(self, done: int, total: int) -> None:
+        if self._stopping.is_set():
+            raise InputError("Stopped while the weights were being downloaded; what had come of them was thrown away.")
+        self._tell(self.run.told(Fetching(done, total)))
 
     def _follow(self, events: Generator[Event, None, None]) -> None:
         while not self._stopping.is_set():

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import gradio as gr
 import torch
 
-from headswap.backbones import BUNDLED, DEFAULT, find
+from headswap.catalogue import BUNDLED, DEFAULT, backbones, find, too_large
 from headswap.errors import InputError
 from headswap.heads import ACTIVATIONS, HEADS, head_options, head_sentence
 from headswap.model import Classifier, StageOutline, adapt
@@ -39,8 +40,11 @@ class ModelStep:
     strip: gr.HTML
     sentence: gr.HTML
     backbone: gr.Radio
+    other: gr.Dropdown
+    table: gr.Dataframe
     head: gr.Radio
     crop: gr.Radio
+    pretrained: gr.Checkbox
     seen: gr.HTML
     groups: dict[str, gr.Group]
     options: dict[tuple[str, str], gr.components.Component]
@@ -50,7 +54,7 @@ class ModelStep:
     @property
     def choices(self) -> list[gr.components.Component]:
         """What ``choose`` takes, in order."""
-        return [self.backbone, self.head, self.crop, *self.options.values()]
+        return [self.backbone, self.other, self.head, self.crop, self.pretrained, *self.options.values()]
 
 
 def build() -> ModelStep:
@@ -65,6 +69,13 @@ def build() -> ModelStep:
                 label="Backbone: what has already learned to see",
                 elem_id="backbone",
                 elem_classes="hs-column",
+            )
+            other = gr.Dropdown(
+                [(_backbone_title(row.name), row.name) for row in backbones() if row.name not in OFFERED],
+                value=None,
+                label="Or another one: any of torchvision's, or timm/ and a name of timm's",
+                allow_custom_value=True,
+                elem_id="other-backbone",
             )
             crop = gr.Radio(
                 [
@@ -87,16 +98,30 @@ def build() -> ModelStep:
             )
             with gr.Accordion("More", open=False):
                 groups, options = {}, {}
+                pretrained = gr.Checkbox(True, label="Begin with what the backbone has learned from ImageNet")
                 for name in HEADS:
                     with gr.Group(visible=name == "linear") as groups[name]:
                         for option, default in head_options(name).items():
                             options[name, option] = _control(option, default)
     problem = gr.HTML(elem_id="model-problem", apply_default_css=False)
+    with gr.Accordion("Compare all backbones", open=False):
+        table = gr.Dataframe(
+            [_row(row.name) for row in backbones()],
+            headers=["backbone", "family", "million weights", "% on ImageNet", "pixels", "MB", "licence", "weights"],
+            interactive=False,
+            label="Press a heading to sort, a row to choose",
+            elem_id="backbones",
+            max_height=420,
+        )
     onward = gr.Button("Go on to the training", variant="primary", elem_id="onward-train")
-    return ModelStep(drawing, sentence, backbone, head, crop, shown, groups, options, problem, onward)
+    return ModelStep(
+        drawing, sentence, backbone, other, table, head, crop, pretrained, shown, groups, options, problem, onward
+    )
 
 
-def choose(visitor: Visitor, backbone: str, head: str, crop: str, *values: Any) -> tuple[Any, ...]:
+def choose(
+    visitor: Visitor, backbone: str | None, other: str | None, head: str, crop: str, pretrained: bool, *values: Any
+) -> tuple[Any, ...]:
     """Remember the choice and draw it.
 
     Returns:
@@ -104,12 +129,14 @@ def choose(visitor: Visitor, backbone: str, head: str, crop: str, *values: Any) 
     """
     shown = [gr.Group(visible=name == head) for name in HEADS]
     try:
-        choice = Choice(backbone, head, _options(head, values), crop)
+        choice = Choice(other or backbone or DEFAULT, head, _options(head, values), crop, pretrained)
+        if refusal := too_large(find(choice.backbone)):
+            raise InputError(refusal)
         model = preview(choice, visitor.classes, visitor.multi_label)
     except (InputError, ValueError) as error:
         return gr.skip(), gr.skip(), problem_card(str(error)), gr.skip(), *shown
     visitor.choice = choice
-    return draw(model, model.outline(), ()), sentence(model), "", seen(visitor, model), *shown
+    return draw(model, model.outline(), ()), sentence(model, choice), "", seen(visitor, model), *shown
 
 
 def seen(visitor: Visitor, model: Classifier) -> str:
@@ -125,23 +152,31 @@ def seen(visitor: Visitor, model: Classifier) -> str:
 
 
 def make(
-    choice: Choice, classes: Sequence[str] | int, multi_label: bool = False, pretrained: bool = True
+    choice: Choice,
+    classes: Sequence[str] | int,
+    multi_label: bool = False,
+    pretrained: bool = True,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Classifier:
     """The chosen network with its weights, which may have to be downloaded first."""
     return adapt(
         choice.backbone,
         classes,
         choice.head,
-        pretrained=pretrained,
+        pretrained=pretrained and choice.pretrained,
         multi_label=multi_label,
         crop=choice.crop,
+        progress=progress,
         **choice.options,
     )
 
 
 def preview(choice: Choice, classes: Sequence[str] | int, multi_label: bool = False) -> Classifier:
     """The chosen network without its weights' numbers: quick to build and as large as its names."""
-    with torch.device("meta"):
+    try:
+        with torch.device("meta"):
+            return make(choice, classes, multi_label, pretrained=False)
+    except (NotImplementedError, RuntimeError):  # RegNets compute with tensors while they are built
         return make(choice, classes, multi_label, pretrained=False)
 
 
@@ -159,9 +194,14 @@ def head_weights(model: Classifier) -> int:
     return sum(p.numel() for p in model.head.parameters())
 
 
-def sentence(model: Classifier) -> str:
+def sentence(model: Classifier, choice: Choice) -> str:
     """What the choice means, in a sentence."""
-    row = find(model.backbone)
+    row = find(choice.backbone)
+    if not choice.pretrained:
+        return (
+            '<p class="hs-card hs-wrong hs-sentence"><b>Random weights.</b> This backbone has seen nothing yet: a few '
+            "images a class cannot teach it to see, and a frozen random stage stays random. It is here to compare.</p>"
+        )
     body = sum(p.numel() for p in model.parameters()) - head_weights(model)
     download = (
         f" Its weights ({row.megabytes:.0f} MB) are fetched when you press Train; the EfficientNets need no download."
@@ -171,7 +211,7 @@ def sentence(model: Classifier) -> str:
     return (
         f'<p class="hs-sentence">The backbone brings <b>{million(body)} weights</b> that have seen ImageNet; the new '
         f"head adds <b>{count(head_weights(model), 'weight')}</b> for {count(len(model.classes), 'class', 'classes')}, "
-        f"and learns first.{download}</p>"
+        f"and learns first.{download} {escape(model.note)}</p>"
     )
 
 
@@ -183,7 +223,24 @@ def title(name: str) -> str:
 def _backbone_title(name: str) -> str:
     row = find(name)
     where = f"{row.megabytes:.0f} MB to download" if row.needs_download else "on this machine"
-    return f"{title(name)} — {row.million_weights:.1f} million weights, {row.accuracy:.0f} % on ImageNet, {where}"
+    terms = ", not for commercial use" if row.non_commercial else ""
+    return (
+        f"{title(name)} — {row.million_weights:.1f} million weights, {row.accuracy:.0f} % on ImageNet, {where}{terms}"
+    )
+
+
+def _row(name: str) -> list[str | float]:
+    row = find(name)
+    where = "to download" if row.needs_download else "on this machine"
+    licence = row.licence + " (not commercial)" * row.non_commercial
+    weights, accuracy = round(row.million_weights, 1), round(row.accuracy, 1)
+    return [name, row.family, weights, accuracy, row.side, round(row.megabytes), licence, where]
+
+
+def pick(row: list[Any]) -> tuple[str | None, str | None]:
+    """The values of ``backbone`` and ``other`` after a row of the table was pressed."""
+    name = row[0]
+    return (name, None) if name in OFFERED else (None, name)
 
 
 def _control(option: str, default: Any) -> gr.components.Component:
@@ -201,6 +258,9 @@ def _options(head: str, values: Sequence[Any]) -> dict[str, Any]:
     """This head's options out of those of all heads; widths in a text become numbers."""
     keys = [(name, option) for name in HEADS for option in head_options(name)]
     mine = {option: value for (name, option), value in zip(keys, values, strict=True) if name == head}
+    for option, value in mine.items():
+        if value is None:
+            raise InputError(f"The field '{LABELS.get(option, option)}' is empty; give it a value.")
     return {option: _widths(value) if option.endswith("dims") else value for option, value in mine.items()}
 
 

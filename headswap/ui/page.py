@@ -57,8 +57,19 @@ def build(visitors: Visitors) -> gr.Blocks:
         images.onward.click(lambda: gr.Tabs(selected="model"), None, tabs, queue=False)
 
         # Model
+        model.backbone.input(lambda: None, None, model.other, queue=False, trigger_mode="always_last")
+        model.other.input(lambda: None, None, model.backbone, queue=False, trigger_mode="always_last")
+        model.table.select(_picked, None, [model.backbone, model.other], show_progress="hidden").then(
+            bound(model_step.choose), [ticket, *model.choices], chosen, show_progress="hidden"
+        )
         for control in model.choices:
-            control.input(bound(model_step.choose), [ticket, *model.choices], chosen, show_progress="hidden")
+            control.input(
+                bound(model_step.choose),
+                [ticket, *model.choices],
+                chosen,
+                show_progress="hidden",
+                trigger_mode="always_last",
+            )
         model_tab.select(bound(model_step.choose), [ticket, *model.choices], chosen, show_progress="hidden")
         model.onward.click(lambda: gr.Tabs(selected="train"), None, tabs, queue=False)
 
@@ -155,6 +166,10 @@ def _binder(visitors: Visitors) -> Callable[[Callable[..., Any]], Callable[..., 
         return event
 
     return bound
+
+
+def _picked(event: gr.SelectData) -> tuple[str | None, str | None]:
+    return model_step.pick(event.row_value)
 
 
 def _with_event(handler: Callable[..., Any]) -> Callable[..., Any]:

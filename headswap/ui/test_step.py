@@ -60,7 +60,7 @@ def prepare(visitor: Visitor) -> tuple[str, str]:
     """The model that would answer: values for ``strip`` and ``state``."""
     if visitor.trained is None:
         missing = "<p class='hs-sentence'>No model has learned anything yet. Press Train in the third step first.</p>"
-        model = preview(visitor.choice, visitor.classes, visitor.multi_label)
+        model = preview(visitor.choice, visitor.classes)
         return draw(model, model.outline(), ()), missing
     model, best = visitor.trained.model, visitor.trained.run.best
     return draw(model, model.outline(), visitor.trained.learned), (

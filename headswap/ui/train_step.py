@@ -19,7 +19,7 @@ from headswap.ui.images_step import problem_card
 from headswap.ui.jobs import Job, Run, Turns
 from headswap.ui.model_step import draw, make, preview
 from headswap.ui.visitors import Choice, Trained, Visitor
-from headswap.ui.wording import million, percent, seconds, small
+from headswap.ui.wording import million, percent, seconds, size, small
 
 FRAME = 0.2  # seconds between two drawings of the curves
 SPEECH = 1.0  # seconds between two sentences, so that a screen reader can follow
@@ -71,7 +71,7 @@ def prepare(visitor: Visitor) -> tuple[Any, ...]:
     """
     if visitor.training:
         return (gr.skip(),) * 6 + buttons(visitor)
-    model = preview(visitor.choice, visitor.classes, visitor.multi_label)
+    model = preview(visitor.choice, visitor.classes)
     if visitor.images is None:
         missing = "<p class='hs-sentence'>Choose images in the first step, and the training can begin.</p>"
         return (
@@ -132,13 +132,16 @@ def stop(visitor: Visitor) -> None:
 
 def _job(visitor: Visitor, choice: Choice, turns: Turns, head_epochs: int, stages: int, stage_epochs: int) -> Job:
     images = visitor.images
-    head, unfrozen = (plan := Plan.suggest(images, preview(choice, images.classes, images.multi_label))).phases
+    model = preview(choice, images.classes, images.multi_label)
+    model.boundary_of(stages)  # raises where there are fewer
+    plan = Plan.suggest(images, model)
+    head, unfrozen = plan.phases
     phases: list[Phase] = [replace(head, epochs=head_epochs)]
     if stages:
         phases.append(replace(unfrozen, epochs=stage_epochs, learning_stages=stages))
     plan = replace(plan, phases=tuple(phases))
     return Job(
-        lambda: make(choice, images.classes, images.multi_label),
+        lambda progress: make(choice, images.classes, images.multi_label, progress=progress),
         lambda model: train(model, images, plan),
         turns,
     )
@@ -148,6 +151,7 @@ def watch(visitor: Visitor) -> Iterator[tuple[Any, ...]]:
     """Draw the visitor's training until it ends; values for ``drawings``. The end takes over what was learned."""
     job = visitor.job
     if job is None:
+        yield gr.skip(), gr.skip(), gr.skip()  # an event that tells nothing empties what it could have drawn
         return
     spoken_at, drawn_phases = 0.0, -1
     for run in job.watch(FRAME):
@@ -156,7 +160,7 @@ def watch(visitor: Visitor) -> Iterator[tuple[Any, ...]]:
             row[0], drawn_phases = strip_of(job), len(run.phases)
         if run.ended or time.monotonic() - spoken_at > SPEECH:
             row[1], spoken_at = said(run), time.monotonic()
-        if run.ended and run.best and visitor.job is job:
+        if run.state in ("finished", "stopped") and run.best and visitor.job is job:
             visitor.trained = Trained(job.model, run)
         yield tuple(row)
 
@@ -188,7 +192,9 @@ def _sentence(run: Run) -> str:
             f"Reading the images through the frozen stages, once: <b>{run.read.done:,} of {run.read.total:,} views</b>"
             f", {seconds(left)} left."
         )
-    return "Fetching the network and its weights; it may wait for its turn on this machine."
+    if run.fetched:
+        return f"Downloading the weights: <b>{size(run.fetched.done)} of {size(run.fetched.total)}</b>."
+    return "Building the network; it may wait for its turn on this machine."
 
 
 def _learns(begins: PhaseBegins) -> str:

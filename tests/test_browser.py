@@ -1,0 +1,363 @@
+"""A person's way through the page, in a real browser against the running program."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+ROOT = Path(__file__).parents[1]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+PLACES = (
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    "C:/Program Files/Google/Chrome/Application/chrome.exe",
+    "C:/Program Files (x86)/Google/Chrome/Application/chrome.exe",
+)
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+START = 120  # seconds for the program to answer
+READ = 60_000  # milliseconds for images to be read
+TRAIN = 150_000  # and for a training to get somewhere
+SOON = 3_000  # and for Stop to be heard
+
+# Counts the different drawings that stood in the charts.
+COUNT_DRAWINGS = """() => {
+  const charts = document.querySelector("#charts");
+  window.drawings = new Set([charts.innerHTML]);
+  new MutationObserver(() => window.drawings.add(charts.innerHTML)).observe(
+    charts, { subtree: true, childList: true, attributes: true, characterData: true });
+}"""
+
+
+def unavailable(reason):
+    """Without a browser there is nothing to test, unless somebody counts on it."""
+    if os.environ.get("HEADSWAP_REQUIRE_BROWSER"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium or Chrome, whichever is installed."""
+    try:
+        from playwright.sync_api import expect, sync_playwright
+    except ImportError:
+        unavailable("playwright is not installed")
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    program = program or next((place for place in PLACES if os.path.exists(place)), None)
+    if program is None:
+        unavailable("neither Chromium nor Chrome is installed")
+    expect.set_options(timeout=READ)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def server(browser, tmp_path_factory):
+    """``python app.py`` as anybody would start it, on a free port."""
+    home = tmp_path_factory.mktemp("server")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {
+        "BROWSER": "true",  # a program that opens nothing
+        "GRADIO_SERVER_PORT": str(port),
+        "GRADIO_TEMP_DIR": str(home / "uploads"),
+        "PYTHONUNBUFFERED": "1",
+    }
+    with open(home / "log", "wb") as log:
+        process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)
+    server = Server(f"http://127.0.0.1:{port}/", process, home / "log", home / "uploads")
+    try:
+        server.wait()
+        yield server
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class Server:
+    """A running page."""
+
+    def __init__(self, address, process, log, uploads):
+        self.address, self.process, self.log, self.uploads = address, process, log, uploads
+
+    def wait(self):
+        """Until it answers."""
+        deadline = time.monotonic() + START
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                with urllib.request.urlopen(self.address, timeout=10):
+                    return
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                time.sleep(0.2)
+        pytest.fail(f"The page did not answer.\n{self.log.read_text(errors='replace')}", pytrace=False)
+
+
+class Visit:
+    """One tab of one visitor, and what went wrong or elsewhere in it."""
+
+    def __init__(self, browser, address):
+        from playwright.sync_api import expect
+
+        self.expect, self.address = expect, address
+        self.errors, self.elsewhere = [], []
+        self.context = browser.new_context(viewport={"width": 1280, "height": 900})
+        self.context.set_default_timeout(READ)
+        self.page = self.context.new_page()
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("request", self._requested)
+        self.page.goto(address)
+        self.arrived()
+
+    def _requested(self, request):
+        if urlparse(request.url).netloc not in ("", urlparse(self.address).netloc):
+            self.elsewhere.append(request.url)
+
+    def arrived(self):
+        """Wait until the page knows its visitor."""
+        self.page.wait_for_function("sessionStorage.getItem('headswap')")
+        self.expect(self.at("#sample")).to_be_enabled()
+
+    def at(self, selector):
+        """What stands there."""
+        return self.page.locator(selector)
+
+    def sees(self, selector, words, timeout=READ):
+        """Wait for words, or a pattern, at a place."""
+        self.expect(self.at(selector)).to_contain_text(words, timeout=timeout)
+
+    def uploads(self, folder, classes):
+        """Choose a folder and wait until it was understood."""
+        self.at("#picker input[webkitdirectory]").set_input_files(folder)
+        self.expect(self.at(".hs-classes li")).to_have_count(classes, timeout=READ)
+
+    def opens(self, step):
+        """Go to a step by its tab."""
+        self.page.get_by_role("tab", name=re.compile(step)).click()
+
+    def plans(self, **fields):
+        """Go to the Train step and set what its *More* holds."""
+        self.opens("Train")
+        self.expect(self.at("#train")).to_be_enabled()
+        more = self.page.get_by_role("button", name="More").locator("visible=true")
+        more.click()
+        labels = {"head": "Epochs in which only", "stages": "Then so many", "thawed": "Epochs in which they learn"}
+        for name, value in fields.items():
+            field = self.page.get_by_label(re.compile(f"number input for {labels[name]}"))
+            field.fill(str(value))
+            field.press("Tab")
+
+    def drawings(self):
+        """How many different drawings stood in the charts."""
+        return self.page.evaluate("window.drawings.size")
+
+    def points(self):
+        """How many epochs the validation curve shows."""
+        return self.page.evaluate(
+            "(document.querySelector('#charts polyline.hs-validation')?.getAttribute('points') || '')"
+            ".split(' ').filter(Boolean).length"
+        )
+
+    def has_points(self, least):
+        """Wait until the validation curve shows so many epochs."""
+        self.page.wait_for_function(
+            "least => (document.querySelector('#charts polyline.hs-validation')?.getAttribute('points') || '')"
+            ".split(' ').filter(Boolean).length >= least",
+            arg=least,
+            timeout=TRAIN,
+        )
+
+
+@pytest.fixture
+def visit(browser, server):
+    """Opens the page as another visitor each time; in the end nothing may have gone wrong or elsewhere."""
+    start, visits = server.log.stat().st_size, []
+
+    def open_page():
+        visits.append(Visit(browser, server.address))
+        return visits[-1]
+
+    yield open_page
+    for each in visits:
+        each.context.close()
+    with open(server.log, "rb") as log:
+        log.seek(start)
+        said = log.read().decode(errors="replace")
+    print(f"The server said:\n{said}")  # pytest shows it where a test failed
+    for each in visits:
+        assert each.errors == []
+        assert each.elsewhere == []
+    assert "Traceback" not in said
+
+
+@pytest.fixture(scope="module")
+def fruits(tmp_path_factory, draw_fruits):
+    return draw_fruits(tmp_path_factory.mktemp("drawn") / "fruits", each=12)
+
+
+@pytest.fixture(scope="module")
+def new_red(tmp_path_factory, draw_fruits):
+    """A red picture that no training has seen."""
+    return draw_fruits(tmp_path_factory.mktemp("new"), each=13) / "red/13.png"
+
+
+def test_a_folder_becomes_a_model_that_names_a_new_picture(visit, server, fruits, new_red):
+    me = visit()
+
+    me.uploads(fruits, classes=3)
+    me.sees(".hs-understood", "36 images in 3 classes")
+    for name in ("red", "green", "blue"):
+        row = me.at(".hs-classes li").filter(has_text=name)
+        me.expect(row).to_have_count(1)
+        me.expect(row).to_contain_text("12 images")
+        me.expect(row.locator("img")).to_have_count(6)
+    assert not [path for path in server.uploads.rglob("*") if path.is_file()]  # what was read is not left lying about
+
+    me.at("#onward-model").click()
+    head = me.at("#model-strip .hs-block.hs-head")
+    me.expect(head).to_contain_text("linear")
+    me.at("#head input[value=bottleneck]").check()
+    me.expect(head).to_contain_text("bottleneck")
+    me.at("#head input[value=linear]").check()
+    me.expect(head).to_contain_text("linear")
+    me.sees("#model-sentence", "for 3 classes")
+
+    me.at("#onward-train").click()
+    me.sees("#train-sentence", "Press Train")
+    me.expect(me.at("#train")).to_be_enabled()
+    me.page.evaluate(COUNT_DRAWINGS)
+    me.at("#train").click()
+    me.expect(me.at("#stop")).to_be_enabled()
+    me.sees("#train-sentence", "Kept the weights of epoch", TRAIN)
+    assert me.drawings() >= 5
+    me.expect(me.at("#charts .hs-kept")).to_have_count(2)
+    me.expect(me.at("#stop")).to_be_disabled()
+    me.expect(me.at("#train")).to_be_enabled()
+
+    me.at("#onward-test").click()
+    me.sees("#test-state", "blue, green and red")
+    me.at("#new-images input[type=file]").set_input_files(new_red)
+    answer = me.at("#answers .hs-answer")
+    me.expect(answer).to_have_count(1, timeout=READ)
+    me.expect(answer.locator(".hs-verdict")).to_contain_text(re.compile(r"^red, \d+ %$"))
+    me.expect(answer.locator(".hs-bar-name").first).to_have_text("red")
+    first, *others = answer.locator(".hs-bar-track > span").evaluate_all(
+        "bars => bars.map(bar => bar.getBoundingClientRect().width)"
+    )
+    assert first > max(others)
+
+
+def test_stop_is_heard_in_every_phase_and_says_what_was_kept(visit, fruits):
+    me = visit()
+    me.uploads(fruits, classes=3)
+    me.plans(head=3, stages=3, thawed=100)
+
+    me.at("#train").click()
+    me.sees("#train-sentence", "Reading the images through the frozen stages", TRAIN)
+    me.at("#stop").click()
+    me.sees("#train-sentence", "Stopped before the first epoch was over", SOON)
+    me.expect(me.at("#train")).to_be_enabled()
+    me.expect(me.at("#onward-test")).to_be_disabled()
+
+    me.at("#train").click()
+    me.has_points(4)
+    me.expect(me.at("#charts .hs-thaw")).to_have_count(2)
+    me.at("#stop").click()
+    me.sees("#train-sentence", re.compile(r"Stopped\. Kept the weights of epoch \d+: \d of 6 validation images"), SOON)
+    assert me.points() < 103
+    me.expect(me.at("#onward-test")).to_be_enabled()
+    me.expect(me.at("#stop")).to_be_disabled()
+
+
+def test_a_second_visitor_sees_nothing_of_the_first(visit, fruits):
+    first = visit()
+    first.uploads(fruits, classes=3)
+    first.plans(head=2, stages=0)
+    first.at("#train").click()
+    first.sees("#train-sentence", "Kept the weights", TRAIN)
+
+    second = visit()
+    second.sees("#understood", "What was understood appears here")
+    second.expect(second.at(".hs-classes")).to_have_count(0)
+    second.opens("Train")
+    second.sees("#train-sentence", "Choose images in the first step")
+    second.expect(second.at("#train")).to_be_disabled()
+    second.expect(second.at("#onward-test")).to_be_disabled()
+    second.expect(second.at("#charts polyline")).to_have_count(0)
+    second.opens("Test")
+    second.sees("#test-state", "No model has learned anything yet")
+
+    first.opens("Test")
+    first.sees("#test-state", "blue, green and red")
+
+
+def test_a_reload_finds_the_training_again_and_its_curve_goes_on(visit, fruits):
+    me = visit()
+    me.uploads(fruits, classes=3)
+    me.plans(head=3, stages=2, thawed=100)
+    me.at("#train").click()
+    me.has_points(2)
+    before = me.points()
+
+    me.page.reload()
+    me.arrived()
+    me.sees(".hs-understood", "36 images in 3 classes")
+    me.opens("Train")
+    me.has_points(before + 1)
+    me.expect(me.at("#train-strip .hs-strip")).to_be_visible()
+    me.expect(me.at("#train")).to_be_disabled()
+    me.at("#stop").click()
+    me.sees("#train-sentence", "Stopped. Kept the weights of epoch", SOON)
+    me.expect(me.at("#onward-test")).to_be_enabled()
+
+
+def test_a_zip_is_read_and_names_that_are_code_are_only_names(visit, fruits, tmp_path):
+    names = {"red": "${alert(1)}", "green": "<b>&amp;", "blue": "{{value}} \\u{1}"}
+    with zipfile.ZipFile(tmp_path / "fruits.zip", "w") as archive:
+        for file in sorted(fruits.rglob("*.png")):
+            archive.write(file, f"fruits/{names[file.parent.name].replace(chr(92), '')}/{file.name}")
+    me = visit()
+    dialogs = []
+    me.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    me.at("#picker input[accept]").set_input_files(tmp_path / "fruits.zip")
+    me.sees(".hs-understood", "36 images in 3 classes")
+    shown = me.at(".hs-classes .hs-class b").all_inner_texts()
+    assert sorted(shown) == sorted(name.replace("\\", "") for name in names.values())
+    assert dialogs == []
+
+
+def test_an_upload_that_cannot_be_read_says_so_in_its_place_and_keeps_what_was_there(visit, fruits, tmp_path):
+    me = visit()
+    me.uploads(fruits, classes=3)
+    (tmp_path / "My leaves.zip").write_bytes(b"PK\x03\x04 and then nothing that makes sense")
+    me.at("#picker input[accept]").set_input_files(tmp_path / "My leaves.zip")
+    me.sees("#images-problem", "My leaves.zip is not a zip or is damaged")
+    me.sees(".hs-understood", "36 images in 3 classes")
+    me.expect(me.at("#onward-model")).to_be_enabled()
+    me.expect(me.at(".hs-drop-says")).to_have_text("")
+    me.uploads(fruits, classes=3)
+    me.expect(me.at("#images-problem")).to_have_text("")

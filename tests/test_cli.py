@@ -1,0 +1,149 @@
+"""The command line does what the page does, and what was wrong is said in a line and never in a traceback."""
+
+import re
+
+import pytest
+from drawings import SHAPES, draw_folder, shape
+from typer.testing import CliRunner
+
+import headswap.ui
+from headswap import cli
+from headswap.backbones import backbones
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return draw_folder(tmp_path / "shapes", each=4)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs `headswap` with these arguments as the installed command does: its exit status, and what it prints."""
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["headswap", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return ended.value.code, " ".join(re.sub("[│╭╮╰╯─]", " ", out + err).split())
+
+    return run
+
+
+def test_training_on_a_folder_classifies_new_images(run, folder, tmp_path):
+    new = [tmp_path / f"new {name}.png" for name in SHAPES]
+    for path, name in zip(new, SHAPES, strict=True):
+        shape(name, 11).save(path)
+    status, said = run("train", folder, *(part for path in new for part in ("--classify", path)))
+    assert not status
+    assert "12 images read, 0 skipped." in said
+    assert "the head learn" in said and "weights stand still" in said
+    assert re.search(r"Kept the weights of epoch \d+.* of 3 validation images right \(\d+% to \d+%\)", said)
+    for path, name in zip(new, SHAPES, strict=True):
+        ranked = re.search(rf"{re.escape(path.name)}: (\w+) (\d+)%, (\w+) (\d+)%, (\w+) (\d+)%", said)
+        assert ranked, said
+        assert {*ranked.groups()[::2]} == set(SHAPES)
+        assert int(ranked[2]) >= int(ranked[4]) >= int(ranked[6])
+        assert ranked[1] == name
+
+
+@pytest.mark.parametrize("head", ["bottleneck", "lda"])
+def test_the_command_line_takes_every_kind_of_head(run, folder, head):
+    status, said = run("train", folder, "--head", head)
+    assert not status and "Kept the weights" in said
+
+
+def test_the_seed_is_that_of_the_split(folder, monkeypatch):
+    plans = []
+    monkeypatch.setattr(cli, "train", lambda model, images, plan: plans.append(plan) or iter(()))
+    for seed in (0, 7):
+        assert CliRunner().invoke(cli.cli, ["train", str(folder), "--seed", str(seed)]).exit_code == 0
+    assert [plan.seed for plan in plans] == [0, 7]
+
+
+def test_every_skipped_file_is_named_as_it_is_called(folder, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(cli, "train", lambda *_: iter(()))
+    (folder / "dots" / "[red] torn.png").write_bytes(b"no picture")
+    result = CliRunner().invoke(cli.cli, ["train", str(folder)])
+    assert result.exit_code == 0
+    assert "12 images read, 1 skipped." in result.output
+    assert "[red] torn.png" in result.output
+
+
+# What is wrong
+
+
+def test_a_missing_folder_is_said_in_a_line(run, tmp_path):
+    status, said = run("train", tmp_path / "nowhere")
+    assert status == 1
+    assert said == "nowhere does not exist; check the name."
+
+
+def test_a_folder_without_images_is_said_in_a_line(run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    status, said = run("train", tmp_path / "empty")
+    assert status == 1
+    assert "empty" in said and "Traceback" not in said and len(said) < 300
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "offered"),
+    [("--head", "botleneck", "Did you mean bottleneck?"), ("--backbone", "resnet19", "Did you mean resnet18")],
+)
+def test_an_unknown_name_is_said_with_the_nearest(run, folder, option, name, offered):
+    status, said = run("train", folder, option, name)
+    assert status not in (0, None)
+    assert f"'{name}'" in said and offered in said and "Traceback" not in said
+
+
+def test_an_image_to_classify_that_is_missing_is_said_in_a_line(run, folder, monkeypatch):
+    monkeypatch.setattr(cli, "train", lambda *_: iter(()))
+    status, said = run("train", folder, "--classify", "nowhere.png")
+    assert status not in (0, None)
+    assert "nowhere.png" in said and "does not exist" in said and "Traceback" not in said
+
+
+def test_a_missing_image_is_said_before_anything_is_trained(run, folder, monkeypatch):
+    trained = []
+    monkeypatch.setattr(cli, "train", lambda *_: trained.append(True) or iter(()))
+    status, _ = run("train", folder, "--classify", "nowhere.png")
+    assert status and not trained
+
+
+# The other verbs
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_networks_lists_all_of_them_with_their_figures(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    said = CliRunner().invoke(cli.cli, ["networks"]).output
+    assert max(map(len, said.splitlines())) <= columns
+    names = [row.name for row in backbones()]
+    assert [word for word in said.split() if word in names] == names
+    assert "75.1 %" in said and "on this machine" in said
+
+
+def test_the_page_is_started_where_it_was_said(monkeypatch):
+    asked = []
+    monkeypatch.setattr(headswap.ui, "launch", lambda **settings: asked.append(settings))
+    assert CliRunner().invoke(cli.cli, ["app"]).exit_code == 0
+    arguments = ["app", "--port", "7999", "--host", "0.0.0.0", "--no-browser"]
+    assert CliRunner().invoke(cli.cli, arguments).exit_code == 0
+    assert asked == [
+        {"server_port": None, "server_name": "127.0.0.1", "inbrowser": True},
+        {"server_port": 7999, "server_name": "0.0.0.0", "inbrowser": False},
+    ]
+
+
+def test_every_verb_is_explained():
+    said = CliRunner().invoke(cli.cli, ["--help"]).output
+    for verb in cli.cli.registered_commands:
+        name = verb.name or verb.callback.__name__
+        assert name in said
+        assert (verb.callback.__doc__ or "").split(".")[0].split(",")[0] in " ".join(said.split())
+
+
+def test_without_a_verb_the_help_is_shown(run):
+    status, said = run()
+    assert status != 1 and "Usage" in said

@@ -1,0 +1,104 @@
+"""What is promised of every backbone, said of every one: torchvision's 80, the bundled three, timm's tiny ones.
+
+In the ordinary run stand the smallest of each family; all the others run with ``pytest -m slow``.
+"""
+
+import os
+
+import pytest
+import timm
+import torch
+from torchvision import models as tv
+
+import headswap
+from headswap.backbones import BUNDLED, backbones, find
+from headswap.stages import take_apart
+
+ROWS = [row for row in backbones() if row.source == "torchvision"]
+SMALLEST = {
+    min((row for row in ROWS if row.family == family), key=lambda row: row.million_weights).name
+    for family in {row.family for row in ROWS}
+}
+GIANT, MEMORY = 150, 12e9  # millions of weights; bytes that a machine should have for such a network
+TIMMS = timm.list_models("test_*")
+QUICK = {"init_weights": False}
+
+
+def marks(row):
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if row.name not in SMALLEST:
+        yield pytest.mark.slow
+    if row.million_weights > GIANT and memory < MEMORY:
+        yield pytest.mark.skip(reason=f"{row.name} needs a machine with {MEMORY / 1e9:.0f} GB of memory")
+
+
+TORCHVISIONS = [pytest.param(row.name, marks=list(marks(row))) for row in ROWS]
+
+
+def side_of(name):
+    """Its own size where nothing else will do, else pixels enough for the deepest."""
+    return find(name).side if name.startswith(("vit", "maxvit", "timm/")) else 96
+
+
+@torch.no_grad()
+def enliven(network):
+    """Let no part be zero or one, as many are at the start: skipping it would then go unnoticed."""
+    for p in network.parameters():
+        if p.ndim == 1 or p.std() == 0:
+            p.uniform_(0.5, 1.0)
+
+
+def logits_of_both(network, images, map_to_last=False):
+    """The network's own logits, and those of its parts with its original last layer."""
+    parts = take_apart(network.eval())
+    with torch.no_grad():
+        last_map = parts.stages.eval()(images)
+        pooled = parts.pool.eval()(last_map)
+        return network(images), parts.last.eval()(last_map if map_to_last else pooled)
+
+
+@pytest.mark.parametrize("name", TORCHVISIONS)
+def test_stages_and_the_original_last_layer_are_the_network(name):
+    torch.manual_seed(0)
+    network = tv.get_model(name, weights=None, **(QUICK if name in ("googlenet", "inception_v3") else {}))
+    images = torch.randn(2, 3, *2 * [getattr(network, "image_size", side_of(name))])
+    theirs, ours = logits_of_both(network, images, isinstance(network, tv.SqueezeNet))
+    assert torch.equal(theirs, ours)
+    assert theirs.isfinite().all()
+
+
+@pytest.mark.parametrize("name", TIMMS)
+def test_stages_and_the_original_last_layer_are_timms_network(name):
+    torch.manual_seed(0)
+    network = timm.create_model(name)
+    enliven(network)
+    theirs, ours = logits_of_both(network, torch.randn(2, *network.pretrained_cfg["input_size"]))
+    assert torch.equal(theirs, ours)
+    assert theirs.isfinite().all()
+
+
+@pytest.mark.parametrize("name", [*TORCHVISIONS, *BUNDLED, *(f"timm/{name}" for name in TIMMS)])
+def test_a_backbone_with_seven_new_classes(name):
+    torch.manual_seed(0)
+    model = headswap.adapt(name, 7, pretrained=False)
+    assert learning(model) == {id(p) for p in model.head.parameters()}
+    images = torch.randn(2, 3, *2 * [side_of(name)])
+    alone = outputs(model, images)
+    model.train()
+    model.stages.train()
+    for part in model.sequence:
+        part.train()
+    together = outputs(model, torch.stack([images[0], images[1].flip(-1) + 1]))
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(alone, together, strict=True))
+    assert alone[-1].isfinite().all()
+    assert model.eval()(images).shape == (2, 7)
+
+
+def learning(model):
+    return {id(p) for p in model.parameters() if p.requires_grad}
+
+
+def outputs(model, images):
+    """What comes out of each part on the way to the head."""
+    with torch.no_grad():
+        return [images := part(images) for part in model.sequence]

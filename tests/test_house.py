@@ -1,0 +1,260 @@
+"""The borders between the rooms hold, public names are explained, and what is written around the code is true."""
+
+import ast
+import contextlib
+import importlib.metadata
+import inspect
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from PIL import Image
+
+import headswap
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+PYPROJECT = (ROOT / "pyproject.toml").read_text("utf-8")
+
+SMALL = {"errors", "names"}  # anyone may import these, and they import no room
+ENTRANCES = {"__init__", "__main__"}
+
+
+# The rooms
+
+
+def rooms():
+    """The rooms of CONTRIBUTING.md's table from the top down; those that share a row share a number."""
+    rows = re.findall(r"^\| (`.*?) \|", CONTRIBUTING, re.MULTILINE)
+    names = [re.findall(r"`(?:headswap/)?(\w+)(?:\.py|/)`", row) for row in rows]
+    return {name: number for number, row in enumerate(names) for name in row}
+
+
+def sources():
+    """The files of each room: the page is one room."""
+    found = {path.stem: [path] for path in (ROOT / "headswap").glob("*.py")}
+    return found | {"ui": sorted((ROOT / "headswap" / "ui").glob("*.py"))}
+
+
+def imported(path):
+    """Every module that a file imports anywhere in it, in full."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name} imports relatively"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names if node.module == "headswap")
+
+
+def neighbours(name):
+    """The rooms from which a room imports."""
+    modules = set()
+    for path in sources()[name]:
+        for module in imported(path):
+            top, *rest = module.split(".")
+            if top == "headswap" and rest:
+                modules.add(rest[0])
+    return (modules & sources().keys()) - {name}
+
+
+def test_the_table_of_rooms_names_every_room():
+    assert rooms().keys() == sources().keys() - SMALL - ENTRANCES
+
+
+@pytest.mark.parametrize("name", sorted(sources().keys() - SMALL - ENTRANCES))
+def test_a_room_imports_only_from_rooms_further_down(name):
+    order = rooms()
+    for other in neighbours(name) & order.keys():
+        assert order[other] >= order.get(name, 0), f"{name} imports {other}, which stands above it"
+
+
+def test_rooms_that_share_a_row_import_one_another_one_way():
+    for name in sources():
+        for other in neighbours(name):
+            assert name not in neighbours(other), f"{name} and {other} import each other"
+
+
+def test_the_small_ones_import_no_room():
+    assert {name: neighbours(name) for name in SMALL} == {name: set() for name in SMALL}
+
+
+def test_only_the_page_imports_gradio():
+    for name, paths in sources().items():
+        tops = {module.split(".")[0] for path in paths for module in imported(path)}
+        assert ("gradio" in tops) == (name == "ui"), name
+
+
+FRESH = """
+import sys, torch
+before = torch.get_rng_state()
+import headswap, headswap.cli, headswap.ui
+assert torch.equal(before, torch.get_rng_state()), "importing drew random numbers"
+assert not any(name.split(".")[0] == "gradio" for name in sys.modules), "importing imported Gradio"
+"""
+
+
+def test_importing_the_library_is_quiet_and_imports_no_gradio():
+    done = subprocess.run([sys.executable, "-W", "error", "-c", FRESH], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "headswap").rglob("*.py")), ids=lambda path: path.stem)
+def test_every_file_says_what_it_does(path):
+    docstring = ast.get_docstring(ast.parse(path.read_text("utf-8")))
+    assert docstring and docstring.splitlines()[0].endswith((".", ":", ";", ","))
+
+
+# Public names
+
+
+@pytest.mark.parametrize("name", headswap.__all__)
+def test_every_public_name_exists_and_is_explained(name):
+    documentation = inspect.getdoc(getattr(headswap, name)) or ""
+    assert len(documentation.split()) > 5
+    assert not documentation.startswith(f"{name}(")  # what a dataclass says of itself
+
+
+@pytest.mark.parametrize("name", headswap.__all__)
+def test_every_public_name_is_written_about(name):
+    assert re.search(rf"\b{name}\b", README + CONTRIBUTING), f"Neither README.md nor CONTRIBUTING.md says {name}."
+
+
+def test_public_names_are_sorted_and_there_once():
+    assert headswap.__all__ == sorted(set(headswap.__all__))
+
+
+# The README
+
+
+def test_the_example_of_the_readme_runs(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    [example] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names = {}
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(compile(example, "README.md", "exec"), names)
+    *events, answer = printed.getvalue().splitlines()
+    assert events[0].startswith("FrozenPass(") and events[-1].startswith("Kept(")
+    ranked = ast.literal_eval(answer)
+    assert ranked[0][0] == "rust" and {name for name, _ in ranked} == {"healthy", "mildew", "rust"}
+
+
+LINKED = re.findall(r"\]\(([\w./-]+)\)", README + CONTRIBUTING)
+NAMED = re.findall(r"(?:benchmarks|assets)/[\w./-]*\w", README + CONTRIBUTING)
+
+
+@pytest.mark.parametrize("path", sorted({*LINKED, *NAMED}))
+def test_every_file_that_is_written_about_exists(path):
+    assert (ROOT / path).exists()
+
+
+def front_matter():
+    """What a Hugging Face Space reads at the top of the README."""
+    _, lines, _ = README.split("---\n", 2)
+    return {key: value.strip("\"'") for key, value in re.findall(r"^(\w+): (.+)$", lines, re.MULTILINE)}
+
+
+def test_a_space_can_start_the_page():
+    space = front_matter()
+    assert space["sdk"] == "gradio"
+    assert (ROOT / space["app_file"]).is_file()
+    assert requirements("requirements.txt")["gradio"].specifier.contains(space["sdk_version"])
+    assert space["title"] == "headswap" and len(space["short_description"]) <= 60
+
+
+def test_a_space_has_a_python_that_the_project_admits():
+    admitted = re.search(r'^requires-python = "(.+)"$', PYPROJECT, re.MULTILINE)[1]
+    assert SpecifierSet(admitted).contains(front_matter()["python_version"])
+    assert sys.version_info >= (3, 10)
+
+
+def test_the_readme_says_which_python_is_needed():
+    oldest = re.search(r'^requires-python = ">=(.+)"$', PYPROJECT, re.MULTILINE)[1]
+    assert f"Python {oldest} or newer" in README
+    assert f'target-version = "py{oldest.replace(".", "")}"' in PYPROJECT
+
+
+# Requirements and licence
+
+
+def requirements(name):
+    lines = (ROOT / name).read_text("utf-8").splitlines()
+    return {r.name: r for r in map(Requirement, filter(None, (line.split("#")[0].strip() for line in lines)))}
+
+
+def test_a_space_pins_a_torch_that_the_requirements_admit():
+    pinned, wanted = requirements("pre-requirements.txt"), requirements("requirements.txt")
+    assert pinned.keys() == {"torch", "torchvision"}
+    for name, pin in pinned.items():
+        [only] = pin.specifier
+        assert only.operator == "=="
+        assert wanted[name].specifier.contains(only.version)
+
+
+def test_a_space_pins_a_torch_and_a_torchvision_of_the_same_day():
+    versions = {name: next(iter(pin.specifier)).version for name, pin in requirements("pre-requirements.txt").items()}
+    torch_minor, torchvision_minor = (int(versions[name].split(".")[1]) for name in ("torch", "torchvision"))
+    assert torchvision_minor == torch_minor + 15
+
+
+@pytest.mark.parametrize("name", requirements("requirements.txt"))
+def test_every_requirement_is_met_here(name):
+    installed = importlib.metadata.version(name)
+    assert requirements("requirements.txt")[name].specifier.contains(installed.split("+")[0])
+
+
+def test_everything_that_is_imported_is_required():
+    tops = {module.split(".")[0] for paths in sources().values() for path in paths for module in imported(path)}
+    distributions = importlib.metadata.packages_distributions()  # Pillow is imported as PIL, and so on
+    required = {name.lower().replace("_", "-") for name in requirements("requirements.txt")}
+    names = {
+        top: {name.lower().replace("_", "-") for name in distributions.get(top, ())}
+        for top in tops - set(sys.stdlib_module_names) - {"headswap"}
+    }
+    assert [top for top, named in names.items() if not named & required] == []
+
+
+def test_every_package_is_installed_and_the_page_brings_its_files():
+    [named] = re.findall(r"^packages = \[(.*)\]$", PYPROJECT, re.MULTILINE)
+    packages = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "headswap").rglob("__init__.py")}
+    assert set(re.findall(r'"(.+?)"', named)) == packages
+    others = {path.suffix for path in (ROOT / "headswap").rglob("*") if path.is_file()} - {".py", ".pyc"}
+    if others:
+        assert "package-data" in PYPROJECT or "include-package-data" in PYPROJECT, others
+
+
+def test_the_licence_is_the_same_everywhere():
+    assert (ROOT / "LICENSE").read_text("utf-8").lstrip().startswith("Apache License")
+    assert 'license = "Apache-2.0"' in PYPROJECT
+    assert front_matter()["license"] == "apache-2.0"
+    assert "Apache-2.0" in README.split("---\n", 2)[2]
+
+
+def test_the_command_that_is_installed_exists():
+    module, function = re.search(r'^headswap = "([\w.]+):(\w+)"$', PYPROJECT, re.MULTILINE).groups()
+    assert callable(getattr(__import__(module, fromlist=[function]), function))
+
+
+# The sample
+
+
+def test_the_sample_is_small_and_its_classes_are_alike_in_number():
+    classes = {folder.name: sorted(folder.iterdir()) for folder in (ROOT / "assets" / "leaves").iterdir()}
+    assert {name: len(files) for name, files in classes.items()} == {"healthy": 30, "mildew": 30, "rust": 30}
+    assert sum(file.stat().st_size for files in classes.values() for file in files) < 1_000_000
+
+
+def test_no_two_pictures_of_the_sample_are_the_same():
+    files = sorted((ROOT / "assets" / "leaves").rglob("*.jpg"))
+    pictures = set()
+    for file in files:
+        with Image.open(file) as image:
+            assert min(image.size) >= 128
+            pictures.add(image.tobytes())
+    assert len(pictures) == len(files) == 90

@@ -1,0 +1,151 @@
+"""Only plain files that were uploaded here pass, whatever a browser says."""
+
+import os
+
+import pytest
+from gradio.utils import get_upload_folder
+
+from headswap.errors import InputError
+from headswap.ui.picker import forget, received
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"bytes")
+    return path
+
+
+@pytest.fixture
+def home(upload):
+    return upload.home
+
+
+def named(path, name="a.png"):
+    return [{"name": name, "path": str(path)}]
+
+
+def refused(files, words="Choose the folder again."):
+    with pytest.raises(InputError, match=words):
+        received(files)
+
+
+def test_uploads_pass_with_their_names_in_order(upload, file):
+    assert str(upload.home) == get_upload_folder()
+    sent = upload({"fruits/red/1.png": file, "fruits/green/1.png": file})
+    pairs = received(sent)
+    assert [name for name, _ in pairs] == ["fruits/red/1.png", "fruits/green/1.png"]
+    assert [path.read_bytes() for _, path in pairs] == [b"bytes", b"bytes"]
+    assert len({path for _, path in pairs}) == 2
+
+
+def test_an_empty_list_is_nothing(home):
+    assert received([]) == []
+
+
+def test_what_was_read_can_be_forgotten_twice(upload, file):
+    pairs = received(upload({"1.png": file, "2.png": file}))
+    forget(pairs[:1])
+    forget(pairs)
+    assert not any(path.exists() for _, path in pairs)
+    assert file.exists()
+
+
+# Paths
+
+
+def test_a_file_elsewhere_on_the_server_is_refused(home, file):
+    refused(named(file), "not uploaded here")
+    refused(named("/etc/hostname"), "not uploaded here")
+    refused(named(__file__), "not uploaded here")
+
+
+def test_a_path_that_climbs_out_is_refused(upload, file):
+    (sent,) = upload({"1.png": file})
+    refused(named(f"{upload.home}/../{file.name}"), "not uploaded here")
+    refused(named(f"{os.path.dirname(sent['path'])}/../../{file.name}"), "not uploaded here")
+
+
+def test_a_neighbour_whose_name_only_begins_like_the_upload_folder_is_refused(home, tmp_path):
+    beside = tmp_path / f"{home.name}-not"
+    beside.mkdir()
+    (beside / "1.png").write_bytes(b"bytes")
+    refused(named(beside / "1.png"), "not uploaded here")
+
+
+def test_a_relative_path_is_not_taken_from_where_the_program_runs(home, file, monkeypatch):
+    monkeypatch.chdir(file.parent)
+    refused(named(file.name), "not uploaded here")
+
+
+def test_a_link_is_refused_wherever_it_points(upload, file):
+    (sent,) = upload({"1.png": file})
+    for target in (file, sent["path"]):
+        link = upload.home / f"link to {os.path.basename(target)}"
+        link.symlink_to(target)
+        refused(named(link), "not uploaded here")
+
+
+def test_a_file_in_a_folder_that_is_a_link_is_refused(home, file):
+    (home / "folder").symlink_to(file.parent, target_is_directory=True)
+    refused(named(home / "folder" / file.name), "not uploaded here")
+
+
+def test_links_in_a_circle_are_refused(home):
+    (home / "one").symlink_to(home / "two")
+    (home / "two").symlink_to(home / "one")
+    refused(named(home / "one"))
+
+
+def test_a_folder_is_refused(upload, file):
+    (sent,) = upload({"1.png": file})
+    refused(named(os.path.dirname(sent["path"])), "not uploaded here")
+    refused(named(upload.home), "not uploaded here")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_pipe_is_refused_without_waiting_for_it(home):
+    os.mkfifo(home / "pipe.png")
+    refused(named(home / "pipe.png"), "not uploaded here")
+
+
+def test_a_file_that_is_not_there_is_refused(home):
+    refused(named(home / "missing.png"), "could not be read")
+    refused(named(home / "missing" / "1.png"), "could not be read")
+
+
+def test_one_bad_file_among_good_ones_refuses_all_and_removes_nothing(upload, file):
+    good = upload({"1.png": file, "2.png": file})
+    refused([good[0], *named("/etc/hostname"), good[1]])
+    assert all(os.path.exists(each["path"]) for each in good)
+
+
+# Lists
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        None,
+        5,
+        "a list",
+        {"name": "a.png", "path": "a.png"},
+        [None],
+        [7],
+        ["a.png"],
+        [[]],
+        [["a.png", "a.png"]],
+        [{}],
+        [{"name": "a.png"}],
+        [{"path": "a.png"}],
+        [{"name": "a.png", "path": None}],
+        [{"name": "a.png", "path": ""}],
+        [{"name": "a.png", "path": {"path": "a.png"}}],
+        [{"name": "a.png", "path": "a\0.png"}],
+        [{"name": "a.png", "path": "\ud800"}],
+        [{"name": "a.png", "path": "a" * 10_000}],
+    ],
+    ids=lambda value: repr(value)[:40].encode("ascii", "backslashreplace").decode(),
+)
+def test_garbage_is_an_error_for_a_person(home, garbage):
+    refused(garbage)

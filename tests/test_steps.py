@@ -1,0 +1,1034 @@
+"""What the steps say and show: handlers are plain functions of a visitor, so they are called as such."""
+
+import gc
+import re
+import tempfile
+import threading
+import zipfile
+from html import escape
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+from xml.etree import ElementTree
+
+import gradio as gr
+import pytest
+import torch
+from torch import nn
+
+from headswap import heads
+from headswap.catalogue import DEFAULT
+from headswap.errors import InputError
+from headswap.heads import HEADS, head_options, head_sentence
+from headswap.model import adapt
+from headswap.plan import Phase
+from headswap.reading import gather, load_images
+from headswap.training import Epoch, FrozenPass, Kept, PhaseBegins, Step
+from headswap.ui import images_step, model_step, test_step, train_step, wording
+from headswap.ui.jobs import Fetching, Job, Run, Turns
+from headswap.ui.visitors import Choice, Trained, Visitor
+
+EVIL = ("${x}", '<b>&"', "<script>alert('1')")
+
+HEAD = PhaseBegins(1, 2, Phase(20, 0, 1e-3), 1, 36, (), 3_843, 3_371_000, 5_120)
+THAW = PhaseBegins(2, 2, Phase(16, 3, 1e-3, 1e-4), 21, 36, ("6", "7", "last"), 1_200_000, 2_174_843, 351_232)
+
+
+KEPT = Kept(epoch=2, score=0.95, metric="accuracy", right=57, of=60, labels=(), seconds=2.0)
+
+
+def epoch(number, best=True, right=57, seconds=1.0, **more):
+    figures = {
+        "training_loss": 0.5 / number,
+        "training_score": 0.8,
+        "validation_loss": 0.6 / number,
+        "validation_score": right / 60,
+        "right": right,
+        "of": 60,
+        "metric": "accuracy",
+        "seconds": seconds,
+        "best": best,
+    }
+    return Epoch(number, **(figures | more))
+
+
+class Reader(HTMLParser):
+    """The tags, the texts and the attributes of a piece of HTML."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.texts, self.attributes = set(), [], []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        self.attributes += [value for _, value in attributes]
+
+    def handle_data(self, text):
+        self.texts.append(text)
+
+    @property
+    def text(self):
+        return "".join(self.texts)
+
+
+def text_of(html):
+    return Reader(html).text
+
+
+def is_error(html):
+    return 'role="alert"' in html
+
+
+def usable(buttons):
+    return [button.interactive for button in buttons]
+
+
+@pytest.fixture(scope="module")
+def fruits(tmp_path_factory, draw_fruits):
+    """``fruits/red/1.png`` and so on, four of each colour."""
+    return draw_fruits(tmp_path_factory.mktemp("drawn") / "fruits", each=4)
+
+
+@pytest.fixture(scope="module")
+def images(fruits):
+    return load_images(fruits)
+
+
+@pytest.fixture
+def visitor(images):
+    """Somebody who has chosen images."""
+    return Visitor(images=images)
+
+
+@pytest.fixture(scope="module")
+def network():
+    """All that a drawing needs of a network."""
+    return model_step.preview(Visitor().choice, 3)
+
+
+@pytest.fixture(scope="module")
+def trained(images):
+    """Somebody who has trained the bundled network, with all that was drawn meanwhile."""
+    visitor = Visitor(images=images)
+    started = train_step.start(visitor, Turns(), 3, 1, 1)
+    return SimpleNamespace(visitor=visitor, started=started, rows=list(train_step.watch(visitor)))
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """Where the private copies of images lie."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    return tmp_path / "temporary"
+
+
+# Images: what is understood
+
+
+def test_the_sample_is_read():
+    visitor = Visitor()
+    problem, shown, onward = images_step.load_sample(visitor)
+    assert problem == ""
+    assert visitor.images.counts == {"healthy": 30, "mildew": 30, "rust": 30}
+    assert "90 images in 3 classes" in text_of(shown)
+    assert onward.interactive
+
+
+def test_classes_with_the_same_file_names_are_kept_apart(upload, fruits):
+    visitor = Visitor()
+    sent = upload({f"fruits/{file.relative_to(fruits).as_posix()}": file for file in sorted(fruits.rglob("*.png"))})
+    problem, shown, onward = images_step.read_files(visitor, sent)
+    assert problem == ""
+    assert visitor.images.counts == {"blue": 4, "green": 4, "red": 4}
+    assert {Path(name).name for name in visitor.images.names} == {"1.png", "2.png", "3.png", "4.png"}
+    words = text_of(shown)
+    for each in ("12 images in 3 classes", "blue4 images", "green4 images", "red4 images", "9 to learn from, 3 to"):
+        assert each in words
+    assert shown.count("data:image/jpeg;base64,") == 12
+    assert onward.interactive
+    for label, name in enumerate(visitor.images.classes):
+        first = visitor.images.labels.index(label)
+        centre = visitor.images.pixels(first).float().mean((1, 2))
+        assert centre.argmax() == ("red", "green", "blue").index(name)
+
+
+def test_uploads_are_gone_once_they_have_been_read(upload, fruits):
+    sent = upload({f"fruits/{file.parent.name}/{file.name}": file for file in fruits.rglob("*.png")})
+    images_step.read_files(Visitor(), sent)
+    assert not [path for path in upload.home.rglob("*") if path.is_file()]
+
+
+def test_a_zip_is_read_under_the_name_that_the_person_gave_it(upload, fruits, tmp_path):
+    with zipfile.ZipFile(tmp_path / "fruits.zip", "w") as archive:
+        for file in fruits.rglob("*.png"):
+            archive.write(file, file.relative_to(fruits.parent))
+    visitor = Visitor()
+    problem, _, _ = images_step.read_files(visitor, upload({"My Fruits.ZIP": tmp_path / "fruits.zip"}))
+    assert problem == ""
+    assert visitor.images.counts == {"blue": 4, "green": 4, "red": 4}
+
+
+def test_what_was_left_out_is_named_with_its_reason(upload, fruits, tmp_path):
+    (tmp_path / "notes.txt").write_text("notes")
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n torn")
+    files = {f"fruits/{file.parent.name}/{file.name}": file for file in fruits.rglob("*.png")}
+    files |= {"fruits/red/notes.txt": tmp_path / "notes.txt", "fruits/red/torn.png": tmp_path / "torn.png"}
+    _, shown, _ = images_step.read_files(Visitor(), upload(files))
+    words = text_of(shown)
+    assert "2 files left out" in words
+    assert "fruits/red/notes.txt: is not a picture" in words
+    assert "fruits/red/torn.png: is damaged" in words
+
+
+def bad(kind, fruits, tmp_path):
+    """Files of an upload that cannot be used, by their relative names."""
+    pictures = sorted(fruits.rglob("*.png"))
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "corrupt.zip").write_bytes(b"PK\x03\x04 and then nothing that makes sense")
+    return {
+        "nothing": {},
+        "no image": {"fruits/red/notes.txt": tmp_path / "notes.txt"},
+        "loose images": {"1.png": pictures[0], "2.png": pictures[5]},
+        "one class": {"fruits/red/1.png": pictures[0], "fruits/red/2.png": pictures[1]},
+        "a class with one image": {
+            "f/red/1.png": pictures[0],
+            "f/blue/1.png": pictures[4],
+            "f/blue/2.png": pictures[5],
+        },
+        "corrupt zip": {"My leaves.zip": tmp_path / "corrupt.zip"},
+        "a name that leads outside": {"../red/1.png": pictures[0], "../blue/1.png": pictures[4]},
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("nothing", "holds no image"),
+        ("no image", "fruits/red/notes.txt"),
+        ("loose images", "lying loose"),
+        ("one class", "only one class, 'red'"),
+        ("a class with one image", "class 'red' has one image"),
+        ("corrupt zip", "My leaves.zip is not a zip or is damaged"),
+        ("a name that leads outside", "leads outside"),
+    ],
+)
+def test_a_bad_upload_says_why_and_leaves_what_was_there(upload, fruits, tmp_path, temporary, kind, words):
+    visitor = Visitor(images=(before := load_images(fruits)))
+    sent = upload(bad(kind, fruits, tmp_path))
+    problem, shown, onward = images_step.read_files(visitor, sent)
+    assert is_error(problem)
+    assert words in text_of(problem)
+    assert (shown, onward) == (gr.skip(), gr.skip())
+    assert visitor.images is before
+    assert before.pixels(0).shape[0] == 3
+    assert not any(Path(each["path"]).exists() for each in sent)
+    assert not any(Path(each["path"]).name in problem for each in sent)
+    gc.collect()
+    assert list(temporary.iterdir()) == [before.paths[0].parent]
+
+
+def test_a_list_that_is_no_list_says_so_and_leaves_what_was_there(visitor, upload):
+    before = visitor.images
+    for garbage in (None, [{"name": "a.png"}], [{"name": "a.png", "path": "/etc/hostname"}]):
+        problem, shown, onward = images_step.read_files(visitor, garbage)
+        assert is_error(problem)
+        assert (shown, onward) == (gr.skip(), gr.skip())
+    assert visitor.images is before
+
+
+def test_the_error_goes_when_good_images_come(upload, fruits):
+    visitor = Visitor()
+    assert is_error(images_step.read_files(visitor, [])[0])
+    sent = upload({f"{file.parent.name}/{file.name}": file for file in fruits.rglob("*.png")})
+    assert images_step.read_files(visitor, sent)[0] == ""
+
+
+def test_whoever_comes_back_finds_their_images(visitor):
+    problem, shown, onward = images_step.welcome(visitor)
+    assert (problem, shown) == ("", images_step.describe(visitor.images))
+    assert onward.interactive
+    assert images_step.welcome(Visitor()) == ("", gr.skip(), gr.skip())
+
+
+def test_a_thumbnail_is_a_small_square():
+    tall = torch.zeros(3, 400, 100, dtype=torch.uint8)
+    assert images_step.thumbnail(tall, 20).startswith("data:image/jpeg;base64,")
+    assert len(images_step.thumbnail(tall, 20)) < 1500
+
+
+# Model: what is chosen
+
+
+def values(**changed):
+    """What the options of all heads hold, in their order; ``mlp_hidden_dims="3, 4"`` changes one."""
+    held = {f"{head}_{option}": default for head in HEADS for option, default in head_options(head).items()}
+    held["mlp_hidden_dims"] = "1024, 512"
+    assert changed.keys() <= held.keys()
+    return list((held | changed).values())
+
+
+def choose(visitor, head="linear", backbone=DEFAULT, other=None, crop="centre", pretrained=True, **changed):
+    """What the model step answers, by name."""
+    drawing, sentence, problem, seen, *groups = model_step.choose(
+        visitor, backbone, other, head, crop, pretrained, *values(**changed)
+    )
+    return SimpleNamespace(drawing=drawing, sentence=sentence, problem=problem, seen=seen, groups=groups)
+
+
+def refused(answer, *words):
+    """The answer is an error, and the drawings stay as they are."""
+    for word in words:
+        assert word in text_of(answer.problem)
+    unchanged = (answer.drawing, answer.sentence, answer.seen) == (gr.skip(),) * 3
+    return is_error(answer.problem) and unchanged
+
+
+@pytest.fixture
+def step(built):
+    """The model step's components."""
+
+    def make():
+        with gr.Blocks():
+            return model_step.build()
+
+    return built(make)
+
+
+def test_every_head_has_its_options_on_the_page(step):
+    assert set(step.options) == {(head, option) for head in HEADS for option in head_options(head)}
+    assert set(step.groups) == set(HEADS)
+    assert [value for _, value in step.head.choices] == list(HEADS)
+    assert step.choices[-len(step.options) :] == list(step.options.values())
+    for (head, option), control in step.options.items():
+        assert step.groups[head] in (control.parent, control.parent.parent)
+        default = head_options(head)[option]
+        assert control.value == (", ".join(map(str, default)) if isinstance(default, tuple) else default)
+        assert control.label in model_step.LABELS.values(), f"{option} needs a label for people"
+    for label, name in step.head.choices:
+        assert head_sentence(name) in label
+    assert [name for name, group in step.groups.items() if group.visible] == [step.head.value]
+
+
+def test_the_page_starts_with_what_a_visitor_starts_with(step):
+    assert Choice(step.backbone.value, step.head.value, crop=step.crop.value) == Visitor().choice
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_can_be_chosen(visitor, head):
+    answer = choose(visitor, head)
+    assert answer.problem == ""
+    assert visitor.choice == Choice(DEFAULT, head, dict(head_options(head)) | given(head))
+    assert [group.visible for group in answer.groups] == [name == head for name in HEADS]
+    assert f">{head}<" in answer.drawing
+    model = model_step.preview(visitor.choice, 3)
+    assert all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
+    assert f"{model_step.head_weights(model):,} weights for 3 classes" in text_of(answer.sentence)
+
+
+def given(head):
+    return {"hidden_dims": (1024, 512)} if head == "mlp" else {}
+
+
+def test_options_reach_the_head(visitor):
+    choose(visitor, "mlp", mlp_hidden_dims="7, 5", mlp_dropout=0.1, linear_dropout=0.7)
+    assert visitor.choice.options == {"hidden_dims": (7, 5), "dropout": 0.1}
+    head = model_step.preview(visitor.choice, 3).head
+    assert (head.hidden1.out_features, head.hidden2.out_features) == (7, 5)
+
+
+def test_the_crop_reaches_the_network(visitor):
+    choose(visitor, crop="fit")
+    assert model_step.preview(visitor.choice, 3).preprocess.crop == "fit"
+    choose(visitor, crop="centre")
+    assert model_step.preview(visitor.choice, 3).preprocess.crop == "centre"
+
+
+def test_another_backbone_than_those_offered_can_be_named(visitor):
+    assert choose(visitor, other="mobilenet_v3_small").problem == ""
+    assert visitor.choice.backbone == "mobilenet_v3_small"
+    assert choose(visitor, backbone=None, other="mobilenet_v3_small").problem == ""
+    choose(visitor, backbone="resnet18", other="")
+    assert visitor.choice.backbone == "resnet18"
+
+
+def test_random_weights_are_warned_of(visitor):
+    answer = choose(visitor, pretrained=False)
+    assert "Random weights" in text_of(answer.sentence)
+    assert not visitor.choice.pretrained
+    assert not model_step.make(visitor.choice, 3).pretrained
+
+
+def test_some_images_are_shown_as_the_network_sees_them(visitor):
+    seen = choose(visitor).seen
+    assert seen.count("data:image/jpeg;base64,") == model_step.SEEN
+    assert choose(Visitor()).seen == ""
+
+
+@pytest.mark.parametrize(
+    "widths", ["", " , ", "many", "1024; 512", "1.5", "0", "-8", "8193", "64, 0", "1, 2, 3, 4, 5, 6, 7, 8, 9", "<b>&"]
+)
+def test_wrong_widths_are_said_and_the_former_choice_stays(visitor, widths):
+    before = visitor.choice
+    answer = choose(visitor, "mlp", mlp_hidden_dims=widths)
+    assert refused(answer, f"'{widths}'")
+    assert "<b>" not in answer.problem
+    assert [group.visible for group in answer.groups] == [name == "mlp" for name in HEADS]
+    assert visitor.choice is before
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"backbone": "resnet19"},
+        {"crop": "left"},
+        {"head": "bottleneck", "bottleneck_bottleneck_dim": 0},
+        {"head": "bottleneck", "bottleneck_activation": "step"},
+        {"head": "attention", "attention_dim": 5},
+        {"linear_dropout": 1.0},
+    ],
+    ids=str,
+)
+def test_any_other_wrong_choice_is_said_and_the_former_one_stays(visitor, wrong):
+    before = visitor.choice
+    assert refused(choose(visitor, **wrong))
+    assert visitor.choice is before
+
+
+@pytest.mark.parametrize(
+    "emptied",
+    [
+        {"head": "bottleneck", "bottleneck_bottleneck_dim": None},
+        {"head": "attention", "attention_dim": None},
+        {"linear_dropout": None},
+        {"head": "mlp", "mlp_hidden_dims": None},
+    ],
+    ids=str,
+)
+def test_a_field_that_was_emptied_is_said_and_the_former_choice_stays(visitor, emptied):
+    before = visitor.choice
+    assert refused(choose(visitor, **emptied))
+    assert visitor.choice is before
+
+
+def test_the_strip_answers_to_the_choice_before_there_are_images():
+    visitor = Visitor()
+    lite, mlp, vgg = (choose(visitor, **choice).drawing for choice in ({}, {"head": "mlp"}, {"backbone": "vgg16"}))
+    assert len({lite, mlp, vgg}) == 3
+    assert "3 classes" in text_of(lite)
+    assert lite.count("data-stage") != vgg.count("data-stage")
+
+
+@pytest.mark.parametrize("backbone", model_step.OFFERED)
+def test_a_preview_builds_no_weights(backbone, monkeypatch):
+    monkeypatch.setattr(torch, "load", lambda *a, **b: pytest.fail("A preview read weights."))
+    model = model_step.preview(Choice(backbone, "linear"), ("a", "b"))
+    assert all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
+    assert torch.empty(1).device.type == "cpu"
+    drawing = model_step.draw(model, model.outline(), ())
+    assert drawing.count("data-stage") == len(model.countable)
+
+
+def test_a_preview_is_as_large_as_the_network_itself(trained):
+    real, preview = trained.visitor.trained.model, model_step.preview(trained.visitor.choice, 3)
+    assert preview.outline() == real.outline()
+    assert model_step.head_weights(preview) == model_step.head_weights(real)
+
+
+def test_every_backbone_that_is_offered_says_its_size_and_whether_it_must_be_fetched(step):
+    titles = {name: title for title, name in step.backbone.choices}
+    assert list(titles) == list(model_step.OFFERED)
+    for name, title in titles.items():
+        assert model_step.title(name) in title
+        assert "million weights" in title
+        assert ("on this machine" in title) != ("MB to download" in title)
+    assert "on this machine" in titles[DEFAULT]
+
+
+def test_a_new_head_is_found_on_the_page_by_its_table_alone(built, visitor, monkeypatch):
+    class Twice(nn.Sequential):
+        """Do it twice.
+
+        More of it.
+        """
+
+        def __init__(self, features_in, classes, *, dropout=0.25, bottleneck_dim=6):
+            super().__init__(nn.Linear(features_in, bottleneck_dim), nn.Linear(bottleneck_dim, classes))
+
+    table = {**HEADS, "twice": Twice}
+    monkeypatch.setattr(heads, "HEADS", table)
+    monkeypatch.setattr(model_step, "HEADS", table)
+
+    def make():
+        with gr.Blocks():
+            return model_step.build()
+
+    step = built(make)
+    assert step.options["twice", "dropout"].value == 0.25
+    assert step.options["twice", "bottleneck_dim"].value == 6
+    held = [component.value for component in step.options.values()]
+    _, sentence, problem, _, *groups = model_step.choose(visitor, DEFAULT, None, "twice", "centre", True, *held)
+    assert problem == ""
+    assert len(groups) == len(HEADS) + 1
+    assert "weights for 3 classes" in text_of(sentence)
+
+
+# Several labels an image
+
+
+@pytest.fixture(scope="module")
+def tagged(fruits, tmp_path_factory):
+    """Images of which some carry two labels."""
+    table = tmp_path_factory.mktemp("tagged") / "labels.csv"
+    rows = [f"{name}/{i}.png,{name}{';dark' * (i % 2)}" for name in ("red", "green", "blue") for i in (1, 2, 3, 4)]
+    table.write_text("file,labels\n" + "\n".join(rows))
+    pairs = [(f"fruits/{file.parent.name}/{file.name}", file) for file in sorted(fruits.rglob("*.png"))]
+    images = gather([("fruits/labels.csv", table), *pairs])
+    assert images.multi_label
+    return images
+
+
+def test_labels_are_understood_like_classes(tagged):
+    words = text_of(images_step.describe(tagged))
+    assert "12 images in 4 classes" in words
+    assert "dark6 images" in words
+
+
+def test_a_head_that_cannot_have_several_labels_says_so_and_breaks_no_step(tagged):
+    visitor = Visitor(images=tagged)
+    assert refused(choose(visitor, "lda"), "several labels")
+    earlier = Visitor()
+    choose(earlier, "lda")
+    earlier.take(tagged)
+    assert 'class="hs-strip"' in train_step.prepare(earlier)[0]
+    assert "several labels" in text_of(train_step.start(earlier, Turns(), 1, 0, 1)[0])
+    assert 'class="hs-strip"' in test_step.prepare(earlier)[0]
+
+
+def test_a_training_with_several_labels_is_judged_by_precision_and_answers_with_labels(tagged, fruits):
+    visitor = Visitor(images=tagged)
+    train_step.start(visitor, Turns(), 1, 0, 1)
+    *_, (_, words, charts) = train_step.watch(visitor)
+    assert visitor.job.run.state == "finished", visitor.job.run.problem
+    assert "mean average precision" in text_of(words)
+    for label in tagged.classes:
+        assert label in text_of(words)
+    assert "Mean average precision" in text_of(charts)
+    assert "with all their labels" in text_of(test_step.prepare(visitor)[1])
+    path = str(fruits / "red/1.png")
+    ((verdict, bars),) = answers(test_step.classify(visitor, [path]))
+    model = visitor.trained.model
+    assert verdict == (wording.listed(model.labels(path)) or "None of the labels")
+    assert bars == [(name, f"{share:.1%}") for name, share in model.predict(path)]
+
+
+# Train: before
+
+
+def test_without_images_the_train_step_says_what_is_missing():
+    visitor = Visitor()
+    drawing, words, charts, *sliders, train, stop, onward = train_step.prepare(visitor)
+    assert "Choose images in the first step" in text_of(words)
+    assert 'class="hs-strip"' in drawing
+    assert charts == train_step.charts_of(Run())
+    assert sliders == [gr.skip()] * 3
+    assert usable([train, stop, onward]) == [False, False, False]
+
+
+def test_starting_without_images_is_an_error_and_starts_nothing():
+    visitor = Visitor()
+    problem, *buttons = train_step.start(visitor, Turns(), 1, 0, 1)
+    assert is_error(problem)
+    assert "no images yet" in text_of(problem)
+    assert visitor.job is None
+    assert usable(buttons) == [False, False, False]
+
+
+def test_with_images_the_train_step_suggests_a_plan(visitor):
+    drawing, words, _, head_epochs, stages, stage_epochs, *buttons = train_step.prepare(visitor)
+    assert 'class="hs-strip"' in drawing
+    assert "Press Train" in text_of(words)
+    assert "as few as 4 images" in text_of(words)
+    assert min(head_epochs.value, stages.value, stage_epochs.value) >= 1
+    assert stages.maximum == 9
+    assert usable(buttons) == [True, False, False]
+
+
+def test_the_plan_reaches_no_further_than_the_chosen_network(visitor):
+    choose(visitor, backbone="resnet18")
+    *_, stages, _, _, _, _ = train_step.prepare(visitor)
+    assert stages.value <= stages.maximum == 5
+
+
+def test_more_stages_than_the_network_has_are_refused_where_they_were_asked_for(visitor):
+    choose(visitor, backbone="resnet18")
+    problem, *buttons = train_step.start(visitor, Turns(), 1, 9, 1)
+    assert is_error(problem)
+    assert "5 stages" in text_of(problem)
+    assert visitor.job is None
+    assert usable(buttons) == [True, False, False]
+
+
+def test_stopping_nothing_does_nothing():
+    train_step.stop(Visitor())
+
+
+def test_without_a_training_watching_leaves_everything_as_it_stands(visitor):
+    # An event that tells nothing at all empties its outputs.
+    assert list(train_step.watch(visitor)) == [(gr.skip(), gr.skip(), gr.skip())]
+
+
+# Train: the sentence
+
+
+def said(run):
+    return text_of(train_step.said(run))
+
+
+def test_at_the_start_the_network_is_built_and_perhaps_downloaded():
+    assert "Building the network" in said(Run())
+    assert "Downloading the weights: 12 MB of 47 MB" in said(Run(fetched=Fetching(12_000_000, 47_000_000)))
+
+
+def test_the_frozen_pass_says_how_far_it_is_and_how_long_it_takes():
+    words = said(Run("running", read=FrozenPass(120, 300, 2.0)))
+    assert "through the frozen stages" in words
+    assert "120 of 300" in words
+    assert "3 s left" in words
+
+
+def test_the_head_phase_says_that_the_backbone_stands_still():
+    run = Run("running", read=FrozenPass(300, 300, 5.0), phases=(HEAD,), epochs=(), step=Step(1, 1, 8, 1.1))
+    words = said(run)
+    assert "The head learns" in words
+    assert "all 3.4 million weights of the backbone stand still" in words
+    assert "Epoch 1 of 36" in words
+    words = said(run.told(epoch(1)).told(epoch(2)).told(epoch(3)))
+    assert "Epoch 3 of 36" in words
+    assert "17 s" in words
+
+
+def test_the_unfrozen_phase_says_how_many_stages_learn_and_how_fast():
+    epochs = tuple(epoch(number) for number in range(1, 21))
+    run = Run("running", read=FrozenPass(300, 300, 5.0), phases=(HEAD, THAW), epochs=epochs, step=Step(21, 1, 8, 0.4))
+    words = said(run)
+    assert "The last three stages learn too, at a tenth of the head's rate" in words
+    assert "2.2 million of 3.4 million weights stand still" in words
+    assert "Epoch 21 of 36" in words
+    words = said(run.told(epoch(21, seconds=4.0)))
+    assert "Epoch 21 of 36" in words
+    assert "60 s" in words
+
+
+@pytest.mark.parametrize(
+    ("learning", "words"),
+    [(1, "The last stage learns too"), (2, "The last two stages learn too"), (None, "All stages learn too")],
+)
+def test_one_stage_and_all_of_them_have_their_own_words(learning, words):
+    begins = PhaseBegins(1, 1, Phase(4, learning, 1e-3, 1e-4), 1, 4, ("a",), 10, 20, 30)
+    assert words in said(Run("running", phases=(begins,), step=Step(1, 1, 1, 0.5)))
+
+
+FINISHED = Run(
+    "finished", phases=(HEAD, THAW), epochs=(epoch(30, right=55), epoch(31), epoch(32, best=False, right=56))
+)
+
+
+def test_a_finished_training_says_what_was_kept_with_its_interval():
+    words = said(FINISHED)
+    assert words.startswith("Kept the weights of epoch 31: 57 of 60 validation images right, 95 %")
+    assert "between 86 % and 98 %" in words
+
+
+def test_a_stopped_training_says_what_was_kept():
+    words = said(Run("stopped", phases=(HEAD,), epochs=(epoch(1, right=30), epoch(2, right=57))))
+    assert words.startswith("Stopped. Kept the weights of epoch 2: 57 of 60")
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        Run("stopped"),
+        Run("stopped", read=FrozenPass(4, 8, 0.1)),
+        Run("stopped", read=FrozenPass(8, 8, 0.1), phases=(HEAD,), epochs=(), step=Step(1, 1, 8, 1.1)),
+    ],
+)
+def test_a_training_stopped_before_its_first_epoch_learned_nothing(run):
+    assert "nothing was learned" in said(run)
+    assert "Kept" not in said(run)
+
+
+def test_a_failed_training_shows_its_problem_as_an_error():
+    html = train_step.said(Run("failed", problem="The weights <vgg16> & all could not be downloaded."))
+    assert "The weights <vgg16> & all could not be downloaded." in text_of(html)
+    assert "<vgg16>" not in html
+    assert "hs-wrong" in html
+
+
+@pytest.mark.parametrize(
+    "run", [Run(), Run("running", read=FrozenPass(1, 2, 0.1)), FINISHED, Run("failed", problem="No.")]
+)
+def test_the_sentence_is_spoken_politely(run):
+    assert 'aria-live="polite"' in train_step.said(run)
+
+
+# Train: the charts
+
+
+def bands(html):
+    return [rect.get("class") for rect in ElementTree.fromstring(html).iter("rect")]
+
+
+def test_there_are_always_two_charts():
+    for run in (Run(), Run("running", read=FrozenPass(1, 2, 0.1)), Run("running", phases=(HEAD,)), FINISHED):
+        figures = list(ElementTree.fromstring(train_step.charts_of(run)).iter("figure"))
+        titles = ["".join(figure.find("figcaption").itertext()) for figure in figures]
+        assert len(titles) == 2
+        assert titles[0] == "Loss"
+        assert titles[1].startswith("Accuracy")
+
+
+def test_the_charts_have_bands_only_once_phases_began():
+    run = Run("running", read=FrozenPass(8, 8, 0.5))
+    assert bands(train_step.charts_of(Run())) == bands(train_step.charts_of(run)) == []
+    run = run.told(HEAD)
+    assert bands(train_step.charts_of(run)) == ["hs-still"] * 2
+    for number in range(1, 21):
+        run = run.told(epoch(number))
+    run = run.told(THAW)
+    assert bands(train_step.charts_of(run)) == ["hs-still", "hs-learning"] * 2
+
+
+def test_the_charts_grow_with_the_epochs():
+    run, drawn = Run("running", phases=(HEAD,)), set()
+    assert "polyline" not in train_step.charts_of(run)
+    for number in range(1, 6):
+        run = run.told(epoch(number))
+        html = train_step.charts_of(run)
+        drawn.add(html)
+        lines = list(ElementTree.fromstring(html).iter("polyline"))
+        assert [len(line.get("points").split()) for line in lines] == [number] * 4
+    assert len(drawn) == 5
+
+
+def test_the_kept_epoch_is_marked_only_when_the_training_has_ended():
+    running = Run("running", phases=(HEAD,), epochs=(epoch(1), epoch(2, best=False)))
+    assert "hs-kept" not in train_step.charts_of(running)
+    for state in ("finished", "stopped"):
+        ended = Run(state, phases=(HEAD,), epochs=running.epochs)
+        assert train_step.charts_of(ended).count('class="hs-kept"') == 2
+        assert "Kept: epoch 1" in train_step.charts_of(ended)
+
+
+def test_empty_charts_say_when_the_curve_begins():
+    assert "when you press Train" in text_of(train_step.charts_of(Run()))
+    assert "when the images have been read" in text_of(train_step.charts_of(Run("running", read=FrozenPass(1, 2, 0.1))))
+
+
+# Train: watching
+
+
+@pytest.fixture
+def watched(visitor, network):
+    """Gives the visitor a job that tells these events, waits for its end and gives all that is drawn."""
+
+    def watch(*events, error=None):
+        def tell(model):
+            yield from events
+            if error:
+                raise error
+
+        visitor.job = Job(lambda progress: network, tell, Turns())
+        return list(train_step.watch(visitor))
+
+    return watch
+
+
+STORY = (FrozenPass(8, 8, 0.5), HEAD, epoch(1), THAW, epoch(2), KEPT)
+
+
+def test_watching_ends_with_everything_drawn_and_takes_over_what_was_learned(visitor, watched):
+    *_, (drawing, words, charts) = watched(*STORY)
+    assert charts == train_step.charts_of(visitor.job.run)
+    assert "Kept the weights of epoch 2" in text_of(words)
+    assert "learn" in drawing
+    assert visitor.trained == Trained(visitor.job.model, visitor.job.run)
+    assert usable(train_step.buttons(visitor)) == [True, False, True]
+
+
+def test_watching_again_after_the_end_draws_the_end_again(visitor, watched):
+    *_, last = watched(*STORY)
+    visitor.trained = None
+    ((drawing, words, charts),) = train_step.watch(visitor)
+    assert (words, charts) == last[1:]
+    assert 'class="hs-strip"' in drawing
+    assert visitor.trained is not None
+
+
+def test_a_training_that_learned_nothing_leaves_the_former_model(visitor, watched):
+    watched(*STORY)
+    former = visitor.trained
+    *_, (_, words, _) = watched(FrozenPass(4, 8, 0.5))
+    assert "nothing was learned" in text_of(words)
+    *_, (_, words, _) = watched(FrozenPass(4, 8, 0.5), error=InputError("The disk is full; make room."))
+    assert text_of(words) == "The disk is full; make room."
+    assert visitor.trained is former
+    assert usable(train_step.buttons(visitor)) == [True, False, True]
+
+
+def test_a_training_that_fails_after_an_epoch_keeps_what_was_there_before_as_it_says(visitor, watched, caplog):
+    watched(*STORY)
+    former = visitor.trained
+    *_, (_, words, _) = watched(FrozenPass(8, 8, 0.5), HEAD, epoch(1), error=RuntimeError("out of paper"))
+    assert "What was there before is kept" in text_of(words)
+    assert visitor.trained is former
+
+
+def test_the_strip_is_drawn_anew_when_a_phase_begins(visitor, network):
+    gates = [threading.Event() for _ in range(2)]
+
+    def tell(model):
+        yield FrozenPass(8, 8, 0.5)
+        yield HEAD
+        gates[0].wait(30)
+        yield THAW
+        gates[1].wait(30)
+        yield epoch(1)
+        yield KEPT
+
+    visitor.job = Job(lambda progress: network, tell, Turns())
+    strips = []
+    for drawing, _, _ in train_step.watch(visitor):
+        if drawing != gr.skip():
+            strips.append(drawing)
+        run = visitor.job.run
+        for gate in gates[: len(run.phases)]:
+            gate.set()
+    assert "Stages stem to last stand still; only the head learns." in text_of(" ".join(Reader(strips[-2]).attributes))
+    assert "6, 7, last and the head learn." in " ".join(Reader(strips[-1]).attributes)
+
+
+def test_a_sentence_is_spoken_at_most_once_a_second(visitor, network, monkeypatch):
+    monkeypatch.setattr(train_step, "time", SimpleNamespace(monotonic=lambda: 100.0))
+    monkeypatch.setattr(train_step, "FRAME", 0.001)
+    turn = threading.Event()
+
+    def tell(model):
+        for event in (FrozenPass(8, 8, 0.5), HEAD, *(epoch(number) for number in range(1, 8)), KEPT):
+            turn.wait(30)
+            turn.clear()
+            yield event
+
+    visitor.job = Job(lambda progress: network, tell, Turns())
+    words = []
+    for _, sentence, _ in train_step.watch(visitor):
+        words.append(sentence)
+        turn.set()
+    assert len(words) > 4
+    assert gr.skip() not in (words[0], words[-1])
+    assert all(sentence == gr.skip() for sentence in words[1:-1])
+
+
+def test_while_a_training_runs_only_stop_can_be_pressed_and_its_drawings_stay(visitor, network):
+    gate = threading.Event()
+
+    def tell(model):
+        yield FrozenPass(1, 2, 0.1)
+        gate.wait(30)
+
+    visitor.job = job = Job(lambda progress: network, tell, Turns())
+    try:
+        assert usable(train_step.buttons(visitor)) == [False, True, False]
+        *kept, train, stop, onward = train_step.prepare(visitor)
+        assert kept == [gr.skip()] * 6
+        assert usable([train, stop, onward]) == [False, True, False]
+        assert train_step.start(visitor, Turns(), 1, 1, 1)[0] == gr.skip()
+        assert visitor.job is job
+        train_step.stop(visitor)
+    finally:
+        gate.set()
+    job.join(30)
+    assert job.run.state == "stopped"
+
+
+# Train and test: the bundled network, for real
+
+
+def test_a_real_training_goes_through_both_phases_to_a_model(trained):
+    problem, *buttons = trained.started
+    assert problem == ""
+    assert usable(buttons) == [False, True, False]
+    run = trained.visitor.job.run
+    assert run.state == "finished"
+    assert [begins.phase.learning_stages for begins in run.phases] == [0, 1]
+    assert [each.number for each in run.epochs] == [1, 2, 3, 4]
+    assert run.read.done == run.read.total
+    assert trained.visitor.trained == Trained(trained.visitor.job.model, run)
+    assert len({charts for _, _, charts in trained.rows}) >= 2
+    assert "Kept the weights of epoch" in text_of(trained.rows[-1][1])
+
+
+@pytest.mark.parametrize(
+    ("asked", "phases"), [((5, 2, 7), [(5, 0), (7, 2)]), ((5, 0, 7), [(5, 0)])], ids=["with stages", "head alone"]
+)
+def test_the_plan_is_what_was_asked_for(visitor, network, monkeypatch, asked, phases):
+    plans = []
+
+    def train(model, images, plan):
+        plans.append((model, images, [(phase.epochs, phase.learning_stages) for phase in plan.phases]))
+        yield from STORY
+
+    monkeypatch.setattr(train_step, "make", lambda *choice, progress: network)
+    monkeypatch.setattr(train_step, "train", train)
+    assert train_step.start(visitor, Turns(), *asked)[0] == ""
+    visitor.job.join(30)
+    assert plans == [(network, visitor.images, phases)]
+
+
+def test_the_test_step_reminds_of_what_was_trained(trained):
+    drawing, words = test_step.prepare(trained.visitor)
+    best = trained.visitor.trained.run.best
+    assert 'class="hs-strip"' in drawing
+    assert "EfficientNet-Lite0" in text_of(words)
+    assert f"{best.right} of {best.of} validation images" in text_of(words)
+    assert "blue, green and red" in text_of(words)
+
+
+def test_before_training_the_test_step_says_what_to_do(visitor, fruits):
+    drawing, words = test_step.prepare(visitor)
+    assert 'class="hs-strip"' in drawing
+    assert "No model has learned anything yet" in text_of(words)
+    answer = test_step.classify(visitor, [str(fruits / "red/1.png")])
+    assert is_error(answer)
+    assert "Press Train" in text_of(answer)
+
+
+def test_without_images_the_answers_are_a_hint(visitor, trained):
+    for who in (visitor, trained.visitor):
+        for nothing in (None, []):
+            assert "The answers appear here" in text_of(test_step.classify(who, nothing))
+
+
+def answers(html):
+    """Verdict and bars of each answer: ``[(verdict, [(class, width)])]``."""
+    found = []
+    for article in re.findall(r"<article.*?</article>", html):
+        verdict = re.search(r'class="hs-verdict">(.*?)</p>', article)[1]
+        names = re.findall(r'class="hs-bar-name">(.*?)</span>', article)
+        widths = re.findall(r"width:([\d.]+%)", article)
+        found.append((verdict, list(zip(names, widths, strict=True))))
+    return found
+
+
+def test_the_answers_are_those_of_the_model(trained, fruits):
+    paths = [str(path) for path in sorted(fruits.rglob("1.png"))]
+    found = answers(test_step.classify(trained.visitor, paths))
+    assert len(found) == 3
+    for path, (verdict, bars) in zip(paths, found, strict=True):
+        ranked = trained.visitor.trained.model.predict(path)
+        assert bars == [(name, f"{share:.1%}") for name, share in ranked]
+        name, share = ranked[0]
+        assert verdict == (f"{name}, {share * 100:.0f} %" if share >= 0.5 else f"Not sure; perhaps {name}")
+
+
+def test_a_corrupt_file_among_good_ones_is_named_and_the_others_are_answered(trained, fruits, tmp_path):
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n torn")
+    paths = [str(fruits / "red/1.png"), str(tmp_path / "torn.png"), str(fruits / "blue/1.png")]
+    html = test_step.classify(trained.visitor, paths)
+    assert len(answers(html)) == 2
+    assert html.count('role="alert"') == 1
+    assert "torn.png: is damaged" in text_of(html)
+    assert html.index("1.png") < html.index("torn.png") < html.rindex("1.png")
+
+
+class Oracle:
+    """A model that always answers the same."""
+
+    preprocess, multi_label = SimpleNamespace(resize=32, interpolation="bicubic"), False
+
+    def __init__(self, **shares):
+        self.ranked = list(shares.items())
+
+    def predict(self, pixels):
+        return self.ranked
+
+
+def asked(fruits, paths=None, **shares):
+    visitor = Visitor(trained=Trained(Oracle(**shares), FINISHED))
+    return test_step.classify(visitor, paths or [str(fruits / "red/1.png")])
+
+
+@pytest.mark.parametrize(
+    ("share", "verdict"),
+    [(0.94, "rose, 94 %"), (0.5, "rose, 50 %"), (0.499, "Not sure; perhaps rose"), (0.2, "Not sure; perhaps rose")],
+)
+def test_below_one_half_the_answer_is_not_sure(fruits, share, verdict):
+    ((said, _),) = answers(asked(fruits, rose=share, tulip=1 - share))
+    assert said == verdict
+
+
+def test_many_classes_get_six_bars_and_a_count(fruits):
+    html = asked(fruits, **{f"class{i}": 0.125 for i in range(8)})
+    ((_, bars),) = answers(html)
+    assert [name for name, _ in bars] == [f"class{i}" for i in range(6)]
+    assert "and 2 less likely" in text_of(html)
+    assert "less likely" not in asked(fruits, **{f"class{i}": 0.2 for i in range(6)})
+
+
+def test_too_many_images_are_answered_in_part_and_that_is_said(fruits):
+    html = asked(fruits, [str(fruits / "red/1.png")] * (test_step.MOST + 2), rose=1.0)
+    assert len(answers(html)) == test_step.MOST
+    assert f"The first {test_step.MOST} of {test_step.MOST + 2} images" in text_of(html)
+
+
+# Names that are code
+
+
+@pytest.fixture(scope="module")
+def evil(fruits):
+    """Somebody whose classes have names that are code, with a model that has trained on them."""
+    names = dict(zip(("blue", "green", "red"), EVIL, strict=True))
+    pairs = [(f"fruits/{names[file.parent.name]}/{file.name}", file) for file in sorted(fruits.rglob("*.png"))]
+    pairs += [('fruits/<b>&"/<img src=x onerror=alert(1)>.txt', fruits), ("fruits/<i>lost/1.png", fruits)]
+    visitor = Visitor(images=gather(pairs))
+    visitor.trained = Trained(adapt(DEFAULT, visitor.classes, pretrained=False), FINISHED)
+    return visitor
+
+
+def test_class_names_are_shown_as_they_are_and_never_run(evil, fruits):
+    assert set(evil.classes) == set(EVIL)
+    pictures, answer = [str(fruits / "red/1.png"), '<b>&".png'], choose(evil)
+    everything = {
+        "images": images_step.describe(evil.images),
+        "model": "".join((answer.drawing, answer.sentence, answer.problem, answer.seen)),
+        "train": "".join(train_step.prepare(evil)[:3]),
+        "test": "".join(test_step.prepare(evil)),
+        "answers": test_step.classify(evil, pictures),
+        "error": images_step.problem_card("The class '<b>&\"' has one image."),
+    }
+    for where, html in everything.items():
+        assert '<b>&"' not in html, where
+        assert "<script" not in html, where
+        assert "onerror" not in " ".join(re.findall(r"<[^<>]*>", html)), where
+        assert not Reader(html).tags & {"script", "i"}, where
+    for where in ("images", "test", "answers"):
+        for name in EVIL:
+            assert escape(name) in everything[where], (where, name)
+            assert name in text_of(everything[where]), (where, name)
+    assert "<img src=x onerror=alert(1)>.txt" in text_of(everything["images"])
+    assert "'<i>lost' has no image" in text_of(everything["images"])
+
+
+def test_watching_a_training_of_such_classes_draws_no_code(evil, network):
+    def tell(model):
+        yield from STORY[:-1]
+        raise InputError(f"The class '{EVIL[1]}' is not one of {EVIL[2]}.")
+
+    visitor = Visitor(images=evil.images)
+    visitor.job = Job(lambda progress: network, tell, Turns())
+    rows = list(train_step.watch(visitor))
+    html = "".join(each for row in rows for each in row if each != gr.skip())
+    assert EVIL[1] not in html
+    assert EVIL[2] in text_of(html)
+    assert "script" not in Reader(html).tags

@@ -1,0 +1,365 @@
+"""A network of timm comes apart and is proved, or is one stage and says so; its weights come from the hub's cache."""
+
+import copy
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import timm
+import torch
+from huggingface_hub import constants
+from safetensors.torch import save_file
+from torch import nn
+
+from headswap import adapt
+from headswap.backbones import BUNDLED, build, find
+from headswap.errors import InputError
+from headswap.model import features_in
+from headswap.stages import Stage, take_apart
+
+TESTS = timm.list_models("test_*")
+SMALL = "timm/test_resnet"
+REPOSITORY = "timm/test_resnet.r160_in1k"
+
+
+def run(parts, images):
+    with torch.no_grad():
+        return parts.last(parts.pool(parts.stages(images)))
+
+
+def evaluating(parts):
+    for module in (parts.stages, parts.pool, parts.last):
+        module.eval()
+    return parts
+
+
+def small(kind=None, name="test_resnet"):
+    """A tiny network, made another one by another class."""
+    torch.manual_seed(0)
+    network = timm.create_model(name)
+    if kind is not None:
+        network.__class__ = kind(type(network))
+    return network
+
+
+# Apart
+
+
+@pytest.mark.parametrize("name", TESTS)
+def test_a_network_comes_apart_and_every_weight_is_held_once(name):
+    network = timm.create_model(name)
+    parts = take_apart(network)
+    held = [id(p) for part in (parts.stages, parts.pool, parts.last) for p in part.parameters()]
+    assert parts.note == "" and 5 <= len(parts.stages) <= 10
+    assert len(held) == len(set(held))
+    assert set(held) == {id(p) for p in network.parameters()}
+    assert all(isinstance(part, Stage) for part in (*parts.stages, parts.pool))
+
+
+@pytest.mark.parametrize("name", TESTS)
+def test_parts_outlive_copies_files_and_another_precision(name, tmp_path):
+    parts = evaluating(take_apart(small(name=name)))
+    images = torch.randn(2, 3, 160, 160)
+    expected = run(parts, images)
+    assert torch.equal(run(copy.deepcopy(parts), images), expected)
+    other = evaluating(take_apart(timm.create_model(name)))
+    for mine, theirs in zip(
+        (other.stages, other.pool, other.last), (parts.stages, parts.pool, parts.last), strict=True
+    ):
+        torch.save(theirs.state_dict(), tmp_path / "part")
+        mine.load_state_dict(torch.load(tmp_path / "part", weights_only=True))
+    assert torch.equal(run(other, images), expected)
+    for module in (other.stages, other.pool, other.last):
+        module.to(torch.float64)
+    assert torch.allclose(run(other, images.double()).float(), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", TESTS)
+def test_a_drawing_of_it_without_numbers_has_the_same_stages(name):
+    with torch.device("meta"):
+        drawn = take_apart(timm.create_model(name))
+    assert list(dict(drawn.stages.named_children())) == list(dict(take_apart(small(name=name)).stages.named_children()))
+
+
+@pytest.mark.parametrize("head", ["linear", "attention"])
+@pytest.mark.parametrize("name", TESTS)
+def test_it_learns_with_each_kind_of_head(name, head):
+    model = adapt(f"timm/{name}", 3, head, pretrained=False).unfreeze().train()
+    side = model.preprocess.size
+    model(torch.randn(2, 3, side, side)).sum().backward()
+    assert all(p.grad is not None for stage in model.stages for p in stage.parameters())
+
+
+def test_rotary_positions_go_with_the_blocks():
+    network = timm.create_model("eva02_tiny_patch14_224", img_size=56, depth=2, num_classes=10)
+    network.pretrained_cfg["input_size"] = (3, 56, 56)
+    parts = evaluating(take_apart(network.eval()))
+    assert list(dict(parts.stages.named_children())) == ["patches", "1", "2"]
+    images = torch.randn(2, 3, 56, 56)
+    assert torch.equal(run(parts, images), network(images))
+
+
+def test_many_blocks_are_put_together():
+    network = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=26, embed_dim=24)
+    network.pretrained_cfg["input_size"] = (3, 32, 32)
+    assert list(dict(take_apart(network).stages.named_children()))[:3] == ["patches", "1-3", "4-6"]
+
+
+def test_a_network_without_classes_says_how_wide_its_features_are():
+    network = timm.create_model("test_resnet", num_classes=0)
+    assert features_in(take_apart(network)) == network.head_hidden_size
+
+
+def test_taking_apart_leaves_no_trace():
+    network = small()
+    network.train()
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    torch.manual_seed(1)
+    parts = take_apart(network)
+    assert torch.equal(torch.rand(1), expected)
+    assert all(m.training for part in (parts.stages, parts.pool) for m in part.modules())
+    assert not any(m._forward_pre_hooks or m._forward_hooks for m in network.modules())
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+# Not apart
+
+
+def mirroring(kind):
+    class Mirroring(kind):
+        def forward_features(self, x):
+            return super().forward_features(x).flip(-1)
+
+    return Mirroring
+
+
+def adding_nothing(kind):
+    """It adds what is zero only as long as it has learned nothing: the numbers alone would not tell."""
+
+    class AddingNothing(kind):
+        def forward_features(self, x):
+            return super().forward_features(x) + self.bn1.bias.sum()
+
+    return AddingNothing
+
+
+def giving_two(kind):
+    class GivingTwo(kind):
+        def forward_features(self, x):
+            features = super().forward_features(x)
+            return features, features
+
+        def forward_head(self, x, pre_logits=False):
+            return super().forward_head(x[0] + x[1], pre_logits=pre_logits)
+
+    return GivingTwo
+
+
+@pytest.mark.parametrize("kind", [mirroring, adding_nothing, giving_two])
+def test_what_does_not_come_apart_is_one_stage_and_says_so(kind):
+    network = small(kind)
+    parts = take_apart(network)
+    assert len(parts.stages) == 1
+    assert parts.note.startswith(f"{type(network).__name__} does not come apart into stages")
+    images = torch.randn(2, 3, 160, 160)
+    network.eval()
+    assert torch.equal(run(evaluating(parts), images), network(images))
+    held = [id(p) for part in (parts.stages, parts.pool, parts.last) for p in part.parameters()]
+    assert sorted(held) == sorted({id(p) for p in network.parameters()})
+
+
+def test_what_makes_no_vector_of_a_picture_is_refused():
+    def broken(kind):
+        class Broken(kind):
+            def forward_features(self, x):
+                raise NotImplementedError
+
+        return Broken
+
+    with pytest.raises(InputError, match="Broken does not make one vector"):
+        take_apart(small(broken))
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hf-hub:timm/resnet18.a1_in1k",
+        "hf_hub:timm/resnet18.a1_in1k",
+        "local-dir:/tmp/model",
+        "timm/hf-hub:timm/resnet18.a1_in1k",
+        "timm/local-dir:/tmp/model",
+        "timm/",
+        "timm/../resnet18",
+        "/tmp/model",
+        "timm/resnet18.a1_in1k",
+        "timm/Resnet18",
+        "timm/timm/resnet18",
+    ],
+)
+@pytest.mark.parametrize("ask", [find, build, lambda name: adapt(name, 2)])
+def test_only_exact_names_of_timm_are_known(name, ask, monkeypatch):
+    monkeypatch.setattr(timm, "create_model", None)
+    with pytest.raises(ValueError, match="There is no backbone"):
+        ask(name)
+
+
+def test_the_nearest_names_of_timm_are_offered():
+    with pytest.raises(ValueError, match=r"Did you mean .*timm/resnet18"):
+        find("timm/resnet18.a1_in1k")
+    with pytest.raises(ValueError, match=r"Did you mean timm/test_vit\?"):
+        find("test_vit")
+
+
+def test_pixels_are_as_the_weights_want_them():
+    _, preprocess = build("timm/test_vit", pretrained=False)
+    assert (preprocess.size, preprocess.interpolation, preprocess.mean) == (160, "bicubic", (0.5, 0.5, 0.5))
+
+
+# Weights
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """An empty cache of the hub."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    return tmp_path / "models--timm--test_resnet.r160_in1k"
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """There is no network; gives what it was asked for."""
+    asked = []
+
+    def refuse(host, *_, **__):
+        asked.append(host)
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    return asked
+
+
+def published():
+    torch.manual_seed(7)
+    return timm.create_model("test_resnet").state_dict()
+
+
+def equal(parts, weights):
+    ours = [t for part in (parts.stages, parts.pool, parts.last) for t in part.state_dict().values()]
+    return all(torch.equal(a, b) for a, b in zip(ours, weights.values(), strict=True))
+
+
+def test_without_a_network_it_is_said_what_to_do_and_at_once(hub, offline):
+    start = time.monotonic()
+    with pytest.raises(InputError, match="could not be downloaded") as caught:
+        build(SMALL)
+    assert time.monotonic() - start < 5
+    for words in (SMALL, REPOSITORY, str(hub / "snapshots" / "main" / "model.safetensors"), *BUNDLED):
+        assert words in str(caught.value)
+    assert find(SMALL).needs_download
+
+
+def test_weights_put_where_the_error_says_are_used_without_a_question(hub, offline):
+    file = find(SMALL).weights_file
+    file.parent.mkdir(parents=True)
+    save_file(published(), file)
+    assert not find(SMALL).needs_download
+    assert equal(build(SMALL)[0], published())
+    assert offline == []
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_weights_that_the_hub_cached_are_used_without_a_question(hub, offline, name):
+    (hub / "refs").mkdir(parents=True)
+    (hub / "refs" / "main").write_text("abc123")
+    assert find(SMALL).weights_file == hub / "snapshots" / "abc123" / "model.safetensors"
+    (hub / "snapshots" / "abc123").mkdir(parents=True)
+    file = hub / "snapshots" / "abc123" / name
+    save_file(published(), file) if name.endswith("safetensors") else torch.save(published(), file)
+    assert find(SMALL).weights_file == file
+    assert equal(build(SMALL)[0], published())
+    assert offline == []
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>Please log in</html>", {"conv1.weight": torch.zeros(3)}])
+def test_a_broken_file_is_named(hub, offline, content):
+    file = find(SMALL).weights_file
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content) if isinstance(content, bytes) else save_file(content, file)
+    with pytest.raises(InputError, match="Delete it") as caught:
+        build(SMALL)
+    assert str(file) in str(caught.value)
+
+
+def test_weights_that_nobody_published_are_not_looked_for(offline):
+    with pytest.raises(InputError, match="Nobody has published weights of timm/test_vit4"):
+        build("timm/test_vit4")
+    assert offline == []
+
+
+def test_random_weights_need_no_network(hub, offline):
+    build(SMALL, pretrained=False)
+    assert offline == [] and not hub.exists()
+
+
+def test_pictures_that_are_not_square_are_refused():
+    with pytest.raises(InputError, match="not square"):
+        build("timm/vit_base_patch16_sapiens2", pretrained=False)
+
+
+class Hub(BaseHTTPRequestHandler):
+    """A hub with one file in any repository."""
+
+    content = b""
+
+    def do_HEAD(self):
+        there = self.path.endswith("/resolve/main/model.safetensors")
+        self.send_response(200 if there else 404)
+        self.send_header("Content-Length", str(len(self.content)))
+        self.send_header("ETag", '"abc"')
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.end_headers()
+
+    def do_GET(self):
+        self.do_HEAD()
+        self.wfile.write(self.content)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_weights_come_from_the_hub_into_its_cache(hub, tmp_path, monkeypatch):
+    save_file(published(), tmp_path / "weights")
+    monkeypatch.setattr(Hub, "content", (tmp_path / "weights").read_bytes())
+    heard = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", constants.ENDPOINT + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        try:
+            parts, _ = build(SMALL, progress=lambda *done: heard.append(done))
+        finally:
+            server.shutdown()
+            thread.join()
+    assert equal(parts, published())
+    assert heard == [(0, len(Hub.content)), (len(Hub.content), len(Hub.content))]
+    assert not find(SMALL).needs_download
+    assert equal(build(SMALL)[0], published())
+
+
+def test_the_last_layer_of_a_network_of_convolutions_takes_the_vector():
+    network = timm.create_model("resnetv2_50", layers=(1, 1, 1, 1), channels=(32, 32, 32, 32), stem_chs=8)
+    network.pretrained_cfg["input_size"] = (3, 64, 64)
+    parts = evaluating(take_apart(network.eval()))
+    images = torch.randn(2, 3, 64, 64)
+    assert isinstance(parts.last, nn.Sequential) and parts.note == ""
+    assert torch.equal(run(parts, images), network(images))
