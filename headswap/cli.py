@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from headswap.catalogue import DEFAULT, backbones
 from headswap.errors import InputError
-from headswap.heads import HEADS
+from headswap.heads import HEADS, head_options, head_sentence
+from headswap.images import LabelledImages
 from headswap.model import Classifier, adapt
 from headswap.plan import Plan
 from headswap.reading import load_images
@@ -29,6 +31,12 @@ console = Console()
 Folder = Annotated[Path, typer.Argument(help="A folder or a zip with one sub-folder for each class.")]
 Backbone = Annotated[str, typer.Option(help="One of `headswap networks`.")]
 HeadName = Annotated[str, typer.Option(help=f"One of {', '.join(HEADS)}.")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option", help="An option of the head, such as dropout=0.2 or hidden_dims=512,256; see `headswap heads`."
+    ),
+]
 Classify = Annotated[
     list[Path] | None,
     typer.Option(exists=True, dir_okay=False, help="An image to classify afterwards; may be given again."),
@@ -52,6 +60,7 @@ def train_command(
     folder: Folder,
     backbone: Backbone = DEFAULT,
     head: HeadName = "linear",
+    option: Options = None,
     seed: Annotated[int, typer.Option(help="Of the split and of the batches.")] = 0,
     classify: Classify = None,
 ) -> None:
@@ -59,7 +68,9 @@ def train_command(
     images = load_images(folder)
     console.print(str(images.report), markup=False)
     try:
-        model = adapt(backbone, images.classes, head, multi_label=images.multi_label)
+        model = _adapt(backbone, images, head, _options(head, option or ()))
+    except InputError:
+        raise
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     plan = replace(Plan.suggest(images, model), seed=seed)
@@ -67,6 +78,16 @@ def train_command(
     _watch(train(model, images, plan))
     for path in classify or ():
         _answer(model, path)
+
+
+@cli.command()
+def heads() -> None:
+    """List the heads with their options."""
+    table = Table("name", "what it does", "options")
+    for name in HEADS:
+        options = ", ".join(f"{option}={_written(default)}" for option, default in head_options(name).items())
+        table.add_row(name, head_sentence(name), options)
+    console.print(table)
 
 
 @cli.command()
@@ -91,6 +112,36 @@ def main() -> None:
     except InputError as error:
         Console(stderr=True).print(str(error), style="red", markup=False)
         raise SystemExit(1) from None
+
+
+def _adapt(backbone: str, images: LabelledImages, head: str, options: dict[str, Any]) -> Classifier:
+    """The network with its new head; where its weights are downloaded, that is shown."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task(f"Weights of {backbone}", visible=False)
+
+        def fetched(done: int, total: int) -> None:
+            progress.update(bar, completed=done, total=total or None, visible=True)
+
+        return adapt(backbone, images.classes, head, multi_label=images.multi_label, progress=fetched, **options)
+
+
+def _options(head: str, pairs: Iterable[str]) -> dict[str, Any]:
+    """Options as they are written, ``dropout=0.2``, in the type of their default."""
+    known = head_options(head) if head in HEADS else {}
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        default = known.get(name, text)
+        try:
+            options[name] = tuple(map(int, text.split(","))) if isinstance(default, tuple) else type(default)(text)
+        except ValueError as error:
+            raise ValueError(f"The option {name} is written like {name}={_written(default)}, not '{pair}'.") from error
+    return options
+
+
+def _written(default: Any) -> str:
+    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
 def _watch(events) -> None:

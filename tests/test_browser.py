@@ -84,6 +84,7 @@ def server(browser, tmp_path_factory):
         "GRADIO_TEMP_DIR": str(home / "uploads"),
         "PYTHONUNBUFFERED": "1",
     }
+    environment.pop("GRADIO_ANALYTICS_ENABLED", None)  # the program has to see to that itself
     with open(home / "log", "wb") as log:
         process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)
     server = Server(f"http://127.0.0.1:{port}/", process, home / "log", home / "uploads")

@@ -207,7 +207,7 @@ def test_half_a_file_never_reaches_the_cache(empty_cache):
 
 
 def test_whoever_listens_to_a_download_may_end_it(empty_cache):
-    class Enough(Exception):  # noqa: N818
+    class Enough(Exception):
         pass
 
     def listen(done, total):

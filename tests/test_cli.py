@@ -1,6 +1,7 @@
 """The command line does what the page does, and what was wrong is said in a line and never in a traceback."""
 
 import re
+from pathlib import Path
 
 import pytest
 from drawings import SHAPES, draw_folder, shape
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 import headswap.ui
 from headswap import cli
 from headswap.backbones import backbones
+from headswap.heads import HEADS, head_options, head_sentence
 
 
 @pytest.fixture
@@ -97,18 +99,12 @@ def test_an_unknown_name_is_said_with_the_nearest(run, folder, option, name, off
     assert f"'{name}'" in said and offered in said and "Traceback" not in said
 
 
-def test_an_image_to_classify_that_is_missing_is_said_in_a_line(run, folder, monkeypatch):
-    monkeypatch.setattr(cli, "train", lambda *_: iter(()))
-    status, said = run("train", folder, "--classify", "nowhere.png")
-    assert status not in (0, None)
-    assert "nowhere.png" in said and "does not exist" in said and "Traceback" not in said
-
-
 def test_a_missing_image_is_said_before_anything_is_trained(run, folder, monkeypatch):
     trained = []
     monkeypatch.setattr(cli, "train", lambda *_: trained.append(True) or iter(()))
-    status, _ = run("train", folder, "--classify", "nowhere.png")
-    assert status and not trained
+    status, said = run("train", folder, "--classify", "nowhere.png")
+    assert status not in (0, None) and not trained
+    assert "nowhere.png" in said and "does not exist" in said and "Traceback" not in said
 
 
 # The other verbs
@@ -147,3 +143,47 @@ def test_every_verb_is_explained():
 def test_without_a_verb_the_help_is_shown(run):
     status, said = run()
     assert status != 1 and "Usage" in said
+
+
+def test_heads_lists_every_head_with_its_options(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    said = CliRunner().invoke(cli.cli, ["heads"]).output
+    for name in HEADS:
+        assert f" {name} " in said and head_sentence(name) in said
+        assert all(option in said for option in head_options(name))
+
+
+def test_options_of_a_head_reach_it(folder, monkeypatch):
+    models = []
+    monkeypatch.setattr(cli, "train", lambda model, *_: models.append(model) or iter(()))
+    arguments = ["train", str(folder), "--head", "mlp", "--option", "hidden_dims=8,4", "--option", "dropout=0.5"]
+    assert CliRunner().invoke(cli.cli, arguments).exit_code == 0
+    assert [models[0].head.hidden1.out_features, models[0].head.hidden2.out_features] == [8, 4]
+    assert models[0].head.dropout1.p == 0.5
+
+
+@pytest.mark.parametrize(("option", "words"), [("dropout=much", "dropout=0.0"), ("depth=3", "not 'depth'")])
+def test_a_wrong_option_is_said_in_a_line(run, folder, option, words):
+    status, said = run("train", folder, "--option", option)
+    assert status not in (0, None)
+    assert words in said and "Traceback" not in said
+
+
+def test_a_download_is_shown_while_it_lasts(folder, monkeypatch):
+    told = []
+
+    def slow(*_, progress, **__):
+        progress(5, 10)
+        told.append(True)
+        raise cli.InputError("No network.")
+
+    monkeypatch.setattr(cli, "adapt", slow)
+    result = CliRunner().invoke(cli.cli, ["train", str(folder)])
+    assert told and isinstance(result.exception, cli.InputError)
+
+
+def test_the_readme_writes_about_every_head_and_its_options():
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    for name in HEADS:
+        (row,) = (line for line in readme.splitlines() if line.startswith(f"| `{name}` |"))
+        assert re.findall(r"`(\w+)`", row.split("|")[3]) == list(head_options(name))

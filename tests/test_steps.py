@@ -2,6 +2,7 @@
 
 import gc
 import re
+import shutil
 import tempfile
 import threading
 import zipfile
@@ -23,7 +24,7 @@ from headswap.heads import HEADS, head_options, head_sentence
 from headswap.model import adapt
 from headswap.plan import Phase
 from headswap.reading import gather, load_images
-from headswap.training import Epoch, FrozenPass, Kept, PhaseBegins, Step
+from headswap.training import Epoch, FrozenPass, Kept, LabelFigures, PhaseBegins, Step
 from headswap.ui import images_step, model_step, test_step, train_step, wording
 from headswap.ui.jobs import Fetching, Job, Run, Turns
 from headswap.ui.visitors import Choice, Trained, Visitor
@@ -785,6 +786,24 @@ def test_a_training_that_fails_after_an_epoch_keeps_what_was_there_before_as_it_
     assert visitor.trained is former
 
 
+def test_a_visitor_who_was_let_go_meanwhile_keeps_no_model(visitor, network, until):
+    gate = threading.Event()
+
+    def tell(model):
+        yield from STORY[:-1]
+        gate.wait(30)
+
+    visitor.job = job = Job(lambda progress: network, tell, Turns())
+    watched = train_step.watch(visitor)
+    next(watched)
+    until(lambda: len(job.run.epochs) == 2)
+    visitor.let_go()
+    gate.set()
+    *_, (_, words, _) = watched
+    assert "Kept the weights of epoch 2" in text_of(words)
+    assert visitor == Visitor()
+
+
 def test_the_strip_is_drawn_anew_when_a_phase_begins(visitor, network):
     gates = [threading.Event() for _ in range(2)]
 
@@ -996,9 +1015,10 @@ def evil(fruits):
     return visitor
 
 
-def test_class_names_are_shown_as_they_are_and_never_run(evil, fruits):
+def test_class_names_are_shown_as_they_are_and_never_run(evil, fruits, tmp_path):
     assert set(evil.classes) == set(EVIL)
-    pictures, answer = [str(fruits / "red/1.png"), '<b>&".png'], choose(evil)
+    shutil.copyfile(fruits / "red/1.png", tmp_path / "it's & ${x}.png")
+    pictures, answer = [str(tmp_path / "it's & ${x}.png"), '<b>&".png'], choose(evil)
     everything = {
         "images": images_step.describe(evil.images),
         "model": "".join((answer.drawing, answer.sentence, answer.problem, answer.seen)),
@@ -1016,8 +1036,18 @@ def test_class_names_are_shown_as_they_are_and_never_run(evil, fruits):
         for name in EVIL:
             assert escape(name) in everything[where], (where, name)
             assert name in text_of(everything[where]), (where, name)
+    assert escape("it's & ${x}.png") in everything["answers"]
     assert "<img src=x onerror=alert(1)>.txt" in text_of(everything["images"])
     assert "'<i>lost' has no image" in text_of(everything["images"])
+
+
+def test_labels_are_told_as_they_are_and_never_run():
+    figures = tuple(LabelFigures(name, average_precision=0.9, f1=0.8, threshold=0.5) for name in EVIL)
+    html = train_step.said(Run("finished", phases=(HEAD,), epochs=(epoch(1, labels=figures),)))
+    assert not Reader(html).tags & {"script"}
+    assert '<b>&"' not in html
+    for name in EVIL:
+        assert f"{name} 0.80" in text_of(html)
 
 
 def test_watching_a_training_of_such_classes_draws_no_code(evil, network):

@@ -1,27 +1,19 @@
-"""A network of timm comes apart and is proved, or is one stage and says so; its weights come from the hub's cache."""
+"""A network of timm comes apart and is proved, or is one stage and says so."""
 
 import copy
-import socket
-import threading
-import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import timm
 import torch
-from huggingface_hub import constants
-from safetensors.torch import save_file
 from torch import nn
 
 from headswap import adapt
-from headswap.backbones import BUNDLED, build, find
+from headswap.backbones import build, find
 from headswap.errors import InputError
 from headswap.model import features_in
 from headswap.stages import Stage, take_apart
 
 TESTS = timm.list_models("test_*")
-SMALL = "timm/test_resnet"
-REPOSITORY = "timm/test_resnet.r160_in1k"
 
 
 def run(parts, images):
@@ -110,6 +102,15 @@ def test_many_blocks_are_put_together():
 def test_a_network_without_classes_says_how_wide_its_features_are():
     network = timm.create_model("test_resnet", num_classes=0)
     assert features_in(take_apart(network)) == network.head_hidden_size
+
+
+def test_the_last_layer_of_a_network_of_convolutions_takes_the_vector():
+    network = timm.create_model("resnetv2_50", layers=(1, 1, 1, 1), channels=(32, 32, 32, 32), stem_chs=8)
+    network.pretrained_cfg["input_size"] = (3, 64, 64)
+    parts = evaluating(take_apart(network.eval()))
+    images = torch.randn(2, 3, 64, 64)
+    assert isinstance(parts.last, nn.Sequential) and parts.note == ""
+    assert torch.equal(run(parts, images), network(images))
 
 
 def test_taking_apart_leaves_no_trace():
@@ -222,144 +223,6 @@ def test_pixels_are_as_the_weights_want_them():
     assert (preprocess.size, preprocess.interpolation, preprocess.mean) == (160, "bicubic", (0.5, 0.5, 0.5))
 
 
-# Weights
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """An empty cache of the hub."""
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    return tmp_path / "models--timm--test_resnet.r160_in1k"
-
-
-@pytest.fixture
-def offline(monkeypatch):
-    """There is no network; gives what it was asked for."""
-    asked = []
-
-    def refuse(host, *_, **__):
-        asked.append(host)
-        raise socket.gaierror(-2, "Name or service not known")
-
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    return asked
-
-
-def published():
-    torch.manual_seed(7)
-    return timm.create_model("test_resnet").state_dict()
-
-
-def equal(parts, weights):
-    ours = [t for part in (parts.stages, parts.pool, parts.last) for t in part.state_dict().values()]
-    return all(torch.equal(a, b) for a, b in zip(ours, weights.values(), strict=True))
-
-
-def test_without_a_network_it_is_said_what_to_do_and_at_once(hub, offline):
-    start = time.monotonic()
-    with pytest.raises(InputError, match="could not be downloaded") as caught:
-        build(SMALL)
-    assert time.monotonic() - start < 5
-    for words in (SMALL, REPOSITORY, str(hub / "snapshots" / "main" / "model.safetensors"), *BUNDLED):
-        assert words in str(caught.value)
-    assert find(SMALL).needs_download
-
-
-def test_weights_put_where_the_error_says_are_used_without_a_question(hub, offline):
-    file = find(SMALL).weights_file
-    file.parent.mkdir(parents=True)
-    save_file(published(), file)
-    assert not find(SMALL).needs_download
-    assert equal(build(SMALL)[0], published())
-    assert offline == []
-
-
-@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
-def test_weights_that_the_hub_cached_are_used_without_a_question(hub, offline, name):
-    (hub / "refs").mkdir(parents=True)
-    (hub / "refs" / "main").write_text("abc123")
-    assert find(SMALL).weights_file == hub / "snapshots" / "abc123" / "model.safetensors"
-    (hub / "snapshots" / "abc123").mkdir(parents=True)
-    file = hub / "snapshots" / "abc123" / name
-    save_file(published(), file) if name.endswith("safetensors") else torch.save(published(), file)
-    assert find(SMALL).weights_file == file
-    assert equal(build(SMALL)[0], published())
-    assert offline == []
-
-
-@pytest.mark.parametrize("content", [b"", b"<html>Please log in</html>", {"conv1.weight": torch.zeros(3)}])
-def test_a_broken_file_is_named(hub, offline, content):
-    file = find(SMALL).weights_file
-    file.parent.mkdir(parents=True)
-    file.write_bytes(content) if isinstance(content, bytes) else save_file(content, file)
-    with pytest.raises(InputError, match="Delete it") as caught:
-        build(SMALL)
-    assert str(file) in str(caught.value)
-
-
-def test_weights_that_nobody_published_are_not_looked_for(offline):
-    with pytest.raises(InputError, match="Nobody has published weights of timm/test_vit4"):
-        build("timm/test_vit4")
-    assert offline == []
-
-
-def test_random_weights_need_no_network(hub, offline):
-    build(SMALL, pretrained=False)
-    assert offline == [] and not hub.exists()
-
-
 def test_pictures_that_are_not_square_are_refused():
     with pytest.raises(InputError, match="not square"):
         build("timm/vit_base_patch16_sapiens2", pretrained=False)
-
-
-class Hub(BaseHTTPRequestHandler):
-    """A hub with one file in any repository."""
-
-    content = b""
-
-    def do_HEAD(self):
-        there = self.path.endswith("/resolve/main/model.safetensors")
-        self.send_response(200 if there else 404)
-        self.send_header("Content-Length", str(len(self.content)))
-        self.send_header("ETag", '"abc"')
-        self.send_header("X-Repo-Commit", "0" * 40)
-        self.end_headers()
-
-    def do_GET(self):
-        self.do_HEAD()
-        self.wfile.write(self.content)
-
-    def log_message(self, *_):
-        pass
-
-
-def test_weights_come_from_the_hub_into_its_cache(hub, tmp_path, monkeypatch):
-    save_file(published(), tmp_path / "weights")
-    monkeypatch.setattr(Hub, "content", (tmp_path / "weights").read_bytes())
-    heard = []
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", constants.ENDPOINT + "/{repo_id}/resolve/{revision}/{filename}"
-        )
-        try:
-            parts, _ = build(SMALL, progress=lambda *done: heard.append(done))
-        finally:
-            server.shutdown()
-            thread.join()
-    assert equal(parts, published())
-    assert heard == [(0, len(Hub.content)), (len(Hub.content), len(Hub.content))]
-    assert not find(SMALL).needs_download
-    assert equal(build(SMALL)[0], published())
-
-
-def test_the_last_layer_of_a_network_of_convolutions_takes_the_vector():
-    network = timm.create_model("resnetv2_50", layers=(1, 1, 1, 1), channels=(32, 32, 32, 32), stem_chs=8)
-    network.pretrained_cfg["input_size"] = (3, 64, 64)
-    parts = evaluating(take_apart(network.eval()))
-    images = torch.randn(2, 3, 64, 64)
-    assert isinstance(parts.last, nn.Sequential) and parts.note == ""
-    assert torch.equal(run(parts, images), network(images))

@@ -246,6 +246,18 @@ def test_every_view_is_learned_from_and_the_seed_draws_the_crops(images):
     assert len(first | other) > 3 * 24
 
 
+def test_a_step_learns_from_its_own_batch_alone(model, images):
+    gradients = []
+
+    def listen(_, __, logits):
+        if logits.requires_grad:
+            logits.register_hook(lambda gradient: gradients.append(gradient.sum(0)))
+
+    model.head.register_forward_hook(listen)
+    assert len(events(Step, headswap.train(model, images, HEAD_ONLY))) == len(gradients) == 6
+    assert torch.allclose(model.head.linear.bias.grad, gradients[-1])
+
+
 def test_labels_are_smoothed_as_the_plan_says(model, images):
     def first_step(smoothing):
         other, answers = copy.deepcopy(model), []

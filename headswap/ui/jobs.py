@@ -95,6 +95,10 @@ class Turns:
                     self._waiting[0].set()
 
 
+class _Stopped(Exception):
+    """Ends a download that somebody stopped."""
+
+
 class Job:
     """One training in a thread of its own."""
 
@@ -137,11 +141,14 @@ class Job:
 
     def _work(self, make_model: Callable[..., Classifier], train: Callable[..., Generator[Event, None, None]]) -> None:
         try:
-            self.model = make_model(self._fetched)  # takes no turn: a download is no work for the processor
+            model = make_model(self._fetched)  # takes no turn: a download is no work for the processor
             with self._turns.turn():
-                self.outline = self.model.outline()
-            with closing(train(self.model)) as events:
+                self.outline = model.outline()
+            self.model = model
+            with closing(train(model)) as events:
                 self._follow(events)
+        except _Stopped:
+            self._tell(replace(self.run, state="stopped"))
         except InputError as error:
             self._tell(replace(self.run, state="failed", problem=str(error)))
         except Exception as error:
@@ -154,7 +161,7 @@ class Job:
 
     def _fetched(self, done: int, total: int) -> None:
         if self._stopping.is_set():
-            raise InputError("Stopped while the weights were being downloaded; what had come of them was thrown away.")
+            raise _Stopped
         self._tell(self.run.told(Fetching(done, total)))
 
     def _follow(self, events: Generator[Event, None, None]) -> None:

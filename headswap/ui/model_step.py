@@ -23,6 +23,8 @@ from headswap.ui.wording import count, million
 SEEN = 6  # images in the preview of what the network sees
 OFFERED = (*BUNDLED, "resnet18", "vgg16")
 TITLES = {"mlp": "MLP", "lda": "LDA"}
+WIDEST = 8192  # units of a layer that the page allows
+MOST = {"layers": 4}  # of other whole numbers
 LABELS = {
     "dropout": "Dropout: share of the features left out at each step",
     "bottleneck_dim": "Width of the bottleneck",
@@ -135,7 +137,7 @@ def choose(
         model = preview(choice, visitor.classes, visitor.multi_label)
     except (InputError, ValueError) as error:
         return gr.skip(), gr.skip(), problem_card(str(error)), gr.skip(), *shown
-    visitor.choice = choice
+    visitor.choose(choice)
     return draw(model, model.outline(), ()), sentence(model, choice), "", seen(visitor, model), *shown
 
 
@@ -220,6 +222,12 @@ def title(name: str) -> str:
     return name.replace("efficientnet_lite", "EfficientNet-Lite").replace("resnet", "ResNet-").replace("vgg", "VGG-")
 
 
+def head_title(model: Classifier) -> str:
+    """What to call a model's head."""
+    name = type(model.head).__name__.lower()
+    return TITLES.get(name, name)
+
+
 def _backbone_title(name: str) -> str:
     row = find(name)
     where = f"{row.megabytes:.0f} MB to download" if row.needs_download else "on this machine"
@@ -248,7 +256,7 @@ def _control(option: str, default: Any) -> gr.components.Component:
     if isinstance(default, float):
         return gr.Slider(0, 0.9, value=default, step=0.05, label=label)
     if isinstance(default, int):
-        return gr.Number(default, precision=0, minimum=1, maximum=8192, label=label)
+        return gr.Number(default, precision=0, minimum=1, maximum=MOST.get(option, WIDEST), label=label)
     if isinstance(default, str):
         return gr.Dropdown(list(ACTIVATIONS), value=default, label=label)
     return gr.Textbox(", ".join(map(str, default)), label=label)
@@ -269,6 +277,6 @@ def _widths(text: str) -> tuple[int, ...]:
         widths = tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
         widths = ()
-    if not widths or not all(1 <= width <= 8192 for width in widths) or len(widths) > 8:
-        raise InputError(f"The widths '{text}' are not numbers from 1 to 8192 with commas between; try 1024, 512.")
+    if not widths or not all(1 <= width <= WIDEST for width in widths) or len(widths) > 8:
+        raise InputError(f"The widths '{text}' are not numbers from 1 to {WIDEST} with commas between; try 1024, 512.")
     return widths

@@ -62,14 +62,14 @@ def build(visitors: Visitors) -> gr.Blocks:
         model.table.select(_picked, None, [model.backbone, model.other], show_progress="hidden").then(
             bound(model_step.choose), [ticket, *model.choices], chosen, show_progress="hidden"
         )
-        for control in model.choices:
-            control.input(
-                bound(model_step.choose),
-                [ticket, *model.choices],
-                chosen,
-                show_progress="hidden",
-                trigger_mode="always_last",
-            )
+        gr.on(
+            [control.input for control in model.choices],
+            bound(model_step.choose),
+            [ticket, *model.choices],
+            chosen,
+            show_progress="hidden",
+            trigger_mode="always_last",  # one event for all controls, so that no older choice overtakes a newer one
+        )
         model_tab.select(bound(model_step.choose), [ticket, *model.choices], chosen, show_progress="hidden")
         model.onward.click(lambda: gr.Tabs(selected="train"), None, tabs, queue=False)
 

@@ -55,7 +55,7 @@ def received(files: object) -> list[tuple[str, Path]]:
             inside = path.resolve(strict=True).is_relative_to(home)
             if not inside or not stat.S_ISREG(os.lstat(path).st_mode):
                 raise InputError("A file that was named was not uploaded here. Choose the folder again.")
-    except (TypeError, KeyError, OSError, ValueError) as error:
+    except (TypeError, KeyError, OSError, ValueError, RuntimeError) as error:  # the last for links in a circle
         if isinstance(error, InputError):
             raise
         raise InputError("The list of files could not be read. Choose the folder again.") from error

@@ -13,7 +13,7 @@ from headswap.errors import InputError
 from headswap.model import Classifier
 from headswap.pixels import read_pixels
 from headswap.ui.images_step import problem_card, thumbnail
-from headswap.ui.model_step import draw, preview, title
+from headswap.ui.model_step import draw, head_title, preview, title
 from headswap.ui.visitors import Visitor
 from headswap.ui.wording import listed, percent
 
@@ -64,7 +64,7 @@ def prepare(visitor: Visitor) -> tuple[str, str]:
         return draw(model, model.outline(), ()), missing
     model, best = visitor.trained.model, visitor.trained.run.best
     return draw(model, model.outline(), visitor.trained.learned), (
-        f"<p class='hs-sentence'>{title(model.backbone)} with a {type(model.head).__name__.lower()} head answers; it "
+        f"<p class='hs-sentence'>{title(model.backbone)} answers through its {head_title(model)} head; it "
         f"named {best.right} of {best.of} validation images {'with all their labels' if best.labels else 'rightly'}. "
         f"It knows <b>{escape(listed(model.classes, most=8))}</b> and nothing else.</p>"
     )

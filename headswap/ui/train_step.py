@@ -71,6 +71,9 @@ def prepare(visitor: Visitor) -> tuple[Any, ...]:
     """
     if visitor.training:
         return (gr.skip(),) * 6 + buttons(visitor)
+    if visitor.job and visitor.job.model:
+        job = visitor.job
+        return strip_of(job), said(job.run), charts_of(job.run), *(gr.skip(),) * 3, *buttons(visitor)
     model = preview(visitor.choice, visitor.classes)
     if visitor.images is None:
         missing = "<p class='hs-sentence'>Choose images in the first step, and the training can begin.</p>"
@@ -193,7 +196,8 @@ def _sentence(run: Run) -> str:
             f", {seconds(left)} left."
         )
     if run.fetched:
-        return f"Downloading the weights: <b>{size(run.fetched.done)} of {size(run.fetched.total)}</b>."
+        of = f" of {size(run.fetched.total)}" if run.fetched.total else ""
+        return f"Downloading the weights: <b>{size(run.fetched.done)}{of}</b>."
     return "Building the network; it may wait for its turn on this machine."
 
 

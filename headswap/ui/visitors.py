@@ -75,6 +75,18 @@ class Visitor:
     def take(self, images: LabelledImages) -> None:
         """New images in place of the old ones; a training that runs keeps its own until it ends."""
         self.images = images
+        self._forget_what_was_drawn()
+
+    def choose(self, choice: Choice) -> None:
+        """Another backbone or head, for the next training."""
+        if choice != self.choice:
+            self.choice = choice
+            self._forget_what_was_drawn()
+
+    def _forget_what_was_drawn(self) -> None:
+        """Curves of other images or another network would mislead; the model that learned by them stays."""
+        if not self.training:
+            self.job = None
 
     def let_go(self) -> None:
         """Stop what runs and let go of the rest; files and memory follow with the last reference to them."""
