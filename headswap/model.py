@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -306,7 +307,8 @@ def features_in(parts: Parts) -> int:
 
 def map_channels(parts: Parts, size: int) -> int:
     """How many channels the last map or the tokens have; nothing is computed, only shapes are passed on."""
-    shapes = {name: torch.empty_like(p, device="meta") for name, p in parts.stages.state_dict(keep_vars=True).items()}
+    tensors = chain(parts.stages.named_parameters(), parts.stages.named_buffers())
+    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
     image = torch.empty(1, 3, size, size, device="meta")
     with torch.no_grad():
         return torch.func.functional_call(parts.stages, shapes, (image,)).shape[parts.channels]

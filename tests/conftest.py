@@ -8,11 +8,25 @@ import shutil
 import threading
 
 import pytest
+from pictures import FLOWERS, folder, nothing_left_in
 from PIL import Image, ImageDraw
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before anything imports Gradio
 
 COLOURS = {"red": (215, 40, 40), "green": (40, 160, 60), "blue": (45, 75, 220)}
+
+
+@pytest.fixture
+def flowers(tmp_path):
+    """A folder with two classes of two pictures each."""
+    return folder(tmp_path / "flowers", *FLOWERS)
+
+
+@pytest.fixture
+def private_folders(tmp_path_factory):
+    """Where private files are made in this test; in the end none of them is left."""
+    with nothing_left_in(tmp_path_factory.mktemp("temporary")) as temporary:
+        yield temporary
 
 
 @pytest.fixture

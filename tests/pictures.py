@@ -45,7 +45,7 @@ def reasons(images):
     return dict(images.report.skipped)
 
 
-def refused(source, *words, **options):
+def check_refused(source, *words, **options):
     """Loading raises an error for a person that holds these words."""
     with pytest.raises(InputError) as caught:
         load_images(source, **options)

@@ -8,23 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from pictures import FLOWERS, folder, nothing_left_in
+from pictures import folder
 
 from headswap import images as room
 from headswap import pixels
 from headswap.errors import InputError
 from headswap.reading import load_images
 
-
-@pytest.fixture
-def flowers(tmp_path):
-    return folder(tmp_path / "flowers", *FLOWERS)
-
-
-@pytest.fixture(autouse=True)
-def private_folders(tmp_path_factory):
-    with nothing_left_in(tmp_path_factory.mktemp("temporary")) as temporary:
-        yield temporary
+pytestmark = pytest.mark.usefixtures("private_folders")
 
 
 # What is kept

@@ -3,28 +3,17 @@
 import errno
 import os
 import stat
-from pathlib import Path
 
 import pytest
 import torch
-from pictures import FLOWERS, drawn, folder, nothing_left_in, reasons, refused, zipped
+from pictures import FLOWERS, check_refused, drawn, folder, reasons, zipped
 
-from headswap import images as labelled
 from headswap import reading, sources
 from headswap.errors import InputError
 from headswap.images import Report
 from headswap.reading import gather, load_images
 
-
-@pytest.fixture
-def flowers(tmp_path):
-    return folder(tmp_path / "flowers", *FLOWERS)
-
-
-@pytest.fixture(autouse=True)
-def private_folders(tmp_path_factory):
-    with nothing_left_in(tmp_path_factory.mktemp("temporary")) as temporary:
-        yield temporary
+pytestmark = pytest.mark.usefixtures("private_folders")
 
 
 # Reading
@@ -94,8 +83,8 @@ def test_wrapper_folders_are_peeled_and_deeper_ones_belong_to_their_class(tmp_pa
 
 
 def test_a_class_level_is_never_peeled(tmp_path):
-    refused(folder(tmp_path / "one", "roses/a.png", "roses/b.png"), "only one class, 'roses'", "add a sub-folder")
-    refused(folder(tmp_path / "deep", "roses/a.png", "roses/old/b.png"), "only one class, 'roses'")
+    check_refused(folder(tmp_path / "one", "roses/a.png", "roses/b.png"), "only one class, 'roses'", "add a sub-folder")
+    check_refused(folder(tmp_path / "deep", "roses/a.png", "roses/old/b.png"), "only one class, 'roses'")
 
 
 def test_loose_pictures_beside_a_wrapper_do_not_hide_the_classes(tmp_path):
@@ -193,7 +182,7 @@ def test_a_class_that_only_the_validation_folder_has_cannot_be_learned(tmp_path)
 
 
 def test_train_and_test_folders_without_classes_are_no_classes_themselves(tmp_path):
-    refused(
+    check_refused(
         folder(tmp_path, "train/a.png", "train/b.png", "test/c.png"), "no image to learn from", "2 images lying loose"
     )
 
@@ -208,34 +197,34 @@ def test_a_training_folder_alone_is_a_wrapper(tmp_path):
 
 def test_a_source_without_images_says_what_was_found_instead(tmp_path):
     (tmp_path / "empty").mkdir()
-    refused(tmp_path / "empty", "empty holds no image", "one sub-folder per class", "found nothing")
+    check_refused(tmp_path / "empty", "empty holds no image", "one sub-folder per class", "found nothing")
     loose = folder(tmp_path / "loose", *(f"{i}.png" for i in range(12)))
-    refused(loose, "one sub-folder per class", "12 images lying loose")
-    refused(folder(tmp_path / "text", "a/x.txt", "b/x.txt", content=b"x"), "2 unusable", "a/x.txt")
+    check_refused(loose, "one sub-folder per class", "12 images lying loose")
+    check_refused(folder(tmp_path / "text", "a/x.txt", "b/x.txt", content=b"x"), "2 unusable", "a/x.txt")
     with pytest.raises(InputError, match="The upload holds no image"):
         gather([])
 
 
 def test_a_source_is_called_by_the_name_it_is_given(tmp_path):
     upload = zipped(tmp_path / "5f3a", "roses/a.png")
-    refused(upload, "5f3a holds only one class")
-    refused(upload, "my flowers.zip holds only one class", name="my flowers.zip")
-    refused(upload, r"flow\x1b[31mers.zip holds", name="flow\x1b[31mers.zip")
+    check_refused(upload, "5f3a holds only one class")
+    check_refused(upload, "my flowers.zip holds only one class", name="my flowers.zip")
+    check_refused(upload, r"flow\x1b[31mers.zip holds", name="flow\x1b[31mers.zip")
     upload.write_bytes(b"PK")
-    refused(upload, "flowers.zip is not a zip or is damaged", name="flowers.zip")
-    refused(tmp_path / "nowhere", "flowers does not exist", name="flowers")
+    check_refused(upload, "flowers.zip is not a zip or is damaged", name="flowers.zip")
+    check_refused(tmp_path / "nowhere", "flowers does not exist", name="flowers")
 
 
 def test_one_class_is_too_few_and_the_lost_one_is_named(flowers):
     for name in ("a", "b"):
         (flowers / f"tulips/{name}.png").write_bytes(b"words")
-    refused(flowers, "only one class, 'roses'", "'tulips' has no image that can be used")
+    check_refused(flowers, "only one class, 'roses'", "'tulips' has no image that can be used")
 
 
 def test_too_many_files_are_refused(tmp_path, flowers, monkeypatch):
     monkeypatch.setattr(reading, "MAX_FILES", 3)
-    refused(flowers, "more than 3 files", "take fewer")
-    refused(zipped(tmp_path / "a.zip", *FLOWERS), "more than 3 files")
+    check_refused(flowers, "more than 3 files", "take fewer")
+    check_refused(zipped(tmp_path / "a.zip", *FLOWERS), "more than 3 files")
 
 
 def test_a_full_disk_is_an_error_for_a_person(tmp_path, monkeypatch):
@@ -243,7 +232,7 @@ def test_a_full_disk_is_an_error_for_a_person(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(sources, "_copy", full)
-    refused(zipped(tmp_path / "a.zip", *FLOWERS), "a.zip does not fit on the disk", "make room")
+    check_refused(zipped(tmp_path / "a.zip", *FLOWERS), "a.zip does not fit on the disk", "make room")
 
 
 def test_private_files_have_numbers_for_names_and_belong_to_their_owner(tmp_path):
@@ -253,18 +242,5 @@ def test_private_files_have_numbers_for_names_and_belong_to_their_owner(tmp_path
 
 
 def test_a_refused_source_leaves_no_files_behind(tmp_path, private_folders):
-    refused(folder(tmp_path, "roses/a.png"), "one class")
+    check_refused(folder(tmp_path, "roses/a.png"), "one class")
     assert list(private_folders.iterdir()) == []
-
-
-ROOMS = [
-    (sources, ["headswap.errors", "headswap.pixels"]),
-    (labelled, ["headswap.errors", "headswap.pixels"]),
-    (reading, ["headswap.errors", "headswap.images", "headswap.pixels", "headswap.sources"]),
-]
-
-
-@pytest.mark.parametrize("room, known", ROOMS, ids=["sources", "images", "reading"])
-def test_imports_point_one_way_and_not_to_networks(room, known):
-    lines = Path(room.__file__).read_text(encoding="utf-8").splitlines()
-    assert [line.split()[1] for line in lines if line.startswith(("from headswap", "import headswap"))] == known

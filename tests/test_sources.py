@@ -7,23 +7,14 @@ import struct
 import zipfile
 
 import pytest
-from pictures import FLOWERS, drawn, folder, nothing_left_in, reasons, refused, zipped
+from pictures import FLOWERS, check_refused, drawn, folder, reasons, zipped
 
 from headswap import sources
 from headswap.errors import InputError
 from headswap.images import Report
 from headswap.reading import gather, load_images
 
-
-@pytest.fixture
-def flowers(tmp_path):
-    return folder(tmp_path / "flowers", *FLOWERS)
-
-
-@pytest.fixture(autouse=True)
-def private_folders(tmp_path_factory):
-    with nothing_left_in(tmp_path_factory.mktemp("temporary")) as temporary:
-        yield temporary
+pytestmark = pytest.mark.usefixtures("private_folders")
 
 
 # What is listed
@@ -102,19 +93,19 @@ def test_what_may_not_be_read_is_skipped(flowers):
 
 
 def test_sources_that_are_none_are_refused(tmp_path):
-    refused(tmp_path / "nowhere", "nowhere does not exist")
-    refused(tmp_path / ("x" * 5000), "does not exist")
-    refused(folder(tmp_path, "a.csv", content=b"a,b") / "a.csv", "a.csv", "holds no image")
-    refused(folder(tmp_path, "a.zip", content=b"PK") / "a.zip", "a.zip is not a zip or is damaged")
-    refused(folder(tmp_path, "b.zip", content=b"") / "b.zip", "not a zip")
+    check_refused(tmp_path / "nowhere", "nowhere does not exist")
+    check_refused(tmp_path / ("x" * 5000), "does not exist")
+    check_refused(folder(tmp_path, "a.csv", content=b"a,b") / "a.csv", "a.csv", "holds no image")
+    check_refused(folder(tmp_path, "a.zip", content=b"PK") / "a.zip", "a.zip is not a zip or is damaged")
+    check_refused(folder(tmp_path, "b.zip", content=b"") / "b.zip", "not a zip")
     os.mkfifo(tmp_path / "pipe.zip")
-    refused(tmp_path / "pipe.zip", "neither a folder nor a zip")
+    check_refused(tmp_path / "pipe.zip", "neither a folder nor a zip")
 
 
 def test_too_many_bytes_are_refused_while_they_are_unpacked(tmp_path, flowers, monkeypatch):
     archive = zipped(tmp_path / "a.zip", *FLOWERS)
     monkeypatch.setattr(sources, "MAX_BYTES", 3 * len(drawn()))
-    refused(archive, "a.zip holds more than", "take fewer")
+    check_refused(archive, "a.zip holds more than", "take fewer")
     load_images(flowers)  # a hard link costs nothing
 
 
@@ -175,7 +166,7 @@ def test_an_encrypted_zip_is_refused(tmp_path):
     content = bytearray(archive.read_bytes())
     content[content.index(b"PK\1\2") + 8] |= 1
     archive.write_bytes(content)
-    refused(archive, "a.zip is encrypted", "without a password")
+    check_refused(archive, "a.zip is encrypted", "without a password")
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
@@ -205,7 +196,7 @@ def test_a_bomb_is_stopped_while_it_unpacks(tmp_path, monkeypatch, promised):
     archive = bombed(tmp_path / "a.zip", promised)
     monkeypatch.setattr(sources, "_CHUNK", 1024)
     monkeypatch.setattr(sources, "MAX_BYTES", 1024**2)
-    refused(archive, "a.zip holds more than")
+    check_refused(archive, "a.zip holds more than")
 
 
 def test_a_single_file_that_is_too_large_is_skipped(tmp_path, monkeypatch):

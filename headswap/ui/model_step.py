@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -23,6 +23,7 @@ from headswap.ui.wording import count, million
 SEEN = 6  # images in the preview of what the network sees
 OFFERED = (*BUNDLED, "resnet18", "vgg16")
 TITLES = {"mlp": "MLP", "lda": "LDA"}
+CROPS = {"centre": "The centre, as its weights were trained", "fit": "The whole image, squeezed to a square"}
 WIDEST = 8192  # units of a layer that the page allows
 MOST = {"layers": 4}  # of other whole numbers
 LABELS = {
@@ -63,61 +64,62 @@ def build() -> ModelStep:
     """The step's components, without events."""
     drawing = gr.HTML(elem_id="model-strip", apply_default_css=False)
     sentence = gr.HTML(elem_id="model-sentence", apply_default_css=False)
+    titles = {name: f"{TITLES.get(name, name.capitalize())} — {head_sentence(name)}" for name in HEADS}
     with gr.Row(equal_height=False):
         with gr.Column(min_width=300):
-            backbone = gr.Radio(
-                [(_backbone_title(name), name) for name in OFFERED],
-                value=DEFAULT,
-                label="Backbone: what has already learned to see",
-                elem_id="backbone",
-                elem_classes="hs-column",
-            )
-            other = gr.Dropdown(
-                [(_backbone_title(row.name), row.name) for row in backbones() if row.name not in OFFERED],
-                value=None,
-                label="Or another one: any of torchvision's, or timm/ and a name of timm's",
-                allow_custom_value=True,
-                elem_id="other-backbone",
-            )
-            crop = gr.Radio(
-                [
-                    ("The centre, as its weights were trained", "centre"),
-                    ("The whole image, squeezed to a square", "fit"),
-                ],
-                value="centre",
-                label="What it sees of an image",
-                elem_id="crop",
-                elem_classes="hs-column",
-            )
+            offered = {name: _backbone_title(name) for name in OFFERED}
+            backbone = _radio(offered, "Backbone: what has already learned to see", "backbone")
+            other = _other_backbones()
+            crop = _radio(CROPS, "What it sees of an image", "crop")
             shown = gr.HTML(elem_id="seen", apply_default_css=False)
         with gr.Column(min_width=300):
-            head = gr.Radio(
-                [(f"{TITLES.get(name, name.capitalize())} — {head_sentence(name)}", name) for name in HEADS],
-                value="linear",
-                label="Head: what will learn your classes",
-                elem_id="head",
-                elem_classes="hs-column",
-            )
+            head = _radio(titles, "Head: what will learn your classes", "head")
             with gr.Accordion("More", open=False):
-                groups, options = {}, {}
                 pretrained = gr.Checkbox(True, label="Begin with what the backbone has learned from ImageNet")
-                for name in HEADS:
-                    with gr.Group(visible=name == "linear") as groups[name]:
-                        for option, default in head_options(name).items():
-                            options[name, option] = _control(option, default)
+                groups, options = _head_options()
     problem = gr.HTML(elem_id="model-problem", apply_default_css=False)
     with gr.Accordion("Compare all backbones", open=False):
-        table = gr.Dataframe(
-            [_row(row.name) for row in backbones()],
-            headers=["backbone", "family", "million weights", "% on ImageNet", "pixels", "MB", "licence", "weights"],
-            interactive=False,
-            label="Press a heading to sort, a row to choose",
-            elem_id="backbones",
-            max_height=420,
-        )
+        table = _comparison()
     onward = gr.Button("Go on to the training", variant="primary", elem_id="onward-train")
     return ModelStep(
         drawing, sentence, backbone, other, table, head, crop, pretrained, shown, groups, options, problem, onward
+    )
+
+
+def _radio(titles: Mapping[str, str], label: str, elem_id: str) -> gr.Radio:
+    """A choice below each other, the first of it chosen."""
+    choices = [(title, name) for name, title in titles.items()]
+    return gr.Radio(choices, value=choices[0][1], label=label, elem_id=elem_id, elem_classes="hs-column")
+
+
+def _other_backbones() -> gr.Dropdown:
+    return gr.Dropdown(
+        [(_backbone_title(row.name), row.name) for row in backbones() if row.name not in OFFERED],
+        value=None,
+        label="Or another one: any of torchvision's, or timm/ and a name of timm's",
+        allow_custom_value=True,
+        elem_id="other-backbone",
+    )
+
+
+def _head_options() -> tuple[dict[str, gr.Group], dict[tuple[str, str], gr.components.Component]]:
+    """A group of controls for each head, of which one is shown; and the controls by head and option."""
+    groups, options = {}, {}
+    for name in HEADS:
+        with gr.Group(visible=name == next(iter(HEADS))) as groups[name]:
+            for option, default in head_options(name).items():
+                options[name, option] = _control(option, default)
+    return groups, options
+
+
+def _comparison() -> gr.Dataframe:
+    return gr.Dataframe(
+        [_row(row.name) for row in backbones()],
+        headers=["backbone", "family", "million weights", "% on ImageNet", "pixels", "MB", "licence", "weights"],
+        interactive=False,
+        label="Press a heading to sort, a row to choose",
+        elem_id="backbones",
+        max_height=420,
     )
 
 
