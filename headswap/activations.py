@@ -6,8 +6,10 @@ nothing of losses, of heads or of how long anything is trained.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -114,6 +116,10 @@ def _room_for(count: int, one: Tensor, share: int) -> Tensor:
     size = count * one.numel()
     if size * one.element_size() * share <= MEMORY:
         return torch.empty(shape, dtype=one.dtype)
-    with tempfile.NamedTemporaryFile(prefix="headswap-") as file:
-        file.truncate(size * one.element_size())
-        return torch.from_file(file.name, shared=True, size=size, dtype=one.dtype).reshape(shape)
+    handle, name = tempfile.mkstemp(prefix="headswap-")
+    os.ftruncate(handle, size * one.element_size())
+    os.close(handle)
+    kept = torch.from_file(name, shared=True, size=size, dtype=one.dtype).reshape(shape)
+    with suppress(PermissionError):  # Windows keeps the name of a file that is in use
+        os.unlink(name)
+    return kept

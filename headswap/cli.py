@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -67,6 +68,7 @@ def train_command(
     """Teach a network the classes of a folder, and perhaps classify new images with it."""
     images = load_images(folder)
     console.print(str(images.report), markup=False)
+    torch.manual_seed(seed)
     try:
         model = _adapt(backbone, images, head, _options(head, option or ()))
     except InputError:

@@ -190,7 +190,8 @@ class Classifier(nn.Module):
         training = self.training
         self.eval()
         try:
-            logits = torch.cat([self(self.preprocess(p).unsqueeze(0)) for p in pictures])
+            logits = [self(self.preprocess(p).unsqueeze(0)) for p in pictures]
+            logits = torch.cat(logits) if logits else torch.empty(0, len(self.classes))
             return logits.sigmoid() if self.multi_label else logits.softmax(1)
         finally:
             self.train(training)
@@ -241,7 +242,7 @@ def adapt(
     head: Head = "linear",
     pretrained: bool = True,
     multi_label: bool = False,
-    crop: str = "centre",
+    crop: str | None = None,
     progress: Progress | None = None,
     **head_options: Any,
 ) -> Classifier:
@@ -256,7 +257,8 @@ def adapt(
         head: one of ``headswap.heads.HEADS`` or any callable ``(features_in, classes) -> nn.Module``.
         pretrained: start from ImageNet weights; without it everything is random. It says nothing of a module.
         multi_label: an image may show several of the classes, or none.
-        crop: "centre", as the weights were measured, or "fit": the whole picture, squeezed to a square.
+        crop: "centre", as the weights were measured, or "fit": the whole picture, squeezed to a square. By default the
+            centre, or what a ``Classifier`` had.
         progress: called with the bytes of the weights that have come and all of them, while they are downloaded.
         head_options: the head's own options, such as ``bottleneck_dim=256``.
 
@@ -267,7 +269,7 @@ def adapt(
     """
     names = class_names(classes)
     parts, preprocess, name, pretrained = _body(backbone, pretrained, progress)
-    preprocess = replace(preprocess, crop=crop)
+    preprocess = replace(preprocess, crop=crop or preprocess.crop)
     width = map_channels(parts, preprocess.size) if takes_map(head) else features_in(parts)
     new_head = build_head(head, width, len(names), **head_options)
     if multi_label and solvable(new_head):

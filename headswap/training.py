@@ -77,7 +77,7 @@ class Epoch:
     training_score: float  # what `metric` says, from 0 to 1
     validation_loss: float
     validation_score: float
-    right: int  # validation images named rightly, of `of`: with several labels an image, exactly its labels
+    right: int  # validation images named rightly, of `of`: with several labels exactly those, called above one half
     of: int
     metric: str  # "accuracy", or with several labels an image "mean average precision"
     seconds: float

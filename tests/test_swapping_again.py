@@ -122,3 +122,13 @@ def test_a_solved_head_tells_one_epoch_while_frozen_and_is_trained_on_when_stage
     assert epochs[0].training_score == 1.0
     # Softened to 0.6 ln 3 on its training images, before the first step.
     assert epochs[1].training_loss > epochs[0].training_loss
+
+
+def test_another_head_keeps_the_crop_unless_another_is_asked_for():
+    fitted = small_model(3, crop="fit")
+    assert headswap.adapt(fitted, 2).preprocess.crop == "fit"
+    assert headswap.adapt(fitted, 2, crop="centre").preprocess.crop == "centre"
+
+
+def test_no_pictures_have_no_probabilities():
+    assert small_model(3).probabilities([]).shape == (0, 3)
