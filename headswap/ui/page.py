@@ -57,20 +57,23 @@ def build(visitors: Visitors) -> gr.Blocks:
         images.onward.click(lambda: gr.Tabs(selected="model"), None, tabs, queue=False)
 
         # Model
-        model.backbone.input(lambda: None, None, model.other, queue=False, trigger_mode="always_last")
-        model.other.input(lambda: None, None, model.backbone, queue=False, trigger_mode="always_last")
-        model.table.select(_picked, None, [model.backbone, model.other], show_progress="hidden").then(
-            bound(model_step.choose), [ticket, *model.choices], chosen, show_progress="hidden"
-        )
+        choose = bound(model_step.choose), [ticket, *model.choices], chosen
+        networks = (model.backbone, model.other)
+        for named, cleared in (
+            networks,
+            networks[::-1],
+        ):  # one of both names the network, so the other is cleared first
+            named.input(lambda: None, None, cleared, queue=False, trigger_mode="always_last").then(
+                *choose, show_progress="hidden"
+            )
+        model.table.select(_picked, None, networks, show_progress="hidden").then(*choose, show_progress="hidden")
         gr.on(
-            [control.input for control in model.choices],
-            bound(model_step.choose),
-            [ticket, *model.choices],
-            chosen,
+            [control.input for control in model.choices if control not in networks],
+            *choose,
             show_progress="hidden",
-            trigger_mode="always_last",  # one event for all controls, so that no older choice overtakes a newer one
+            trigger_mode="always_last",  # one event for all of them, so that no older choice overtakes a newer one
         )
-        model_tab.select(bound(model_step.choose), [ticket, *model.choices], chosen, show_progress="hidden")
+        model_tab.select(*choose, show_progress="hidden")
         model.onward.click(lambda: gr.Tabs(selected="train"), None, tabs, queue=False)
 
         # Train
