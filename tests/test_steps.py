@@ -297,6 +297,14 @@ def step(built):
     return built(make)
 
 
+def test_a_network_that_is_too_large_for_the_host_is_refused_and_the_former_choice_stays(visitor, monkeypatch):
+    monkeypatch.setenv("HEADSWAP_MAX_DOWNLOAD", "40")
+    before = visitor.choice
+    assert refused(choose(visitor, backbone="resnet18"), "45 MB to download", "40 MB", "need no download")
+    assert visitor.choice is before
+    assert choose(visitor, backbone="efficientnet_lite2").problem == ""
+
+
 def test_every_head_has_its_options_on_the_page(step):
     assert set(step.options) == {(head, option) for head in HEADS for option in head_options(head)}
     assert set(step.groups) == set(HEADS)
