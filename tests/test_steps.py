@@ -733,6 +733,7 @@ def test_the_kept_epoch_is_marked_only_when_the_training_has_ended():
 def test_empty_charts_say_when_the_curve_begins():
     assert "when you press Train" in text_of(train_step.charts_of(Run()))
     assert "when the images have been read" in text_of(train_step.charts_of(Run("running", read=FrozenPass(1, 2, 0.1))))
+    assert "No epoch was over" in text_of(train_step.charts_of(Run("stopped", read=FrozenPass(1, 2, 0.1))))
 
 
 # Train: watching

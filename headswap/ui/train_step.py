@@ -287,5 +287,10 @@ def _chart(
         curve.Series("validation", tuple((n, b) for n, _, b in rows), "validation"),
     )
     epochs = run.phases[-1].epochs if run.phases else 1
-    empty = "The curve begins when the images have been read" if run.read else "The curve appears when you press Train"
+    if run.ended:
+        empty = "No epoch was over, so there is no curve"
+    elif run.read:
+        empty = "The curve begins when the images have been read"
+    else:
+        empty = "The curve appears when you press Train"
     return curve.Chart(title, tuple(bands), series, epochs, percent, marker, empty)
