@@ -5,11 +5,16 @@ One idea carries it: a network is a sequence of stages with a head on top, and f
 
 from headswap.catalogue import backbones
 from headswap.errors import InputError
+from headswap.evaluation import evaluate
 from headswap.images import LabelledImages
+from headswap.keeping import keep
 from headswap.model import Classifier, adapt
 from headswap.plan import Phase, Plan
+from headswap.race import race
+from headswap.ranges import find_rate
 from headswap.reading import load_images
-from headswap.training import fit, train
+from headswap.training import fit, refit, train
+from headswap.validation import cross_validate
 
 __all__ = [
     "Classifier",
@@ -19,7 +24,13 @@ __all__ = [
     "Plan",
     "adapt",
     "backbones",
+    "cross_validate",
+    "evaluate",
+    "find_rate",
     "fit",
+    "keep",
     "load_images",
+    "race",
+    "refit",
     "train",
 ]

@@ -6,120 +6,148 @@ nothing of losses, of heads or of how long anything is trained.
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+import copy
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 import torch
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as pictures
 
-from headswap.backbones import Preprocess
+from headswap.engines import check, frozen
 from headswap.images import LabelledImages
+from headswap.memory import Room
 from headswap.model import Classifier
+from headswap.views import squares
 
 BATCH = 4  # small batches stay in the processor's cache (13 ms an image; 21 in batches of 16), and Stop is heard soon
-MEMORY = 1_000_000_000  # bytes of activations that are kept in memory; more are kept in a file
-SMALLEST_CROP = 0.6  # of the picture's shorter side
 
 
 class Activations:
     """What arrives at the boundaries of a model whose earlier parts stand still.
 
+    A boundary is how many parts of ``model.sequence`` an image has passed; at 0 its normalised pixels are kept.
+
     Attributes:
-        outputs: boundary (how many parts of ``model.sequence`` an image has passed) to a tensor ``[N, views, ...]``;
-            complete once ``fill`` is through.
+        images: N of them.
+        views: of each.
         targets: int64 ``[N]``, or with several labels an image float ``[N, classes]``.
     """
 
     def __init__(
-        self, model: Classifier, images: LabelledImages, boundaries: Iterable[int], views: int = 1, seed: int = 0
+        self, model: Classifier, images: LabelledImages, views: int = 1, seed: int = 0, engine: str | None = None
     ) -> None:
         """Nothing is computed yet.
 
         Args:
-            model: whose parts before the last boundary stand still.
+            model: whose parts before a boundary stand still when it is filled.
             images: N of them.
-            boundaries: each a number of parts of ``model.sequence``; 0 keeps the normalised pixels.
             views: 1 is the weights' own centre crop alone, 2 adds its mirror image, more add random crops.
             seed: of the random crops.
+            engine: how frozen stages are run, one of ``engines.ENGINES``; by default the fastest that suits them.
+
+        Raises:
+            ValueError: for an unknown engine.
         """
-        self.targets = images.targets
-        self.outputs: dict[int, Tensor] = {}
-        self._model, self._images, self._views, self._seed = model, images, views, seed
-        self._boundaries = sorted(set(boundaries))
+        check(engine)
+        self.images, self.views, self.targets = images, views, images.targets
+        self._model, self._seed, self._engine = model, seed, engine
+        self._rooms: dict[int, Room] = {}
+        self._places: Tensor | None = None
 
     @property
     def total(self) -> int:
         """How many views of images there are to compute."""
-        return len(self._images) * self._views
+        return len(self.images) * self.views
+
+    @property
+    def boundaries(self) -> tuple[int, ...]:
+        """Where something is kept."""
+        return tuple(sorted(self._rooms))
+
+    def at(self, boundary: int) -> Tensor:
+        """All that is kept at a boundary, ``[N, views, ...]``; in half precision where memory was short.
+
+        Raises:
+            KeyError: if nothing is kept there.
+        """
+        kept = self._rooms[boundary].tensor.unflatten(0, (-1, self.views))
+        return kept if self._places is None else kept[self._places]
+
+    def batch(self, boundary: int, images: Tensor, views: Tensor | int = 0) -> Tensor:
+        """What is kept of these images ``[n]``, each in one of its views, in the model's own precision."""
+        kept = self._rooms[boundary].tensor.unflatten(0, (-1, self.views))
+        places = images if self._places is None else self._places[images]
+        return kept[places, views].to(next(self._model.parameters()))
+
+    def plain(self, boundary: int, batch: int) -> Iterator[Tensor]:
+        """The plain view of every image in order, so many at a time."""
+        for chosen in torch.arange(len(self.images)).split(batch):
+            yield self.batch(boundary, chosen)
+
+    def subset(self, places: Tensor) -> Activations:
+        """What is kept of these images alone; it shares the memory, and fills nothing."""
+        part = copy.copy(self)
+        part.images = self.images.subset(places.tolist())
+        part.targets = self.targets[places]
+        part._places = places if self._places is None else self._places[places]
+        return part
 
     def bytes_per_image(self, boundary: int) -> int:
         """What is kept for each image at a boundary, all its views together."""
-        kept = self.outputs[boundary]
-        return kept[0].numel() * kept.element_size()
+        one = self._rooms[boundary].tensor[0]
+        return self.views * one.numel() * one.element_size()
 
-    def fill(self) -> Iterator[int]:
-        """Run the images through the frozen parts; yields after each batch how many views are through."""
-        preprocess, flat = self._model.preprocess, {}
-        was_training = self._model.training
-        self._model.eval()
+    def fill(self, boundaries: Iterable[int]) -> Iterator[int]:
+        """Compute what is not kept yet, from the nearest boundary before it that is, or else from the images.
+
+        Yields after each batch how many views are through. Closed too early, nothing new is kept.
+
+        Raises:
+            InputError: if an image's file has been damaged or lost, or neither memory nor disk has room.
+        """
+        missing = sorted(set(boundaries) - self._rooms.keys())
+        if not missing:
+            return
+        if self._places is not None:
+            raise ValueError("A subset fills nothing; fill the whole that it was taken from.")
+        start = max((kept for kept in self._rooms if kept < missing[0]), default=None)
+        first = start or 0
+        model = self._model
+        was_training = model.training
+        rooms: dict[int, Room] = {}
+        done = 0
         try:
-            for first, squares in _batches(self._images, preprocess, self._views, self._seed):
-                with torch.no_grad():
-                    x = preprocess.normalise(squares)
-                    for passed, boundary in zip([0, *self._boundaries], self._boundaries, strict=False):
-                        x = self._model.run(x, passed, boundary)
-                        if boundary not in flat:
-                            flat[boundary] = _room_for(self.total, x[0], share=len(self._boundaries))
-                        flat[boundary][first : first + len(x)] = x
-                yield first + len(squares)
+            model.eval()
+            run = frozen(model.sequence[first : missing[-1]], [b - first for b in missing], self._engine, self.total)
+            for x in self._pixels() if start is None else self._kept(start):
+                for boundary, told in zip(missing, run(x), strict=True):
+                    if boundary not in rooms:
+                        rooms[boundary] = Room(self.total, told[0])
+                    rooms[boundary].tensor[done : done + len(x)] = told
+                done += len(x)
+                yield done
         finally:
-            self._model.train(was_training)
-        self.outputs = {at: kept.unflatten(0, (len(self._images), self._views)) for at, kept in flat.items()}
+            model.train(was_training)
+        self._rooms |= rooms
 
+    def forget(self, boundaries: Iterable[int]) -> None:
+        """Give the memory back of what nobody asks for any more."""
+        for boundary in boundaries:
+            self._rooms.pop(boundary, None)
 
-def _batches(images: LabelledImages, preprocess: Preprocess, views: int, seed: int) -> Iterator[tuple[int, Tensor]]:
-    """Index of the first square, and uint8 squares ``[n, 3, size, size]``; the views of an image follow each other."""
-    first, waiting = 0, []
-    for i in range(len(images)):
-        pixels = images.pixels(i, preprocess.resize, preprocess.interpolation)
-        waiting += _views(pixels, preprocess, views, torch.Generator().manual_seed(seed * 1_000_003 + i))
-        while len(waiting) >= BATCH or (waiting and i == len(images) - 1):
-            batch, waiting = waiting[:BATCH], waiting[BATCH:]
-            yield first, torch.stack(batch)
-            first += len(batch)
+    def thaw(self, boundary: int) -> None:
+        """The parts behind a boundary are going to learn, so what was kept behind them is true no longer."""
+        self.forget([kept for kept in self._rooms if kept > boundary])
 
+    def _pixels(self) -> Iterator[Tensor]:
+        wanted = next(self._model.parameters())
+        singles = (
+            view for views in squares(self.images, self._model.preprocess, self.views, self._seed) for view in views
+        )
+        while batch := list(islice(singles, BATCH)):
+            yield self._model.preprocess.normalise(torch.stack(batch)).to(wanted)
 
-def _views(pixels: Tensor, preprocess: Preprocess, views: int, generator: torch.Generator) -> Sequence[Tensor]:
-    size = [preprocess.size, preprocess.size]
-    centre = preprocess.square(pixels)
-    crops = [_random_crop(pixels, size, preprocess.interpolation, generator) for _ in range(views - 2)]
-    return [centre, pictures.horizontal_flip(centre), *crops][:views]
-
-
-def _random_crop(pixels: Tensor, size: list[int], interpolation: str, generator: torch.Generator) -> Tensor:
-    """A square of 0.6 to 1 times the shorter side from anywhere in the picture, every second one mirrored."""
-    scale, down, right, mirror = torch.rand(4, generator=generator).tolist()
-    height, width = pixels.shape[1:]
-    side = round(min(height, width) * (SMALLEST_CROP + (1 - SMALLEST_CROP) * scale))
-    top, left = round((height - side) * down), round((width - side) * right)
-    crop = pictures.resized_crop(pixels, top, left, side, side, size, InterpolationMode(interpolation), True)
-    return pictures.horizontal_flip(crop) if mirror < 0.5 else crop
-
-
-def _room_for(count: int, one: Tensor, share: int) -> Tensor:
-    """An empty tensor ``[count, ...]`` for outputs like ``one``; in a nameless file where memory would be short."""
-    shape = (count, *one.shape)
-    size = count * one.numel()
-    if size * one.element_size() * share <= MEMORY:
-        return torch.empty(shape, dtype=one.dtype)
-    handle, name = tempfile.mkstemp(prefix="headswap-")
-    os.ftruncate(handle, size * one.element_size())
-    os.close(handle)
-    kept = torch.from_file(name, shared=True, size=size, dtype=one.dtype).reshape(shape)
-    with suppress(PermissionError):  # Windows keeps the name of a file that is in use
-        os.unlink(name)
-    return kept
+    def _kept(self, boundary: int) -> Iterator[Tensor]:
+        wanted = next(self._model.parameters())
+        for x in self._rooms[boundary].tensor.split(BATCH):
+            yield x.to(wanted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,17 +10,29 @@ from typing import Annotated, Any
 import torch
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
+from headswap import devices
 from headswap.catalogue import DEFAULT, backbones
 from headswap.errors import InputError
+from headswap.events import Epoch, Event, FrozenPass, Kept, PhaseBegins, Reference
 from headswap.heads import HEADS, head_options, head_sentence
 from headswap.images import LabelledImages
 from headswap.model import Classifier, adapt
-from headswap.plan import Plan
+from headswap.plan import NAMED, Plan
+from headswap.race import Lap, Won, race
 from headswap.reading import load_images
-from headswap.training import Epoch, Event, FrozenPass, Kept, PhaseBegins, train
+from headswap.training import refit, train
+from headswap.validation import CrossValidated, Fold, cross_validate
 
 cli = typer.Typer(
     help="Give a pretrained image network a new head, and watch it learn your pictures.",
@@ -28,6 +40,9 @@ cli = typer.Typer(
     add_completion=False,
 )
 console = Console()
+
+SUGGESTED = "suggested"
+Told = Event | Fold | CrossValidated | Lap | Won
 
 Folder = Annotated[Path, typer.Argument(help="A folder or a zip with one sub-folder for each class.")]
 Backbone = Annotated[str, typer.Option(help="One of `headswap networks`.")]
@@ -37,6 +52,14 @@ Options = Annotated[
     typer.Option(
         "--option", help="An option of the head, such as dropout=0.2 or hidden_dims=512,256; see `headswap heads`."
     ),
+]
+PlanName = Annotated[str, typer.Option("--plan", help=f"{SUGGESTED}, or {', '.join(NAMED)}.")]
+Folds = Annotated[
+    int | None,
+    typer.Option(min=2, help="First judge the head on every image: so many times another part is held back."),
+]
+Refit = Annotated[
+    bool, typer.Option("--refit", help="Learn once more afterwards, from all images; the figures stay the first run's.")
 ]
 Classify = Annotated[
     list[Path] | None,
@@ -62,7 +85,10 @@ def train_command(
     backbone: Backbone = DEFAULT,
     head: HeadName = "linear",
     option: Options = None,
+    plan_name: PlanName = SUGGESTED,
     seed: Annotated[int, typer.Option(help="Of the split and of the batches.")] = 0,
+    folds: Folds = None,
+    again: Refit = False,
     classify: Classify = None,
 ) -> None:
     """Teach a network the classes of a folder, and perhaps classify new images with it."""
@@ -70,16 +96,56 @@ def train_command(
     console.print(str(images.report), markup=False)
     torch.manual_seed(seed)
     try:
-        model = _adapt(backbone, images, head, _options(head, option or ()))
+        options = _options(head, option or ())
+        named = None if plan_name == SUGGESTED else Plan.named(plan_name)
+        model = _adapt(backbone, images, head, options)
     except InputError:
         raise
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    plan = replace(Plan.suggest(images, model), seed=seed)
-    console.print(plan.advice)
-    _watch(train(model, images, plan))
+    plan = replace(named or Plan.suggest(images, model), seed=seed)
+    if plan.advice:
+        console.print(plan.advice)
+    if folds:
+        _watch(cross_validate(images, model, head, folds, (seed,), plan, **options))
+    kept = _watch(train(model, images, plan))
+    if again:
+        _watch(refit(model, images, plan, kept))
     for path in classify or ():
         _answer(model, path)
+
+
+@cli.command("race")
+def race_command(
+    folder: Folder,
+    backbone: Backbone = DEFAULT,
+    head: Annotated[
+        list[str] | None, typer.Option(help="One of them; give it for each. By default linear, bottleneck, mlp, lda.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the heads' first weights.")] = 0,
+    classify: Classify = None,
+) -> None:
+    """Let several heads learn side by side, and let the best go on."""
+    images = load_images(folder)
+    console.print(str(images.report), markup=False)
+    torch.manual_seed(seed)
+    winners: list[Classifier] = []
+
+    def noted(events: Iterable[Any]) -> Iterator[Any]:
+        for event in events:
+            if isinstance(event, Won):
+                winners.append(event.model)
+            yield event
+
+    try:
+        runs = race(images, backbone, head or ("linear", "bottleneck", "mlp", "lda"))
+    except InputError:
+        raise
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    _watch(noted(runs))
+    for path in classify or ():
+        _answer(winners[0], path)
 
 
 @cli.command()
@@ -109,6 +175,7 @@ def networks() -> None:
 
 def main() -> None:
     """The ``headswap`` command; what was wrong with the input is one line, never a traceback."""
+    devices.use_every_core()
     try:
         cli()
     except InputError as error:
@@ -146,36 +213,52 @@ def _written(default: Any) -> str:
     return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
-def _watch(events) -> None:
+def _watch(events: Iterable[Told]) -> Kept | None:
+    """Show them; returns what was kept."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    last = None
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("Frozen stages", total=None)
         for event in events:
+            last = event
             _show(event, progress, bar)
+    return last if isinstance(last, Kept) else None
 
 
-def _show(event: Event, progress: Progress, bar) -> None:
+def _show(event: Told, progress: Progress, bar: TaskID) -> None:
+    def say(text: str) -> None:
+        progress.console.print(text, markup=False, highlight=False)
+
     match event:
         case FrozenPass():
-            progress.update(bar, completed=event.done, total=event.total)
+            progress.update(bar, description="Frozen stages", completed=event.done, total=event.total)
+        case Fold():
+            progress.update(bar, description="Folds", completed=event.number, total=event.folds)
+        case CrossValidated():
+            say(event.sentence)
+        case Lap(event=Epoch() as epoch):
+            progress.update(bar, description=f"Race: {event.head}", completed=epoch.number)
+        case Lap(event=PhaseBegins() as begins):
+            progress.update(bar, total=begins.phase.epochs)
+        case Won():
+            say(event.sentence)
+        case Reference():
+            told = event.figures
+            say(f"A head that is solved at once names {told.right} of {told.of} validation images rightly.")
         case PhaseBegins():
             learns = ", ".join((*event.learning_stages, "the head"))
-            progress.console.print(f"{learns} learn; {event.still_weights:,} weights stand still.", highlight=False)
+            say(f"{learns} learn; {event.still_weights:,} weights stand still.")
             progress.update(bar, description="Epochs", total=event.epochs, completed=event.first_epoch - 1)
         case Epoch():
             progress.update(bar, completed=event.number)
         case Kept():
-            low, high = event.interval
-            progress.console.print(
-                f"Kept the weights of epoch {event.epoch}: {event.metric} {event.score:.2f}, {event.right} of "
-                f"{event.of} validation images right ({low:.0%} to {high:.0%}), after {event.seconds:.0f} s.",
-                highlight=False,
-            )
+            say(f"{event.sentence} It took {event.seconds:.0f} s.")
+            if event.labels:
+                say(f"  {event.metric} {event.score:.2f}")
             for label in event.labels:
-                progress.console.print(
+                say(
                     f"  {label.name}: average precision {label.average_precision:.2f}, F1 {label.f1:.2f} "
-                    f"above {label.threshold:.2f}",
-                    markup=False,
+                    f"above {label.threshold:.2f}"
                 )
 
 

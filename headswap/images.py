@@ -114,6 +114,23 @@ class LabelledImages:
         """The same images, each with a tuple of labels even where every image has just one."""
         return replace(self, labels=self.shown, multi_label=True)
 
+    def fitting(self, classes: tuple[str, ...], multi_label: bool) -> LabelledImages:
+        """The images for a model of these classes, with several labels each if it is one of ``multi_label``.
+
+        Raises:
+            InputError: if they are not the model's.
+        """
+        if self.multi_label and not multi_label:
+            raise InputError(
+                "Some of these images carry several labels or none; adapt a model with multi_label=True for them."
+            )
+        if self.classes != classes:
+            raise InputError(
+                f"The images show {', '.join(self.classes)}, but the model's classes are {', '.join(classes)}. "
+                "Adapt a model with classes=images.classes."
+            )
+        return self.as_multi_label() if multi_label else self
+
     def split(self, validation: float = 0.2, seed: int = 0) -> tuple[LabelledImages, LabelledImages]:
         """Two halves ``(training, validation)``, the same for the same seed.
 

@@ -15,18 +15,45 @@ from torch.nn import functional as F
 ACCURACY, AVERAGE_PRECISION = "accuracy", "mean average precision"
 
 
-def loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy for ``targets`` int64 ``[N]``, binary cross-entropy for float ``[N, classes]`` of 0 and 1."""
+def loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy for ``targets`` int64 ``[N]``, binary cross-entropy for float ``[N, classes]`` of 0 and 1.
+
+    ``weights`` ``[classes]`` are those of ``balance``.
+    """
     if targets.is_floating_point():
-        return F.binary_cross_entropy_with_logits(logits, targets)
-    return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+        return F.binary_cross_entropy_with_logits(logits, targets.to(logits), pos_weight=weights)
+    return F.cross_entropy(logits, targets, weights, label_smoothing=label_smoothing)
+
+
+def losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """The loss of each image, ``[N]``."""
+    if targets.is_floating_point():
+        return F.binary_cross_entropy_with_logits(logits, targets.to(logits), reduction="none").mean(1)
+    return F.cross_entropy(logits, targets, reduction="none")
+
+
+def balance(targets: Tensor, classes: int) -> Tensor:
+    """Weights ``[classes]`` under which every class counts as much as every other.
+
+    With several labels an image: how much an image that carries the label counts against one that does not, at most
+    tenfold.
+    """
+    if targets.is_floating_point():
+        carry = targets.sum(0).clamp(min=1)
+        return ((len(targets) - carry) / carry).clamp(0.1, 10)
+    return len(targets) / classes / targets.bincount(minlength=classes).clamp(min=1)
+
+
+def marks(logits: Tensor, targets: Tensor) -> Tensor:
+    """Which images are named rightly, bool ``[N]``: see ``right``."""
+    if targets.is_floating_point():
+        return ((logits > 0) == (targets > 0)).all(1)
+    return logits.argmax(1) == targets
 
 
 def right(logits: Tensor, targets: Tensor) -> int:
     """How many images are named rightly: their class, or with several labels an image exactly its labels."""
-    if targets.is_floating_point():
-        return int(((logits > 0) == (targets > 0)).all(1).sum())
-    return int((logits.argmax(1) == targets).sum())
+    return int(marks(logits, targets).sum())
 
 
 def score(logits: Tensor, targets: Tensor) -> float:

@@ -5,7 +5,7 @@ Knows nothing of tensors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -22,14 +22,26 @@ MOST_LEARNING_WEIGHTS = (
 )
 
 
+SCHEDULES = ("one-cycle", "cosine")
+KEEPS = ("best", "last", "between")
+
+
 @dataclass(frozen=True)
 class Phase:
     """A stretch of the training with one boundary between what stands still and what learns."""
 
     epochs: int
     learning_stages: int | None  # the last so many learn with the head: 0 only the head, None everything
-    head_rate: float  # the highest learning rate of the one-cycle schedule, for the head
-    backbone_rate: float = 0.0  # and for the stages that learn
+    head_rate: float  # the highest learning rate of the schedule, for the head
+    backbone_rate: float = 0.0  # and for the last of the stages that learn
+    deeper: float = 1.0  # each stage further down learns at so many times the rate of the one above it
+    schedule: str = "one-cycle"  # or "cosine": both warm up, then fall to nothing along a cosine
+    warm_up: float = 0.3  # share of the steps in which the rates rise
+    batch_size: int | None = None  # the plan's, unless this phase has one of its own
+
+    def __post_init__(self) -> None:
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"There is no schedule '{self.schedule}'. {nearest(self.schedule, SCHEDULES)}")
 
 
 @dataclass(frozen=True)
@@ -41,6 +53,12 @@ class Plan:
     batch_size: int = 16
     weight_decay: float = 1e-2  # on weights; norms and biases are spared
     label_smoothing: float = 0.1
+    mixup: float = 0.0  # alpha of the Beta distribution of shares; 0.2 is usual, 0 mixes nothing
+    class_weights: bool = False  # let every class count as much as every other, however few its images
+    patience: int | None = None  # a phase ends after so many epochs without a better one; None never ends it early
+    soften: float = 0.0  # before stages thaw the head is softened to this share of a guess's loss; 0 leaves it
+    keep: str = "best"  # of the epochs, by validation; or the "last"; or what lies "between" the frozen network and it
+    share: float = 0.5  # of that way
     validation: float = 0.2  # share of the images that is held back to choose the weights
     seed: int = 0
     advice: str = ""  # why the plan is so, for a person
@@ -50,6 +68,10 @@ class Plan:
             raise ValueError("A plan needs a phase, and each phase an epoch at least.")
         if self.views < 1 or self.batch_size < 1:
             raise ValueError("A plan needs one view of each image and one image a batch at least.")
+        if self.keep not in KEEPS:
+            raise ValueError(f"A plan cannot keep '{self.keep}'. {nearest(self.keep, KEEPS)}")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"The share of the way is more than 0 and at most 1, not {self.share}.")
 
     @classmethod
     def named(cls, name: str) -> Plan:
@@ -64,29 +86,56 @@ class Plan:
 
     @classmethod
     def suggest(cls, images: LabelledImages, model: Classifier) -> Plan:
-        """The default: the head alone, then the last stages at a lower rate where there are images enough for it."""
-        fewest = min(images.counts.values())
-        stages = _stages_to_unfreeze(model)
-        if fewest < FEW_IMAGES:
-            epochs = 3
-            advice = (
-                f"With as few as {fewest} images in a class the last stages learn only briefly: "
-                "unfreezing pays from about 20 a class."
-            )
-        else:
-            epochs = 6
-            advice = f"With {fewest} images or more in each class the last stages may learn a little, too."
-        views = 4 if len(images) < MANY_IMAGES else 2
-        if solvable(model.head):
-            return cls(
-                (replace(HEAD, epochs=1), Phase(epochs, stages, 1e-3, 1e-3)), views, label_smoothing=0.0, advice=advice
-            )
-        return cls((HEAD, Phase(epochs, stages, 1e-3, 1e-4)), views=views, advice=advice)
+        """The default: the head alone, then the last stages, of which half is kept.
+
+        It depends on how many images and classes there are, on the weights of the head and of the last stages, and on
+        how fast this machine runs the network; ``advice`` says why in a sentence or two. A model whose stages have
+        learned already goes on with these.
+        """
+        fewest, most = min(images.counts.values()), max(images.counts.values())
+        learning = len(model.learning_stages)
+        thawed = replace(THAWED, learning_stages=learning or _stages_to_unfreeze(model))
+        head = replace(HEAD, epochs=1) if solvable(model.head) else HEAD
+        lopsided = not images.multi_label and most >= LOPSIDED * fewest
+        return cls(
+            (thawed,) if learning else (head, thawed),
+            _views(len(images), model.pace()),
+            label_smoothing=0.0,
+            class_weights=lopsided,
+            soften=0.6,
+            keep="between",
+            advice=" ".join(_advice(images, model, fewest, lopsided)),
+        )
+
+
+def _views(count: int, pace: float) -> int:
+    """Of each training image: fewer where images are many, or this machine would read them for minutes."""
+    views = 4 if count < MANY_IMAGES else 2
+    while views > 1 and count * views * pace > MOST_SECONDS:
+        views //= 2
+    return views
+
+
+def _advice(images: LabelledImages, model: Classifier, fewest: int, lopsided: bool) -> Iterator[str]:
+    kept = "so what is kept lies half-way between the frozen network and what they learn."
+    if fewest < FEW_IMAGES:
+        yield f"With as few as {fewest} images in a class the last stages learn little that holds, {kept}"
+    else:
+        yield f"With {fewest} images or more in each class the last stages may learn a little, too, {kept}"
+    weights = sum(p.numel() for p in model.head.parameters())
+    if weights > MANY_WEIGHTS * len(images):
+        yield f"The head has {weights:,} weights for {len(images)} images; a smaller one overfits less."
+    if lopsided:
+        yield "The classes differ much in number, so each counts as much as every other."
 
 
 FEW_IMAGES = 10  # in the smallest class
 MANY_IMAGES = 200  # in all; then the mirror image is view enough: four views gained nothing and cost twice the time
-HEAD = Phase(40, 0, 1e-3)
+LOPSIDED = 3  # times as many images in the largest class as in the smallest
+MANY_WEIGHTS = 1000  # of the head, for each image
+MOST_SECONDS = 120  # for reading the images through the frozen stages
+HEAD = Phase(40, 0, 1e-3, batch_size=32)
+THAWED = Phase(4, None, 1e-4, 3e-4)
 NAMED: Mapping[str, Plan] = MappingProxyType(
     {
         "head only": Plan((HEAD,)),

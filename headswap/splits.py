@@ -57,3 +57,26 @@ def _draw_in_order(
             if not taken[label] and any(label in labels[i] for i in group):
                 take(group, spare)
     return drawn, next((label for label in sorted(total) if label != NOTHING and not taken[label]), None)
+
+
+def folds(shown: Sequence[Sequence[int]], groups: Sequence[Sequence[int]], count: int, seed: int) -> list[list[int]]:
+    """``count`` disjoint lists of places, groups whole, each label spread over them as evenly as groups allow.
+
+    Args:
+        shown, groups: as for ``draw``.
+        count: of the folds.
+        seed: the same gives the same folds.
+    """
+    labels = [tuple(some) or (NOTHING,) for some in shown]
+    order = list(groups)
+    random.Random(seed).shuffle(order)
+    carried = [Counter[int]() for _ in range(count)]
+    drawn: list[list[int]] = [[] for _ in range(count)]
+    for group in sorted(order, key=len, reverse=True):  # the large ones first, while there is a choice
+        inside = Counter(label for i in group for label in labels[i])
+        fold = min(
+            range(count), key=lambda k: (sum(n * carried[k][label] for label, n in inside.items()), len(drawn[k]))
+        )
+        carried[fold].update(inside)
+        drawn[fold] += group
+    return [sorted(fold) for fold in drawn]

@@ -1,4 +1,4 @@
-"""One training loop, a generator of events; whoever watches only draws them.
+"""A training as a sequence of phases, told as events; whoever watches only draws them.
 
 Frozen stages are run once, before the first phase; a phase runs the head, and the stages that learn, on what was kept.
 Knows nothing of screens and files.
@@ -6,104 +6,38 @@ Knows nothing of screens and files.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
-from math import isfinite
+import copy
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from math import isfinite, nan
 from time import perf_counter
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from headswap import metrics
+from headswap import devices, metrics
 from headswap.activations import Activations
-from headswap.errors import InputError
-from headswap.heads import solvable
+from headswap.events import Epoch, Event, Figures, FrozenPass, Kept, LabelFigures, Offer, PhaseBegins, Reference
+from headswap.heads import LDA, soften, solvable
 from headswap.images import LabelledImages
+from headswap.keeping import Keeper, keep
+from headswap.learning import (
+    Learner,
+    LossIsNoNumber,
+    Optimizer,
+    Throttle,
+    answers,
+    epoch_of,
+    figures,
+    plain_features,
+    seconds_of_an_epoch,
+    vectors,
+)
 from headswap.model import Classifier
-from headswap.plan import Phase, Plan
+from headswap.plan import Plan
+from headswap.verdict import History, Verdict, judge
 
-
-@dataclass(frozen=True)
-class FrozenPass:
-    """How far the images are through the stages that stand still."""
-
-    done: int  # of the views of all images
-    total: int
-    seconds: float  # since it began
-
-
-@dataclass(frozen=True)
-class PhaseBegins:
-    """What stands still and what learns from now on."""
-
-    number: int  # from 1
-    phases: int
-    phase: Phase
-    first_epoch: int  # counted over the whole run, from 1
-    epochs: int  # of the whole run
-    learning_stages: tuple[str, ...]  # their names, in order; the head always learns
-    learning_weights: int
-    still_weights: int
-    kept_bytes: int  # at the boundary, for each training image
-
-
-@dataclass(frozen=True)
-class Step:
-    """A batch was learned from."""
-
-    epoch: int
-    step: int  # from 1
-    steps: int  # in the epoch
-    loss: float
-
-
-@dataclass(frozen=True)
-class LabelFigures:
-    """Of one label among several an image: NaN where no validation image carries it."""
-
-    name: str
-    average_precision: float
-    f1: float  # at the threshold
-    threshold: float  # the probability above which calling the label gives the highest F1
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """The figures after an epoch. Training figures are the mean over the epoch's batches, as they were learned."""
-
-    number: int  # counted over the whole run, from 1
-    training_loss: float
-    training_score: float  # what `metric` says, from 0 to 1
-    validation_loss: float
-    validation_score: float
-    right: int  # validation images named rightly, of `of`: with several labels exactly those, called above one half
-    of: int
-    metric: str  # "accuracy", or with several labels an image "mean average precision"
-    seconds: float
-    best: bool = False  # so far: a higher score than ever before, or the same with a lower loss
-    labels: tuple[LabelFigures, ...] = ()  # of the best epoch, where images carry several labels
-
-
-@dataclass(frozen=True)
-class Kept:
-    """The training is over; the model holds the weights of its best epoch."""
-
-    epoch: int
-    score: float
-    metric: str
-    right: int
-    of: int
-    labels: tuple[LabelFigures, ...]
-    seconds: float
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Where the share of images that are named rightly lies for all such images, 19 times of 20."""
-        return metrics.wilson(self.right, self.of)
-
-
-Event = FrozenPass | PhaseBegins | Step | Epoch | Kept
+SOFT = 0.6  # to which a head that was solved is softened in every plan: it already fits what it has seen
 
 
 def train(
@@ -111,38 +45,32 @@ def train(
     images: LabelledImages,
     plan: Plan | None = None,
     validation: LabelledImages | None = None,
+    engine: str | None = None,
 ) -> Generator[Event, None, None]:
     """Teach a model its classes.
 
     The arguments are checked at once; the training itself goes on as the returned generator is run. Closing it stops
-    the training; the model then holds the best weights so far.
+    the training; the model then holds the best weights so far. What was unfrozen stays unfrozen, in evaluation mode.
 
     Args:
         model: as ``adapt`` made it; it is changed in place.
         images: to learn from; their classes are the model's.
         plan: its phases; ``Plan.suggest`` by default.
-        validation: images that choose the weights and are never learned from; by default a part of ``images``.
+        validation: images that are never learned from; by default a part of ``images``.
+        engine: how frozen stages are run: "eager", "folded" (batch norms in the convolutions) or "onnxruntime"; by
+            default the fastest that suits them. They agree within 1e-4.
 
     Raises:
-        InputError: if the images' classes are not the model's, or a class has too few images to hold one back.
-        ValueError: if the plan asks for more stages than the network has.
+        InputError: if the images' classes are not the model's, or a class has too few images to hold one back; and
+            from the generator, if the loss is no number any more before anything was learned.
+        ValueError: if the plan asks for more stages than the network has, or for an unknown engine.
     """
+    images = images.fitting(model.classes, model.multi_label)
     plan = plan or Plan.suggest(images, model)
-    if images.multi_label and not model.multi_label:
-        raise InputError(
-            "Some of these images carry several labels or none; adapt a model with multi_label=True for them."
-        )
     learned, checked = images.split(plan.validation, plan.seed) if validation is None else (images, validation)
-    if model.multi_label:
-        learned, checked = learned.as_multi_label(), checked.as_multi_label()
-    for some in (learned, checked):
-        if some.classes != model.classes:
-            raise InputError(
-                f"The images show {', '.join(some.classes)}, but the model's classes are {', '.join(model.classes)}. "
-                "Adapt a model with classes=images.classes."
-            )
-    boundaries = [model.boundary_of(phase.learning_stages) for phase in plan.phases]
-    return _run(model, learned, checked, plan, boundaries)
+    checked = checked.fitting(model.classes, model.multi_label)
+    halves = Activations(model, learned, plan.views, plan.seed, engine), Activations(model, checked, engine=engine)
+    return Training(model, plan, *halves).run()
 
 
 def fit(
@@ -150,218 +78,341 @@ def fit(
     images: LabelledImages,
     plan: Plan | None = None,
     validation: LabelledImages | None = None,
+    engine: str | None = None,
 ) -> Kept:
     """``train`` without watching; returns the last event."""
-    *_, last = train(model, images, plan, validation)
+    *_, last = train(model, images, plan, validation, engine)
     return last
 
 
-@dataclass
-class _Course:
-    """What the parts of one training share."""
+def refit(
+    model: Classifier, images: LabelledImages, plan: Plan, kept: Kept, engine: str | None = None
+) -> Generator[Event, None, None]:
+    """Learn once more from all images, those included that were held back; worth a few points where there are few.
 
-    model: Classifier
-    plan: Plan
-    learned: Activations
-    checked: Activations
-    best: _Best
+    The model begins where the honest run began and follows its plan to the end. Nothing is left to judge it by, so the
+    last event repeats the honest run's figures and says so. Closed before, the model holds again what it held.
+
+    Args:
+        model: that ``train`` taught.
+        images: all of them.
+        plan: of the honest run.
+        kept: the honest run's last event.
+        engine: as for ``train``.
+
+    Raises:
+        InputError: if the images' classes are not the model's; and from the generator, if the loss is no number any
+            more.
+    """
+    everything = images.fitting(model.classes, model.multi_label)
+    return _refitted(model, plan, Activations(model, everything, plan.views, plan.seed, engine), kept)
 
 
-def _run(
-    model: Classifier, learned: LabelledImages, checked: LabelledImages, plan: Plan, boundaries: list[int]
-) -> Iterator[Event]:
-    began = perf_counter()
-    halves = (
-        Activations(model, learned, boundaries, plan.views, plan.seed),
-        Activations(model, checked, boundaries),  # validation images are only ever seen plain
-    )
-    course = _Course(model, plan, *halves, _Best(model, halves[1].targets))
+def _refitted(model: Classifier, plan: Plan, everything: Activations, kept: Kept) -> Iterator[Event]:
+    start, state = kept.offers["start"], model.state_dict()
+    before = Offer(None, copy.deepcopy(model.head), {name: state[name].clone() for name in start.weights})
+    done = False
     try:
-        model.freeze()
-        yield from _frozen_pass(halves)
-        first_epoch = 1
-        for number, phase in enumerate(plan.phases, 1):
-            yield from _phase(course, number, first_epoch)
-            first_epoch += phase.epochs
-        kept = course.best.epoch
-        if kept is None:
-            raise InputError("The loss is no number any more, so nothing was learned. Choose lower learning rates.")
-        course.best.restore()  # before it is told, so that whoever hears of it can use the model at once
-        model.freeze().eval()
-        yield Kept(
-            kept.number, kept.validation_score, kept.metric, kept.right, kept.of, kept.labels, perf_counter() - began
-        )
+        keep(model, start)
+        with closing(Training(model, plan, everything, None, kept).run()) as events:
+            for event in events:
+                done = done or isinstance(event, Kept)
+                yield event
     finally:
-        course.best.restore()
-        model.freeze().eval()
+        if not done:
+            keep(model, before)
 
 
-def _frozen_pass(halves: tuple[Activations, Activations]) -> Iterator[FrozenPass]:
-    """Both halves through the frozen stages, told as one progress."""
-    began, done = perf_counter(), 0
-    total = sum(half.total for half in halves)
-    for half in halves:
-        for through in half.fill():
-            yield FrozenPass(done + through, total, perf_counter() - began)
-        done += half.total
+class Training:
+    """One run."""
 
+    def __init__(
+        self,
+        model: Classifier,
+        plan: Plan,
+        learned: Activations,
+        checked: Activations | None,
+        honest: Kept | None = None,
+    ) -> None:
+        """``checked`` is None in a refit, which repeats the figures of the ``honest`` run."""
+        self.model, self.plan, self.checked, self.honest = model, plan, checked, honest
+        self.home = next(model.parameters()).device
+        self.boundaries = [model.boundary_of(phase.learning_stages) for phase in plan.phases]
+        self.learner = Learner(model, plan, learned)
+        self.history = {False: History(), True: History()}  # by whether stages had begun to learn
+        self.reference: Figures | None = None
+        self.last: Epoch | None = None
+        self.problem = ""  # why it ended early, after something had been learned
+        self.thawed_seconds = 0.0
+        self.predicted: dict[int, float] = {}  # boundary to seconds of an epoch
 
-def _phase(course: _Course, number: int, first_epoch: int) -> Iterator[Event]:
-    model, plan, phase = course.model, course.plan, course.plan.phases[number - 1]
-    model.unfreeze(phase.learning_stages)
-    course.best.cover_what_learns()
-    yield _begins(course, number, first_epoch)
-    if solvable(model.head):
-        if not model.learning_stages:
-            yield course.best.judge(*_solve(course, first_epoch))
+    def run(self) -> Generator[Event, None, None]:
+        """All events in order."""
+        with self.going():
+            yield from self.frozen_pass(self.first_boundaries())
+            yield from self.begin()
+            yield from self.phases(range(1, len(self.plan.phases) + 1))
+            yield self.end()
+
+    @contextmanager
+    def going(self) -> Iterator[None]:
+        """However the block ends, the model holds what is to be kept."""
+        model = self.model
+        learning = len(model.learning_stages)
+        self.began, self.keeper, self._settled = perf_counter(), None, False
+        try:
+            self.learner.settle(self.home if self.home.type != "cpu" else devices.best())
+            model.freeze()
+            yield
+        finally:
+            if self.keeper is None:
+                model.unfreeze(learning)
+            elif not self._settled:
+                self.keeper.restore_best()
+            model.to(self.home).eval()
+
+    def begin(self) -> Iterator[Reference]:
+        """After the frozen pass and before the first phase."""
+        self.keeper = Keeper(self.model, min(self.boundaries))
+        yield from self._solve_reference()
+        self._predict()
+
+    def begin_like(self, other: Training) -> None:
+        """As ``begin``, with what has been solved already on the same activations."""
+        self.keeper = Keeper(self.model, min(self.boundaries))
+        self.reference = other.reference
+        if self.reference:
+            self.keeper.offer("reference", self.reference, other.keeper.offers["reference"].head)
+        self._predict()
+
+    def retire(self) -> None:
+        """Another training goes on with the same stages, so these are left alone."""
+        self._settled = True
+
+    def end(self) -> Kept:
+        """The last event; whoever hears of it can use the model at once."""
+        kept = self._keep()
+        self._settled = True
+        self.model.eval()
+        return kept
+
+    def first_boundaries(self) -> set[int]:
+        """What one pass can keep: the features for the reference, and what no earlier phase changes."""
+        at = self.boundaries
+        return {self.model.boundary_of(0), *(b for i, b in enumerate(at) if b <= min(at[: i + 1]))}
+
+    def frozen_pass(self, boundaries: Iterable[int]) -> Iterator[FrozenPass]:
+        """Both halves through the frozen stages, told as one progress."""
+        halves = [self.learner.learned] + ([self.checked] if self.checked else [])
+        began, before, throttle = perf_counter(), 0, Throttle()
+        total = sum(half.total for half in halves)
+        for half in halves:
+            for through in half.fill(boundaries):
+                done = before + through
+                if throttle.open() or done == total:
+                    yield FrozenPass(done, total, perf_counter() - began)
+            before += half.total
+
+    def _solve_reference(self) -> Iterator[Reference]:
+        model, learned = self.model, self.learner.learned
+        some_of_each = not model.multi_label and learned.targets.bincount(minlength=len(model.classes)).all()
+        if self.checked is None or not some_of_each:
             return
-        _soften(course)
-    steps = -(-len(course.learned.targets) // plan.batch_size)
-    optimizer = torch.optim.AdamW(_groups(model, phase, plan.weight_decay))
-    rates = [group["lr"] for group in optimizer.param_groups]
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps * phase.epochs)
-    chance = torch.Generator().manual_seed(plan.seed + number)
-    for epoch in range(first_epoch, first_epoch + phase.epochs):
         began = perf_counter()
-        learned = yield from _epoch(course, epoch, steps, optimizer, schedule, chance)
-        yield course.best.judge(*_figures(course, epoch, *learned, began))
+        features = vectors(model, learned)
+        head = LDA(features.shape[-1], len(model.classes))
+        head.solve(features, learned.targets)
+        with torch.no_grad():
+            logits = head(vectors(model, self.checked)[:, 0])
+        self.reference = figures(model, logits, self.checked.targets)
+        self.keeper.offer("reference", self.reference, head)
+        yield Reference(self.reference, perf_counter() - began)
+
+    def _predict(self) -> None:
+        held_back = len(self.checked.targets) if self.checked else 0
+        kept = self.learner.learned.boundaries
+        for boundary in self.boundaries:
+            # What is kept only later is at least as deep as what is kept now.
+            measured = min((b for b in kept if b >= boundary), default=kept[-1])
+            self.predicted[boundary] = seconds_of_an_epoch(self.learner, measured, held_back)
+
+    def _left(self, number: int, epochs: int) -> float:
+        """Seconds of the whole run after so many epochs of a phase."""
+        phases = list(zip(self.plan.phases, self.boundaries, strict=True))
+        whole = sum(phase.epochs * self.predicted[at] for phase, at in phases[number - 1 :])
+        return max(0.0, whole - epochs * self.predicted[phases[number - 1][1]])
+
+    def phases(self, numbers: Iterable[int]) -> Iterator[Event]:
+        """These phases, up to a problem."""
+        for number in numbers:
+            if self.problem:
+                return
+            began = perf_counter()
+            try:
+                yield from self._phase(number, self.last.number + 1 if self.last else 1)
+            except LossIsNoNumber as error:
+                if self.keeper.best is None:
+                    raise
+                self.problem = str(error)
+            if self.model.learning_stages:
+                self.thawed_seconds += perf_counter() - began
+
+    def _phase(self, number: int, first: int) -> Generator[Event, None, None]:
+        model, phase = self.model, self.plan.phases[number - 1]
+        model.unfreeze(phase.learning_stages)
+        yield from self._ready_boundary(number)
+        solved = solvable(model.head) and not model.learning_stages
+        if model.learning_stages:
+            self._thaw()
+        optimizer = self.learner.enter(phase)
+        yield self._begins(number, first, optimizer)
+        if solved:
+            yield self._judged(replace(self._solved(first), left=self._left(number, phase.epochs)))
+        else:
+            yield from self._epochs(number, first, optimizer)
+
+    def _ready_boundary(self, number: int) -> Iterator[FrozenPass]:
+        """Keep what this phase needs; once stages learn, no more than it and later ones do."""
+        boundary = self.model.boundary
+        halves = [half for half in (self.learner.learned, self.checked) if half and self.model.learning_stages]
+        for half in halves:
+            half.thaw(boundary)
+        yield from self.frozen_pass([boundary])
+        for half in halves:
+            half.forget(set(half.boundaries) - set(self.boundaries[number - 1 :]))
+
+    def _thaw(self) -> None:
+        """Before stages learn for the first time: what the head alone achieved can be had afterwards."""
+        share = self.plan.soften or (SOFT if solvable(self.model.head) else 0.0)
+        if not self.keeper.thawed:
+            if self.last is not None:
+                self.keeper.offer("frozen", _figures_of(self.last))
+            if share:
+                model, learned = self.model.eval(), self.learner.learned
+                soften(model.head, plain_features(model, learned), learned.targets.to(self.learner.device), share)
+        self.keeper.begin_to_thaw()
+
+    def _begins(self, number: int, first: int, optimizer: Optimizer) -> PhaseBegins:
+        model, phases = self.model, self.plan.phases
+        learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        return PhaseBegins(
+            number,
+            len(phases),
+            phases[number - 1],
+            first,
+            first - 1 + sum(phase.epochs for phase in phases[number - 1 :]),
+            model.learning_stages,
+            learning,
+            sum(p.numel() for p in model.parameters()) - learning,
+            self.learner.learned.bytes_per_image(model.boundary),
+            optimizer.rates,
+            self._left(number, 0),
+        )
+
+    def _epochs(self, number: int, first: int, optimizer: Optimizer) -> Generator[Event, None, None]:
+        phase, boundary, spent = self.plan.phases[number - 1], self.model.boundary, 0.0
+        for n in range(first, first + phase.epochs):
+            began = perf_counter()
+            loss, score = yield from epoch_of(self.learner, n, optimizer)
+            figured = self._figured(n, loss, score, began)
+            spent += figured.seconds
+            self.predicted[boundary] = spent / (n - first + 1)
+            if self.checked and not isfinite(figured.validation_loss):
+                raise LossIsNoNumber(n, optimizer.rates)
+            yield self._judged(replace(figured, left=self._left(number, n - first + 1)))
+            if self.checked and self.plan.patience:
+                since = max(self.keeper.best.number, first - 1)
+                if n - since >= self.plan.patience:
+                    return
+
+    def _solved(self, number: int) -> Epoch:
+        """A head that is solved needs no steps: its one epoch."""
+        began, model, learned = perf_counter(), self.model, self.learner.learned
+        model.head.solve(learned.at(model.boundary).float(), learned.targets)
+        logits = answers(model, learned)
+        return self._figured(
+            number, metrics.loss(logits, learned.targets).item(), metrics.score(logits, learned.targets), began
+        )
+
+    def _figured(self, number: int, loss: float, score: float, began: float) -> Epoch:
+        """The epoch with the validation images' figures."""
+        seconds = perf_counter() - began
+        if self.checked is None:
+            return Epoch(number, loss, score, nan, nan, 0, 0, self.model.metric, seconds)
+        self._logits = answers(self.model, self.checked)
+        told = figures(self.model, self._logits, self.checked.targets)
+        seconds = perf_counter() - began
+        return Epoch(number, loss, score, told.loss, told.score, told.right, told.of, told.metric, seconds)
+
+    def _judged(self, epoch: Epoch) -> Epoch:
+        """The epoch, marked if it is the best one so far; then its weights are remembered, and its answers always."""
+        if self.checked:
+            self._remember_answers()
+        if self.keeper.better(epoch):
+            epoch = replace(epoch, best=True, labels=self._label_figures())
+            self.keeper.remember(epoch)
+        self.last = epoch
+        return epoch
+
+    def _label_figures(self) -> tuple[LabelFigures, ...]:
+        """Of the last answers, where images carry several labels; the thresholds of the highest F1 go to the model."""
+        if not self.model.multi_label:
+            return ()
+        logits, targets = self._logits, self.checked.targets
+        thresholds, f1 = metrics.best_thresholds(logits, targets)
+        self.model.thresholds.copy_(thresholds)
+        columns = (metrics.average_precisions(logits, targets), f1, thresholds)
+        return tuple(map(LabelFigures, self.model.classes, *(column.tolist() for column in columns)))
+
+    def _keep(self) -> Kept:
+        """Put into the model what the plan says, and say what that is."""
+        what = "best" if self.problem else self.plan.keep
+        if what == "between" and not self.keeper.go_back(self.plan.share):
+            what = "last"
+        if self.honest:
+            if self.model.multi_label:
+                self.model.thresholds.copy_(torch.tensor([label.threshold for label in self.honest.labels]))
+            return replace(self.honest, seconds=perf_counter() - self.began, refitted=True, problem="", offers={})
+        if what == "best":
+            self.keeper.restore_best()
+            told, number, labels = _figures_of(self.keeper.best), self.keeper.best.number, self.keeper.best.labels
+        else:
+            number = self.last.number
+            self._logits = answers(self.model, self.checked)
+            told = figures(self.model, self._logits, self.checked.targets)
+            labels = self._label_figures()
+            if what == "between":
+                self._remember_answers()
+            for history in self.history.values():
+                history.keep_last()
+        return Kept(
+            number,
+            what,
+            told.score,
+            told.metric,
+            told.right,
+            told.of,
+            labels,
+            perf_counter() - self.began,
+            chosen=what == "best",
+            reference=self.reference,
+            verdict=self._verdict(),
+            share=self.plan.share if what == "between" else 1.0,
+            offers=self.keeper.offers,
+            problem=self.problem,
+        )
+
+    def _verdict(self) -> Verdict | None:
+        frozen, thawed = self.history[False], self.history[True]
+        if frozen.empty or thawed.empty:
+            return None
+        return judge(frozen, thawed, self.checked.images.groups, self.thawed_seconds, self.plan.seed)
+
+    def _remember_answers(self) -> None:
+        logits, targets = self._logits, self.checked.targets
+        history = self.history[self.keeper.thawed]
+        history.add(metrics.marks(logits, targets), metrics.losses(logits, targets))
 
 
-def _begins(course: _Course, number: int, first_epoch: int) -> PhaseBegins:
-    model, phases = course.model, course.plan.phases
-    learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return PhaseBegins(
-        number,
-        len(phases),
-        phases[number - 1],
-        first_epoch,
-        sum(phase.epochs for phase in phases),
-        model.learning_stages,
-        learning,
-        sum(p.numel() for p in model.parameters()) - learning,
-        course.learned.bytes_per_image(model.boundary),
-    )
-
-
-def _epoch(
-    course: _Course,
-    number: int,
-    steps: int,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    chance: torch.Generator,
-) -> Generator[Step, None, tuple[float, float]]:
-    """Learn from every image once, in one of its views; returns the loss and the score while learning."""
-    model, plan = course.model, course.plan
-    boundary, targets = model.boundary, course.learned.targets
-    inputs, losses, answers = course.learned.outputs[boundary], 0.0, []
-    _training_mode(model)
-    order = torch.randperm(len(targets), generator=chance)
-    for step, chosen in enumerate(order.split(plan.batch_size), 1):
-        view = torch.randint(inputs.shape[1], chosen.shape, generator=chance)
-        logits = model.logits(inputs[chosen, view], boundary)
-        loss = metrics.loss(logits, targets[chosen], plan.label_smoothing)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        losses += loss.item() * len(chosen)
-        answers.append(logits.detach())
-        yield Step(number, step, steps, loss.item())
-    return losses / len(targets), metrics.score(torch.cat(answers), targets[order])
-
-
-def _solve(course: _Course, number: int) -> tuple[Epoch, Tensor]:
-    """A head that is solved needs no steps: its one epoch."""
-    began, model, learned = perf_counter(), course.model, course.learned
-    model.head.solve(learned.outputs[model.boundary], learned.targets)
-    logits = _logits(model, learned, course.plan.batch_size)
-    loss = metrics.loss(logits, learned.targets).item()
-    return _figures(course, number, loss, metrics.score(logits, learned.targets), began)
-
-
-def _soften(course: _Course) -> None:
-    model, boundary = course.model.eval(), course.model.boundary
-    plain = course.learned.outputs[boundary][:, 0]
-    with torch.no_grad():
-        features = torch.cat([model.run(some, boundary) for some in plain.split(course.plan.batch_size)])
-    model.head.soften(features, course.learned.targets)
-
-
-def _figures(course: _Course, number: int, loss: float, score: float, began: float) -> tuple[Epoch, Tensor]:
-    """The epoch with its validation figures, and the logits of the validation images."""
-    targets = course.checked.targets
-    logits = _logits(course.model, course.checked, course.plan.batch_size)
-    validation = metrics.loss(logits, targets).item(), metrics.score(logits, targets), metrics.right(logits, targets)
-    epoch = Epoch(number, loss, score, *validation, len(targets), course.model.metric, perf_counter() - began)
-    return epoch, logits
-
-
-def _logits(model: Classifier, some: Activations, batch: int) -> Tensor:
-    """What the model answers to the plain view of each image, from the present boundary on."""
-    model.eval()
-    with torch.no_grad():
-        plain = some.outputs[model.boundary][:, 0]
-        return torch.cat([model.logits(x, model.boundary) for x in plain.split(batch)])
-
-
-class _Best:
-    """The weights of the best epoch so far, of everything that has ever learned in this run."""
-
-    def __init__(self, model: Classifier, targets: Tensor) -> None:
-        self.model, self.targets = model, targets
-        self.epoch: Epoch | None = None
-        self.weights: dict[str, Tensor] = {}
-
-    def cover_what_learns(self) -> None:
-        """A stage that begins to learn only now is, in the best weights, as it stands now."""
-        self.weights |= {key: t for key, t in self._learning().items() if key not in self.weights}
-
-    def judge(self, epoch: Epoch, logits: Tensor) -> Epoch:
-        """The epoch, marked if it is the best one so far; then its weights are kept."""
-        now = self.epoch
-        if not isfinite(epoch.validation_loss):
-            return epoch
-        if now and (epoch.validation_score, -epoch.validation_loss) <= (now.validation_score, -now.validation_loss):
-            return epoch
-        labels: tuple[LabelFigures, ...] = ()
-        if self.model.multi_label:
-            thresholds, f1 = metrics.best_thresholds(logits, self.targets)
-            self.model.thresholds.copy_(thresholds)
-            figures = (metrics.average_precisions(logits, self.targets), f1, thresholds)
-            labels = tuple(map(LabelFigures, self.model.classes, *(column.tolist() for column in figures)))
-        self.epoch = replace(epoch, best=True, labels=labels)
-        self.weights |= self._learning()
-        return self.epoch
-
-    def restore(self) -> None:
-        self.model.load_state_dict(self.weights, strict=False)
-
-    def _learning(self) -> dict[str, Tensor]:
-        """What learns, and all of the head: a head of somebody's own may have buffers that move."""
-        names = {name for name, p in self.model.named_parameters() if p.requires_grad}
-        state = self.model.state_dict().items()
-        return {key: t.detach().clone() for key, t in state if key in names or key.startswith("head.")}
-
-
-def _training_mode(model: Classifier) -> None:
-    """Training mode, but the stages' batch norms keep their statistics: sixteen images are too few for new ones."""
-    model.train()
-    for part in model.sequence:
-        for module in part.modules():
-            if isinstance(module, _BatchNorm):
-                module.eval()
-
-
-def _groups(model: Classifier, phase: Phase, weight_decay: float) -> list[dict]:
-    """What learns, by learning rate and by whether weight decay applies: it spares norms and biases."""
-    groups = []
-    for module, rate in ((model.head, phase.head_rate), (nn.ModuleList(model.sequence), phase.backbone_rate)):
-        learning = [p for p in module.parameters() if p.requires_grad]
-        for chosen, decay in (
-            ([p for p in learning if p.ndim > 1], weight_decay),
-            ([p for p in learning if p.ndim <= 1], 0.0),
-        ):
-            if chosen:
-                groups.append({"params": chosen, "lr": rate, "weight_decay": decay})
-    return groups
+def _figures_of(epoch: Epoch) -> Figures:
+    return Figures(epoch.validation_score, epoch.metric, epoch.right, epoch.of, epoch.validation_loss)

@@ -12,6 +12,7 @@ import headswap
 
 SHAPES = {"dots": ("crimson", "ellipse"), "boxes": ("royalblue", "rectangle"), "bars": ("seagreen", "line")}
 SMALL = "shufflenet_v2_x0_5"  # batch norms in every stage, and an epoch takes milliseconds
+NARROW = "squeezenet1_1"  # half as many features, so that a head is solved at once in no time; no batch norms
 
 
 def shape(name, number=0, size=(56, 44)):

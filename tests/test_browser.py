@@ -253,9 +253,10 @@ def test_a_folder_becomes_a_model_that_names_a_new_picture(visit, server, fruits
     me.page.evaluate(COUNT_DRAWINGS)
     me.at("#train").click()
     me.expect(me.at("#stop")).to_be_enabled()
-    me.sees("#train-sentence", "Kept the weights of epoch", TRAIN)
+    me.sees("#train-sentence", re.compile("Kept .*validation images right"), TRAIN)
     assert me.drawings() >= 5
-    me.expect(me.at("#charts .hs-kept")).to_have_count(2)
+    me.expect(me.at("#charts .hs-kept").first).to_be_visible()
+    me.expect(me.at("#charts .hs-end.hs-level")).to_have_text(re.compile(r"^solved at once \d+ %$"))
     me.expect(me.at("#stop")).to_be_disabled()
     me.expect(me.at("#train")).to_be_enabled()
 
@@ -294,12 +295,44 @@ def test_stop_is_heard_in_every_phase_and_says_what_was_kept(visit, fruits):
     me.expect(me.at("#stop")).to_be_disabled()
 
 
+def test_another_network_is_kept_and_all_images_are_learned_from_by_a_press(visit, fruits):
+    me = visit()
+    me.uploads(fruits, classes=3)
+    me.plans(head=2, stages=1, thawed=1)
+    below = {name: me.at(f"#{name}") for name in ("keep-frozen", "keep-own", "again")}
+    for button in below.values():
+        me.expect(button).to_be_hidden()
+
+    me.at("#train").click()
+    me.expect(below["again"]).to_be_visible(timeout=TRAIN)
+    kept = me.at("#train-sentence").inner_text()
+    if below["keep-frozen"].is_visible():  # not where the best epoch came before anything was unfrozen
+        below["keep-frozen"].click()
+        me.sees("#train-sentence", "The frozen network is kept")
+        me.expect(below["again"]).to_be_hidden()
+        me.page.reload()
+        me.arrived()
+        me.opens("Train")
+        me.sees("#train-sentence", "The frozen network is kept")
+        below["keep-own"].click()
+        me.expect(me.at("#train-sentence")).to_have_text(kept)
+
+    below["again"].click()
+    me.expect(me.at("#stop")).to_be_enabled()
+    me.expect(below["again"]).to_be_hidden()
+    me.sees("#train-sentence", "Learned again from all images", TRAIN)
+    me.expect(me.at("#charts polyline")).to_have_count(2)
+    me.expect(below["keep-frozen"]).to_be_hidden()
+    me.opens("Test")
+    me.sees("#test-state", "before it learned again from all images")
+
+
 def test_a_second_visitor_sees_nothing_of_the_first(visit, fruits):
     first = visit()
     first.uploads(fruits, classes=3)
     first.plans(head=2, stages=0)
     first.at("#train").click()
-    first.sees("#train-sentence", "Kept the weights", TRAIN)
+    first.sees("#train-sentence", re.compile("Kept .*validation images right"), TRAIN)
 
     second = visit()
     second.sees("#understood", "What was understood appears here")

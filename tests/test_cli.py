@@ -1,6 +1,7 @@
 """The command line does what the page does, and what was wrong is said in a line and never in a traceback."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import headswap.ui
 from headswap import cli
 from headswap.backbones import backbones
 from headswap.heads import HEADS, head_options, head_sentence
+from headswap.plan import NAMED, Phase, Plan
 
 
 @pytest.fixture
@@ -39,8 +41,10 @@ def test_training_on_a_folder_classifies_new_images(run, folder, tmp_path):
     status, said = run("train", folder, *(part for path in new for part in ("--classify", path)))
     assert not status
     assert "12 images read, 0 skipped." in said
+    assert re.search(r"A head that is solved at once names \d of 3 validation images rightly\.", said)
     assert "the head learn" in said and "weights stand still" in said
-    assert re.search(r"Kept the weights of epoch \d+.* of 3 validation images right \(\d+% to \d+%\)", said)
+    assert re.search(r"Kept .* epoch,? \d+", said)
+    assert re.search(r"\d of 3 validation images right \(\d+% to \d+%\)", said)
     for path, name in zip(new, SHAPES, strict=True):
         ranked = re.search(rf"{re.escape(path.name)}: (\w+) (\d+)%, (\w+) (\d+)%, (\w+) (\d+)%", said)
         assert ranked, said
@@ -49,10 +53,24 @@ def test_training_on_a_folder_classifies_new_images(run, folder, tmp_path):
         assert ranked[1] == name
 
 
+def test_heads_race_and_the_winner_classifies(run, folder, tmp_path):
+    new = tmp_path / "new.png"
+    shape("dots", 11).save(new)
+    status, said = run("race", folder, "--head", "linear", "--head", "lda", "--classify", new)
+    assert not status
+    assert re.search(r"Of 3 validation images right: (linear|lda) \d, (linear|lda) \d\. (linear|lda) goes on\.", said)
+    assert re.search(r"new\.png: dots \d+%", said)
+
+
+def test_a_race_of_one_is_said_in_a_line(run, folder):
+    status, said = run("race", folder, "--head", "linear")
+    assert status and "A race needs two heads at least" in said
+
+
 @pytest.mark.parametrize("head", ["bottleneck", "lda"])
 def test_the_command_line_takes_every_kind_of_head(run, folder, head):
     status, said = run("train", folder, "--head", head)
-    assert not status and "Kept the weights" in said
+    assert not status and "validation images right" in said
 
 
 def test_the_seed_is_that_of_the_split(folder, monkeypatch):
@@ -61,6 +79,55 @@ def test_the_seed_is_that_of_the_split(folder, monkeypatch):
     for seed in (0, 7):
         assert CliRunner().invoke(cli.cli, ["train", str(folder), "--seed", str(seed)]).exit_code == 0
     assert [plan.seed for plan in plans] == [0, 7]
+
+
+@pytest.fixture
+def plans(folder, monkeypatch):
+    """Runs `headswap train` with these arguments and gives the plan that was trained by."""
+    seen = []
+    monkeypatch.setattr(cli, "train", lambda model, images, plan: seen.append(plan) or iter(()))
+
+    def run(*arguments):
+        assert CliRunner().invoke(cli.cli, ["train", str(folder), *arguments]).exit_code == 0
+        return seen.pop()
+
+    return run
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_classic_plan_is_chosen_by_its_name(plans, name):
+    assert plans("--plan", name, "--seed", "3") == replace(Plan.named(name), seed=3)
+
+
+def test_without_a_name_the_plan_is_the_suggested_one(plans):
+    assert plans() == plans("--plan", "suggested")
+    assert plans().advice
+
+
+@pytest.mark.parametrize("arguments", [("--plan", "gradully"), ("--folds", "1")])
+def test_a_plan_that_does_not_exist_or_too_few_folds_are_said_before_anything_is_trained(run, folder, arguments):
+    status, said = run("train", folder, *arguments)
+    assert status not in (0, None) and "Traceback" not in said
+    assert "Did you mean gradual?" in said or "greater than or equal to 2" in said
+
+
+def test_folds_judge_the_head_first_and_a_refit_comes_last(run, folder, monkeypatch):
+    monkeypatch.setattr(cli.Plan, "suggest", lambda images, model: Plan((Phase(1, 0, 1e-3),), views=1))
+    status, said = run("train", folder, "--folds", "2", "--refit")
+    assert not status
+    judged, kept, again = (
+        said.index(words)
+        for words in ("Judged by heads that had not seen them", "Kept", "Learned again from all images")
+    )
+    assert judged < kept < again
+    assert "of 12 images are named rightly" in said
+    first, *_, last = re.findall(r"(\d) of 3 validation images right", said[kept:])
+    assert first == last
+
+
+def test_folds_of_more_parts_than_a_class_has_images_are_said_in_a_line(run, folder):
+    status, said = run("train", folder, "--folds", "5")
+    assert status == 1 and "too few for 5 folds" in said
 
 
 def test_every_skipped_file_is_named_as_it_is_called(folder, monkeypatch):

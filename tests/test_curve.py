@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from headswap.ui import curve, theme
-from headswap.ui.curve import Band, Chart, Series, describe, draw, round_step, spread
+from headswap.ui.curve import Band, Chart, Level, Series, describe, draw, round_step, spread
 
 BANDS = (Band(0, 20, "the head learns", "still"), Band(20, 36, "the last 3 stages learn too", "learning"))
 
@@ -175,10 +175,69 @@ def test_the_word_kept_leaves_the_last_epoch_s_labels_alone():
     assert "hs-late" not in draw(loss(1.0, 0.5, epochs=2, marker=(1, 0.5)))
 
 
+SOLVED = Level("solved at once", 0.84)
+
+
+def test_a_level_is_a_line_across_the_whole_chart_at_its_figure():
+    html = draw(accuracy([0.2, 0.9], [0.2, 0.8], level=SOLVED))
+    assert '<path class="hs-level" d="M0 28.8h1000"/>' in html
+    assert said(html, "hs-end hs-level") == ["solved at once 84 %"]
+    assert "hs-level" not in draw(accuracy([0.2, 0.9], [0.2, 0.8]))
+
+
+def test_a_level_is_dashed_and_looks_like_no_curve():
+    dashes = {
+        name: re.search(rf"\.hs-{name} {{[^}}]*stroke-dasharray: ([^;}}]*)", theme.css())
+        for name in ("level", "training")
+    }
+    assert dashes["level"][1].strip() != dashes["training"][1].strip()
+
+
+def test_a_level_is_there_before_the_first_epoch():
+    chart = Chart("Accuracy", (), (), 36, percent=True, empty="The curve begins soon", level=SOLVED)
+    html = draw(chart)
+    assert said(html, "hs-end hs-level") == ["solved at once 84 %"] and said(html, "hs-y")
+    assert not said(html, "hs-empty")
+    assert describe(chart) == "Accuracy: The curve begins soon. Solved at once: 84 %."
+
+
+def test_the_sentence_names_the_level_after_the_curves():
+    chart = accuracy([0.3, 0.95], [0.2, 0.87], marker=(1, 0.87), level=SOLVED)
+    expected = (
+        "Accuracy: validation 87 % after epoch 1 of 36, training 95 %. Solved at once: 84 %. Kept: epoch 1, 87 %."
+    )
+    assert describe(chart) == expected
+
+
+@pytest.mark.parametrize("value", [0.0, 0.02, 0.5, 0.86, 0.87, 0.97, 1.0])
+@pytest.mark.parametrize("ends", [(0.97, 0.87), (1.0, 1.0), (0.0, 0.0)])
+def test_a_level_s_label_keeps_clear_of_the_curves_labels(value, ends):
+    chart = accuracy([0.1, ends[0]], [0.1, ends[1]], epochs=1, level=Level("solved at once", value))
+    tops = sorted(placed(draw(chart), "hs-end"))
+    assert len(tops) == 3 and all(low - high >= 24 for high, low in pairwise(tops))
+    assert all(6 <= top <= curve.HEIGHT - 12 for top in tops)
+
+
+def test_a_level_s_label_stays_at_its_line_while_the_curves_are_far_from_it():
+    far = draw(accuracy([0.1, 0.84], [0.1, 0.84], epochs=10, level=SOLVED))
+    assert placed(far, "hs-end hs-level") == [28.8]
+
+
+def test_a_level_below_the_curves_is_still_inside_the_chart():
+    low = draw(accuracy([0.9, 0.95], [0.9, 0.95], level=Level("solved at once", 0.3)))
+    assert said(low, "hs-y")[0] == "0 %"
+
+
+def test_curves_without_validation_are_drawn_alone():
+    html = draw(accuracy([0.5, 0.9], [math.nan, math.nan]))
+    assert html.count("<polyline") == 1 and len(said(html, "hs-end")) == 1
+    assert describe(accuracy([0.5, 0.9], [math.nan] * 2)) == "Accuracy: training 90 % after epoch 1 of 36."
+
+
 def test_a_stranger_s_words_are_text_and_never_markup():
     word = "<b>&\"'${x}"
     band, line = Band(0, 9, word, "still"), Series(word, ((0, 1.0),), "validation")
-    for chart in (Chart(word, (band,), (line,), 9), Chart(word, (), (), 9, empty=word)):
+    for chart in (Chart(word, (band,), (line,), 9, level=Level(word, 0.5)), Chart(word, (), (), 9, empty=word)):
         figure = ElementTree.fromstring(draw(chart))
         assert figure.find(".//b") is None
         assert word in "".join(figure.itertext())

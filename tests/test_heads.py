@@ -15,7 +15,9 @@ from headswap.heads import (
     build_head,
     head_options,
     head_sentence,
+    last_layer,
     out_of_fold,
+    soften,
     solvable,
     takes_map,
 )
@@ -238,13 +240,47 @@ def test_images_without_any_difference_within_a_class_are_told_apart():
     assert (head(given[:, 0]).argmax(1) == labels).all()
 
 
-def test_softening_lowers_the_confidence_and_nothing_else():
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_softening_lowers_the_confidence_and_nothing_else(share):
     head, given, labels = solved(spread=0.1)
     order = head(given[:, 0]).argsort(1)
-    head.soften(given[:, 0], labels)
+    soften(head, given[:, 0], labels, share)
     loss = F.cross_entropy(head(given[:, 0]), labels).item()
-    assert loss == pytest.approx(0.6 * math.log(3), rel=0.1)
+    assert loss == pytest.approx(share * math.log(3), rel=0.1)
     assert torch.equal(head(given[:, 0]).argsort(1), order)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_can_be_softened(head):
+    module, given = build_head(head, 24, 3).eval(), features(head)
+    with torch.no_grad():
+        torch.manual_seed(0)
+        torch.nn.init.normal_(last_layer(module).weight, std=5)
+        sure = module(given).clone()
+    labels = sure.argmax(1)
+    assert F.cross_entropy(sure, labels) < 0.3 * math.log(3)
+    soften(module, given, labels, 0.6)
+    assert F.cross_entropy(module(given), labels).item() == pytest.approx(0.6 * math.log(3), rel=0.1)
+    assert torch.equal(module(given).argmax(1), labels)
+    assert all(p.requires_grad for p in module.parameters())
+
+
+def test_with_several_labels_the_share_is_of_a_guess_on_each():
+    head = nn.Linear(4, 4)
+    with torch.no_grad():
+        head.weight.copy_(20 * torch.eye(4))
+        head.bias.fill_(-10)
+    marks = torch.tensor([[1.0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0]])
+    soften(head, marks, marks, 0.5)
+    told = F.binary_cross_entropy_with_logits(head(marks), marks).item()
+    assert told == pytest.approx(0.5 * math.log(2), rel=0.1)
+
+
+def test_a_head_without_a_linear_layer_is_not_softened():
+    head = nn.Conv1d(1, 1, 1)
+    before = head.weight.clone()
+    soften(head, torch.ones(2, 1, 3), torch.tensor([0, 1]), 0.6)
+    assert torch.equal(head.weight, before)
 
 
 def test_a_head_that_is_unsure_already_is_not_softened():
@@ -253,7 +289,7 @@ def test_a_head_that_is_unsure_already_is_not_softened():
         head.linear.weight.mul_(1e-3)
         head.linear.bias.mul_(1e-3)
     before = head.linear.weight.clone()
-    head.soften(given[:, 0], labels)
+    soften(head, given[:, 0], labels, 0.6)
     assert torch.equal(head.linear.weight, before)
 
 

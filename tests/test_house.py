@@ -133,16 +133,39 @@ def test_public_names_are_sorted_and_there_once():
 # The README
 
 
-def test_the_example_of_the_readme_runs(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    [example] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    names = {}
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        exec(compile(example, "README.md", "exec"), names)
-    *events, answer = printed.getvalue().splitlines()
+@pytest.fixture(scope="module")
+def example():
+    """The names that the README's example leaves behind, and what it and the one after it print."""
+    first, second = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names, told = {}, []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        for code in (first, second):
+            with contextlib.redirect_stdout(io.StringIO()) as printed:
+                exec(compile(code, "README.md", "exec"), names)
+            told.append(printed.getvalue().splitlines())
+    return names, told
+
+
+def test_the_example_of_the_readme_runs(example):
+    _, [[*events, answer], _] = example
     assert events[0].startswith("FrozenPass(") and events[-1].startswith("Kept(")
     ranked = ast.literal_eval(answer)
     assert ranked[0][0] == "rust" and {name for name, _ in ranked} == {"healthy", "mildew", "rust"}
+
+
+def test_the_second_example_says_what_the_readme_says_it_does(example):
+    names, [_, [sentence, *table]] = example
+    assert sentence == names["kept"].sentence and "unfreezing changed" in sentence
+    assert any(line.startswith("class") and "recall" in line for line in table)
+
+
+@pytest.mark.parametrize("call", re.findall(r"^\| `(headswap\.\w+\(.*?\))` \|", README, re.MULTILINE))
+def test_every_call_in_the_readmes_table_can_be_made(example, call):
+    names = example[0] | {"plan": headswap.Plan.named("head only")}
+    events = eval(call, names)
+    assert type(next(events)).__name__ == "FrozenPass"
+    events.close()
 
 
 LINKED = re.findall(r"\]\(([\w./-]+)\)", README + CONTRIBUTING)
@@ -212,7 +235,9 @@ def test_every_requirement_is_met_here(name):
 def test_everything_that_is_imported_is_required():
     tops = {module.split(".")[0] for paths in sources().values() for path in paths for module in imported(path)}
     distributions = importlib.metadata.packages_distributions()  # Pillow is imported as PIL, and so on
-    required = {name.lower().replace("_", "-") for name in requirements("requirements.txt")}
+    [fast] = re.findall(r"^fast = (\[.*?\])", PYPROJECT, re.MULTILINE)
+    wanted = [*requirements("requirements.txt"), *(Requirement(line).name for line in ast.literal_eval(fast))]
+    required = {name.lower().replace("_", "-") for name in wanted}
     names = {
         top: {name.lower().replace("_", "-") for name in distributions.get(top, ())}
         for top in tops - set(sys.stdlib_module_names) - {"headswap"}

@@ -9,15 +9,16 @@ from typing import get_args
 import pytest
 
 from headswap.errors import InputError
+from headswap.events import Epoch, Event, Figures, FrozenPass, Kept, PhaseBegins, Reference, Step
 from headswap.plan import Phase
-from headswap.training import Epoch, Event, FrozenPass, Kept, PhaseBegins, Step
-from headswap.ui.jobs import Fetching, Job, Run, Turns
+from headswap.ui.jobs import Fetching, Job, Lesson, Run, Turns
 
 PASS = FrozenPass(4, 8, 0.5)
+SOLVED = Reference(Figures(score=0.83, metric="accuracy", right=5, of=6, loss=0.4), seconds=0.1)
 HEAD = PhaseBegins(1, 2, Phase(2, 0, 1e-3), 1, 3, (), 30, 70, 5120)
 THAW = PhaseBegins(2, 2, Phase(1, 1, 1e-3, 1e-4), 3, 3, ("last",), 60, 40, 9000)
 STEP = Step(1, 1, 3, 0.7)
-KEPT = Kept(epoch=2, score=0.83, metric="accuracy", right=5, of=6, labels=(), seconds=1.5)
+KEPT = Kept(2, "best", score=0.83, metric="accuracy", right=5, of=6, labels=(), seconds=1.5, chosen=True)
 
 
 def epoch(number, best=True):
@@ -35,7 +36,7 @@ def epoch(number, best=True):
     )
 
 
-STORY = (PASS, HEAD, STEP, epoch(1), STEP, epoch(2, best=False), THAW, STEP, epoch(3), KEPT)
+STORY = (PASS, SOLVED, HEAD, STEP, epoch(1), STEP, epoch(2, best=False), THAW, STEP, epoch(3), KEPT)
 
 
 class Network:
@@ -98,6 +99,7 @@ class Endless:
     [
         (Fetching(3, 9), {"fetched": Fetching(3, 9)}),
         (PASS, {"state": "running", "read": PASS}),
+        (SOLVED, {"reference": SOLVED}),
         (HEAD, {"phases": (HEAD,)}),
         (STEP, {"step": STEP}),
         (epoch(1), {"epochs": (epoch(1),)}),
@@ -128,6 +130,7 @@ def test_a_run_grows_by_what_it_is_told():
     assert run == Run(
         state="finished",
         read=PASS,
+        reference=SOLVED,
         phases=(HEAD, THAW),
         epochs=(epoch(1), epoch(2, best=False), epoch(3)),
         step=STEP,
@@ -330,6 +333,15 @@ def test_a_failed_job_gives_its_turn_back(begin):
     after = begin(telling(*STORY), turns)
     after.join(30)
     assert after.run.state == "finished"
+
+
+def test_a_job_holds_its_lesson_until_it_is_told_to_forget_as_does_the_one_that_it_repeats(begin):
+    first, second = begin(telling(*STORY)), begin(telling(*STORY))
+    first.lesson, second.lesson, second.former = Lesson("images", "plan"), Lesson("images", "plan"), first
+    second.join(30)
+    assert second.lesson == Lesson("images", "plan")
+    second.forget()
+    assert (first.lesson, second.lesson) == (None, None)
 
 
 # Watching

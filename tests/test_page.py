@@ -92,11 +92,18 @@ def test_stop_can_be_pressed_while_the_training_is_watched(blocks):
     stop, train = named(blocks, "stop"), triggered_by(blocks, "train", "click")
     assert train.outputs
     watching = [event for event in blocks.fns.values() if inspect.isgeneratorfunction(event.fn)]
-    assert len(watching) == 2  # after Train, and when somebody comes back
+    assert len(watching) == 3  # after Train, after Learn again, and when somebody comes back
     for event in watching:
         assert stop not in event.outputs
         assert not [each for each in event.outputs if isinstance(each, gr.Button)]
         assert {each.elem_id for each in event.outputs} == {"train-strip", "train-sentence", "charts"}
+
+
+def test_what_is_below_the_sentence_is_hidden_until_it_can_be_used(blocks):
+    for elem_id in ("keep-frozen", "keep-reference", "keep-own", "again"):
+        assert named(blocks, elem_id).visible is False
+        answer = triggered_by(blocks, elem_id, "click")
+        assert {"train", "stop", "onward-test", elem_id} <= {each.elem_id for each in answer.outputs}
 
 
 def test_stopping_changes_nothing_but_the_training(blocks):

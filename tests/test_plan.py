@@ -23,7 +23,7 @@ class Counted(SimpleNamespace):
 
 
 def images(*each):
-    return Counted(counts={f"class {i}": n for i, n in enumerate(each)})
+    return Counted(counts={f"class {i}": n for i, n in enumerate(each)}, multi_label=False)
 
 
 def weights_that_learn(model, plan):
@@ -96,15 +96,50 @@ def test_the_head_learns_alone_before_any_stage_does(resnet):
         assert second.learning_stages > 0
 
 
-def test_few_images_thaw_the_last_stages_only_briefly_and_it_is_said_why(resnet):
-    few, many = (Plan.suggest(images(40, each), resnet) for each in (9, 10))
-    assert few.phases[-1].epochs < many.phases[-1].epochs
+def test_what_is_kept_lies_half_way_back_and_it_is_said_why(resnet):
+    few, many = (Plan.suggest(images(each, each), resnet) for each in (9, 10))
+    assert few.keep == many.keep == "between" and few.share == 0.5
     assert "As few as 9" in few.advice.replace("as few as", "As few as")
     assert "10 images or more" in many.advice
+    assert "half-way" in few.advice and "half-way" in many.advice
+
+
+def test_stages_learn_more_briefly_than_the_head_and_from_a_head_that_is_less_sure(resnet):
+    plan = Plan.suggest(images(40, 40), resnet)
+    head, thawed = plan.phases
+    assert thawed.epochs < head.epochs
+    assert 0 < plan.soften < 1
+
+
+def test_a_lopsided_set_counts_every_class_alike_and_says_so(resnet):
+    even, lopsided = (Plan.suggest(images(20, each), resnet) for each in (59, 60))
+    assert not even.class_weights and lopsided.class_weights
+    assert "each counts as much as every other" in lopsided.advice
+    assert "each counts" not in even.advice
+
+
+def test_a_head_that_is_large_for_its_images_is_told_of():
+    large = Plan.suggest(images(20, 20), on_paper("resnet18", "mlp"))
+    assert "1,051,651 weights for 40 images" in large.advice
+    assert "weights for" not in Plan.suggest(images(20, 20), on_paper("resnet18")).advice
+
+
+def test_a_slow_machine_reads_fewer_views(resnet, monkeypatch):
+    views = []
+    for pace in (0.01, 0.5, 1.2, 100):
+        monkeypatch.setattr(type(resnet), "pace", lambda _, pace=pace: pace)
+        views.append(Plan.suggest(images(50, 49), resnet).views)
+    assert views == [4, 2, 1, 1]
+
+
+def test_stages_that_have_learned_already_go_on_and_nothing_else_begins():
+    model = on_paper("resnet18").unfreeze(2)
+    [phase] = Plan.suggest(images(40, 40), model).phases
+    assert phase.learning_stages == 2
 
 
 def test_the_smallest_class_decides(resnet):
-    assert Plan.suggest(images(3, 300, 300), resnet).phases == Plan.suggest(images(3, 3, 3), resnet).phases
+    assert "as few as 3" in Plan.suggest(images(3, 300, 300), resnet).advice
 
 
 def test_many_images_need_fewer_views(resnet):
@@ -144,3 +179,23 @@ def test_a_head_that_is_solved_takes_one_epoch_and_no_smoothing():
 def test_a_plan_is_a_few_words():
     plan = Plan((Phase(epochs=5, learning_stages=1, head_rate=1e-3, backbone_rate=1e-4),))
     assert (plan.views, plan.batch_size, plan.validation, plan.seed) == (4, 16, 0.2, 0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda: Phase(1, 0, 1e-3, schedule="one-cicle"), "no schedule 'one-cicle'"),
+        (lambda: Plan((HEAD,), keep="all"), "cannot keep 'all'"),
+        (lambda: Plan((HEAD,), share=0.0), "more than 0 and at most 1"),
+    ],
+)
+def test_what_a_plan_cannot_do_is_said_when_it_is_made(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        wrong()
+
+
+def test_pace_is_measured_and_leaves_the_model_as_it_was():
+    model = adapt("resnet18", 3, pretrained=False).train()
+    modes = [m.training for m in model.modules()]
+    assert 0 < model.pace() < 60
+    assert [m.training for m in model.modules()] == modes

@@ -6,8 +6,10 @@ import shutil
 import tempfile
 import threading
 import zipfile
+from dataclasses import replace
 from html import escape
 from html.parser import HTMLParser
+from math import nan
 from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
@@ -15,27 +17,32 @@ from xml.etree import ElementTree
 import gradio as gr
 import pytest
 import torch
+from drawings import copied, moved, small_model
 from torch import nn
 
 from headswap import heads
 from headswap.catalogue import DEFAULT
 from headswap.errors import InputError
+from headswap.events import Epoch, Figures, FrozenPass, Kept, LabelFigures, PhaseBegins, Rate, Reference, Step
 from headswap.heads import HEADS, head_options, head_sentence
 from headswap.model import adapt
-from headswap.plan import Phase
+from headswap.plan import Phase, Plan
 from headswap.reading import gather, load_images
-from headswap.training import Epoch, FrozenPass, Kept, LabelFigures, PhaseBegins, Step
+from headswap.training import refit, train
 from headswap.ui import images_step, model_step, test_step, train_step, wording
-from headswap.ui.jobs import Fetching, Job, Run, Turns
+from headswap.ui.jobs import Fetching, Job, Lesson, Run, Turns
 from headswap.ui.visitors import Choice, Trained, Visitor
+from headswap.verdict import Verdict
 
 EVIL = ("${x}", '<b>&"', "<script>alert('1')")
 
 HEAD = PhaseBegins(1, 2, Phase(20, 0, 1e-3), 1, 36, (), 3_843, 3_371_000, 5_120)
-THAW = PhaseBegins(2, 2, Phase(16, 3, 1e-3, 1e-4), 21, 36, ("6", "7", "last"), 1_200_000, 2_174_843, 351_232)
+RATES = (Rate("6", 1e-4), Rate("7", 1e-4), Rate("last", 1e-4), Rate("head", 1e-3))
+THAW = PhaseBegins(2, 2, Phase(16, 3, 1e-3, 1e-4), 21, 36, ("6", "7", "last"), 1_200_000, 2_174_843, 351_232, RATES)
 
 
-KEPT = Kept(epoch=2, score=0.95, metric="accuracy", right=57, of=60, labels=(), seconds=2.0)
+KEPT = Kept(2, "best", score=0.95, metric="accuracy", right=57, of=60, labels=(), seconds=2.0, chosen=True)
+SOLVED = Reference(Figures(0.9, "accuracy", 54, 60, 0.3), 0.1)
 
 
 def epoch(number, best=True, right=57, seconds=1.0, **more):
@@ -83,7 +90,14 @@ def is_error(html):
 
 
 def usable(buttons):
-    return [button.interactive for button in buttons]
+    """Train, Stop and Go on."""
+    return [button.interactive for button in buttons[:3]]
+
+
+def offered(buttons):
+    """What else can be pressed, below the sentence."""
+    names = ("frozen", "reference", "own", "again")
+    return [name for name, button in zip(names, buttons[3:], strict=True) if button.visible]
 
 
 @pytest.fixture(scope="module")
@@ -441,7 +455,7 @@ def test_a_preview_builds_no_weights(backbone, monkeypatch):
 
 def test_a_preview_is_as_large_as_the_network_itself(trained):
     real, preview = trained.visitor.trained.model, model_step.preview(trained.visitor.choice, 3)
-    assert preview.outline() == real.outline()
+    assert preview.outline() == tuple(replace(stage, frozen=True) for stage in real.outline())
     assert model_step.head_weights(preview) == model_step.head_weights(real)
 
 
@@ -537,12 +551,14 @@ def test_a_training_with_several_labels_is_judged_by_precision_and_answers_with_
 
 def test_without_images_the_train_step_says_what_is_missing():
     visitor = Visitor()
-    drawing, words, charts, *sliders, train, stop, onward = train_step.prepare(visitor)
+    drawing, words, charts, *others = train_step.prepare(visitor)
+    sliders, buttons = others[:3], others[3:]
     assert "Choose images in the first step" in text_of(words)
     assert 'class="hs-strip"' in drawing
     assert charts == train_step.charts_of(Run())
     assert sliders == [gr.skip()] * 3
-    assert usable([train, stop, onward]) == [False, False, False]
+    assert usable(buttons) == [False, False, False]
+    assert offered(buttons) == []
 
 
 def test_starting_without_images_is_an_error_and_starts_nothing():
@@ -566,7 +582,7 @@ def test_with_images_the_train_step_suggests_a_plan(visitor):
 
 def test_the_plan_reaches_no_further_than_the_chosen_network(visitor):
     choose(visitor, backbone="resnet18")
-    *_, stages, _, _, _, _ = train_step.prepare(visitor)
+    stages = train_step.prepare(visitor)[4]
     assert stages.value <= stages.maximum == 5
 
 
@@ -613,9 +629,7 @@ def test_the_head_phase_says_that_the_backbone_stands_still():
     assert "The head learns" in words
     assert "all 3.4 million weights of the backbone stand still" in words
     assert "Epoch 1 of 36" in words
-    words = said(run.told(epoch(1)).told(epoch(2)).told(epoch(3)))
-    assert "Epoch 3 of 36" in words
-    assert "17 s" in words
+    assert "Epoch 3 of 36" in said(run.told(epoch(1)).told(epoch(2)).told(epoch(3)))
 
 
 def test_the_unfrozen_phase_says_how_many_stages_learn_and_how_fast():
@@ -625,9 +639,43 @@ def test_the_unfrozen_phase_says_how_many_stages_learn_and_how_fast():
     assert "The last three stages learn too, at a tenth of the head's rate" in words
     assert "2.2 million of 3.4 million weights stand still" in words
     assert "Epoch 21 of 36" in words
-    words = said(run.told(epoch(21, seconds=4.0)))
-    assert "Epoch 21 of 36" in words
-    assert "60 s" in words
+    assert "Epoch 21 of 36" in said(run.told(epoch(21)))
+
+
+def test_the_time_left_is_what_the_last_event_says_of_the_whole_run():
+    run = Run("running", read=FrozenPass(300, 300, 5.0), phases=(replace(HEAD, left=41.0),))
+    assert "Epoch 1 of 36, 41 s left" in said(run)
+    run = run.told(epoch(1, seconds=9.0, left=33.0))
+    assert "Epoch 1 of 36, 33 s left" in said(run)
+    run = run.told(replace(THAW, first_epoch=2, left=25.0))
+    assert "Epoch 2 of 36, 25 s left" in said(run)
+    assert "Epoch 2 of 36, 200 s left" not in said(run.told(epoch(2, left=200.0)))
+    assert "Epoch 2 of 36, 3 min left" in said(run.told(epoch(2, left=200.0)))
+
+
+def test_images_that_are_read_for_a_later_phase_are_told_as_such():
+    run = Run("running", read=FrozenPass(3, 12, 1.0), phases=(HEAD,), epochs=(epoch(20),))
+    assert "3 of 12 views, 3 s left" in said(run)
+
+
+def rates(*values):
+    return tuple(Rate(str(i), value) for i, value in enumerate(values))
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (rates(1e-4, 1e-4, 1e-3), "too, at a tenth of the head's rate;"),
+        (rates(3e-5, 1e-4, 1e-3), "too, at a tenth to 1/33 of the head's rate;"),
+        (rates(1e-3, 1e-3), "too, at the head's rate;"),
+        (rates(5e-4, 1e-3), "too, at half of the head's rate;"),
+        (rates(2e-3, 1e-3), "too, at the head's rate;"),
+        ((), "too;"),
+    ],
+)
+def test_the_rates_are_those_that_the_phase_says(told, words):
+    begins = replace(THAW, phase=Phase(16, 3, 7.0, 7.0), rates=told)
+    assert words in said(Run("running", phases=(begins,)))
 
 
 @pytest.mark.parametrize(
@@ -640,7 +688,10 @@ def test_one_stage_and_all_of_them_have_their_own_words(learning, words):
 
 
 FINISHED = Run(
-    "finished", phases=(HEAD, THAW), epochs=(epoch(30, right=55), epoch(31), epoch(32, best=False, right=56))
+    "finished",
+    phases=(HEAD, THAW),
+    epochs=(epoch(20, right=50), epoch(30, right=55), epoch(31), epoch(32, best=False, right=56)),
+    kept=replace(KEPT, epoch=31),
 )
 
 
@@ -648,6 +699,51 @@ def test_a_finished_training_says_what_was_kept_with_its_interval():
     words = said(FINISHED)
     assert words.startswith("Kept the weights of epoch 31: 57 of 60 validation images right, 95 %")
     assert "between 86 % and 98 %" in words
+    assert "These images chose the epoch, so the figure flatters." in words
+
+
+def kept(**more):
+    """What a finished training says that it kept."""
+    return said(replace(FINISHED, kept=replace(FINISHED.kept, **more)))
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("between", "Kept the weights half-way between the frozen network's and those of epoch 31: 57 of 60"),
+        ("last", "Kept the weights of the last epoch, 31: 57 of 60"),
+    ],
+)
+def test_what_was_not_chosen_by_these_images_does_not_flatter(what, words):
+    told = kept(what=what, chosen=False, share=0.5)
+    assert told.startswith(words)
+    assert "flatters" not in told
+
+
+def test_a_finished_training_says_whether_unfreezing_was_worth_it():
+    verdict = Verdict(60, 55, 57, better=3, worse=1, p=0.6, interval=(-0.03, 0.1), seconds=12.0)
+    assert kept(verdict=verdict).endswith(verdict.sentence)
+
+
+def test_a_head_solved_at_once_is_told_only_where_it_is_ahead():
+    ahead, behind = (Figures(right / 60, "accuracy", right, 60, 0.3) for right in (58, 57))
+    assert kept(reference=ahead).endswith(
+        "solved at once is ahead: 58 of 60 validation images right, 97 % (between 89 % and 99 %)."
+    )
+    assert "solved at once" not in kept(reference=behind)
+
+
+def test_what_went_wrong_is_said_first_and_as_text():
+    assert kept(problem="In epoch 32 the loss was <b>no number</b>.").startswith(
+        "In epoch 32 the loss was <b>no number</b>. Kept the weights of epoch 31"
+    )
+
+
+def test_after_a_refit_the_figures_are_said_to_be_the_honest_run_s():
+    told = kept(refitted=True, reference=Figures(1.0, "accuracy", 60, 60, 0.1))
+    assert told.startswith("Learned again from all images")
+    assert "The figures are the honest run's: 57 of 60 validation images right, 95 % (between 86 % and 98 %)." in told
+    assert "solved at once" not in told and "flatters" in told
 
 
 def test_a_stopped_training_says_what_was_kept():
@@ -728,6 +824,43 @@ def test_the_kept_epoch_is_marked_only_when_the_training_has_ended():
         ended = Run(state, phases=(HEAD,), epochs=running.epochs)
         assert train_step.charts_of(ended).count('class="hs-kept"') == 2
         assert "Kept: epoch 1" in train_step.charts_of(ended)
+
+
+@pytest.mark.parametrize(
+    ("what", "number", "loss", "score"),
+    [("best", 31, "0.019", "95 %"), ("last", 32, "0.019", "93 %"), ("between", 32, None, "97 %")],
+)
+def test_what_is_kept_is_ringed_where_it_lies(what, number, loss, score):
+    right = {"best": 57, "last": 56, "between": 58}[what]
+    run = replace(FINISHED, kept=replace(FINISHED.kept, what=what, epoch=number, right=right, score=right / 60))
+    ringed = [f"Kept: epoch {number}, {figure}." in train_step.charts_of(run) for figure in filter(None, (loss, score))]
+    assert all(ringed)
+    assert train_step.charts_of(run).count('class="hs-kept"') == len(ringed)
+
+
+def test_nothing_of_a_refit_is_ringed():
+    lone = [replace(e, validation_loss=nan, validation_score=nan, right=0, of=0, best=False) for e in FINISHED.epochs]
+    run = replace(FINISHED, epochs=tuple(lone), kept=replace(FINISHED.kept, refitted=True))
+    html = train_step.charts_of(run)
+    assert "hs-kept" not in html
+    assert html.count("<polyline") == 2
+    assert "nan" not in html.lower()
+
+
+def test_the_head_solved_at_once_is_a_line_in_the_accuracy_and_not_in_the_loss():
+    run = Run("running", read=FrozenPass(8, 8, 0.5), reference=SOLVED)
+    for drawn in (run, run.told(HEAD), replace(FINISHED, reference=SOLVED)):
+        loss, accuracy = ElementTree.fromstring(train_step.charts_of(drawn)).iter("figure")
+        assert [len(figure.findall(".//path[@class='hs-level']")) for figure in (loss, accuracy)] == [0, 1]
+        assert "Solved at once: 90 %." in accuracy.find("*[@role='img']").get("aria-label")
+    assert "hs-level" not in train_step.charts_of(FINISHED)
+
+
+def test_a_phase_s_band_ends_where_the_next_begins_even_if_it_ended_early():
+    early = replace(THAW, first_epoch=3)
+    run = Run("running", phases=(HEAD, early), epochs=tuple(epoch(number) for number in range(1, 6)))
+    first, second, *_ = ElementTree.fromstring(train_step.charts_of(run)).iter("rect")
+    assert float(first.get("width")) == float(second.get("x")) > 0
 
 
 def test_empty_charts_say_when_the_curve_begins():
@@ -828,7 +961,7 @@ def test_the_strip_is_drawn_anew_when_a_phase_begins(visitor, network):
     visitor.job = Job(lambda progress: network, tell, Turns())
     strips = []
     for drawing, _, _ in train_step.watch(visitor):
-        if drawing != gr.skip():
+        if drawing not in (gr.skip(), *strips):
             strips.append(drawing)
         run = visitor.job.run
         for gate in gates[: len(run.phases)]:
@@ -868,9 +1001,10 @@ def test_while_a_training_runs_only_stop_can_be_pressed_and_its_drawings_stay(vi
     visitor.job = job = Job(lambda progress: network, tell, Turns())
     try:
         assert usable(train_step.buttons(visitor)) == [False, True, False]
-        *kept, train, stop, onward = train_step.prepare(visitor)
-        assert kept == [gr.skip()] * 6
-        assert usable([train, stop, onward]) == [False, True, False]
+        prepared = train_step.prepare(visitor)
+        assert list(prepared[:6]) == [gr.skip()] * 6
+        assert usable(prepared[6:]) == [False, True, False]
+        assert offered(prepared[6:]) == []
         assert train_step.start(visitor, Turns(), 1, 1, 1)[0] == gr.skip()
         assert visitor.job is job
         train_step.stop(visitor)
@@ -894,7 +1028,274 @@ def test_a_real_training_goes_through_both_phases_to_a_model(trained):
     assert run.read.done == run.read.total
     assert trained.visitor.trained == Trained(trained.visitor.job.model, run)
     assert len({charts for _, _, charts in trained.rows}) >= 2
-    assert "Kept the weights of epoch" in text_of(trained.rows[-1][1])
+    assert text_of(trained.rows[-1][1]).startswith("Kept ")
+    assert run.reference is not None
+    assert offered(train_step.buttons(trained.visitor))[-1] == "again"
+
+
+# Train: what can be done with what was learned
+
+
+@pytest.fixture
+def learned(images):
+    """Somebody whose small network has learned in both phases, and whose head solved at once is ahead."""
+    plan = Plan((Phase(2, 0, 1e-3), Phase(1, 2, 1e-3, 1e-3)), views=1, keep="last")
+
+    def tell(model):
+        for event in train(model, images, plan):
+            if isinstance(event, Kept):
+                ahead = replace(event.offers["reference"], figures=Figures(2 / 3, "accuracy", 2, 3, 0.4))
+                event = replace(event, right=0, score=0.0, offers={**event.offers, "reference": ahead})
+            yield event
+
+    visitor = Visitor(images=images)
+    visitor.job = Job(lambda progress: small_model(images.classes), tell, Turns(), Lesson(images, plan))
+    *_, visitor.last = train_step.watch(visitor)
+    assert visitor.job.run.state == "finished", visitor.job.run.problem
+    return visitor
+
+
+def test_when_a_training_is_over_what_can_be_kept_instead_is_offered(learned):
+    assert offered(train_step.buttons(learned)) == ["frozen", "reference", "again"]
+    assert offered(train_step.prepare(learned)[6:]) == ["frozen", "reference", "again"]
+
+
+def test_a_page_that_is_loaded_again_shows_the_plan_that_was_followed(learned):
+    assert [slider.value for slider in train_step.prepare(learned)[3:6]] == [2, 2, 1]
+    train_step.again(learned, Turns())
+    learned.job.join(60)
+    assert [slider.value for slider in train_step.prepare(learned)[3:6]] == [2, 2, 1]
+
+
+def test_a_head_solved_at_once_that_is_not_ahead_is_not_offered(learned):
+    run = replace(learned.job.run, kept=replace(learned.job.run.kept, right=3))
+    learned.job.run, learned.trained = run, Trained(learned.job.model, run)
+    assert offered(train_step.buttons(learned)) == ["frozen", "again"]
+
+
+def test_where_nothing_was_unfrozen_there_is_no_frozen_network_to_keep_instead(learned):
+    run = replace(learned.job.run, kept=replace(learned.job.run.kept, what="best", epoch=1))
+    learned.job.run, learned.trained = run, Trained(learned.job.model, run)
+    assert offered(train_step.buttons(learned)) == ["reference", "again"]
+    *_, own, _ = train_step.keep(learned, "reference")[3:]
+    assert own.value == "Keep the trained head after all"
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "others"),
+    [
+        ("frozen", "The frozen network is kept: ", ["reference", "own"]),
+        ("reference", "The head solved at once is kept: ", ["frozen", "own"]),
+    ],
+)
+def test_another_network_is_kept_at_once_and_the_way_back_leads_to_the_last_bit(learned, name, words, others):
+    model, run = learned.trained.model, learned.trained.run
+    before, offer, first = copied(model), run.kept.offers[name], train_step.drawn(learned)
+
+    drawing, sentence, charts, *buttons = train_step.keep(learned, name)
+    figures = offer.figures
+    assert text_of(sentence).startswith(f"{words}{figures.right} of {figures.of} validation images right")
+    assert "only the head learns" in " ".join(Reader(drawing).attributes)
+    assert f">{type(offer.head).__name__.lower()}<" in drawing
+    assert charts.count('class="hs-kept"') == (2 if name == "frozen" else 0)
+    assert offered(buttons) == others
+    assert copied(learned.trained.model.head).keys() == copied(offer.head).keys()
+    assert not moved(copied(offer.head), learned.trained.model.head)
+    assert all(torch.equal(model.state_dict()[key], kept) for key, kept in offer.weights.items())
+
+    drawing, words = test_step.prepare(learned)
+    assert "only the head learns" in " ".join(Reader(drawing).attributes)
+    assert f"named {figures.right} of {figures.of} validation images" in text_of(words)
+
+    assert train_step.keep(learned, "own")[:3] == first
+    assert not moved(before, model)
+    assert offered(train_step.buttons(learned)) == ["frozen", "reference", "again"]
+
+
+def test_from_one_to_the_other_the_way_back_leads_to_what_was_learned(learned):
+    before = copied(learned.trained.model)
+    for name in ("frozen", "reference", "frozen", "own"):
+        train_step.keep(learned, name)
+    assert not moved(before, learned.trained.model)
+
+
+def test_what_is_not_offered_cannot_be_kept(learned):
+    before, was = copied(learned.trained.model), learned.trained
+    for name in ("own", "start", "nothing"):
+        train_step.keep(learned, name)
+    assert learned.trained is was and not moved(before, was.model)
+    train_step.keep(learned, "frozen")
+    was = learned.trained
+    train_step.keep(learned, "frozen")
+    assert learned.trained is was
+    assert train_step.keep(Visitor(), "frozen")[:3] == (gr.skip(),) * 3
+
+
+def test_whoever_comes_back_finds_what_was_kept_instead(learned):
+    drawings = train_step.keep(learned, "frozen")[:3]
+    assert list(train_step.watch(learned)) == [drawings]
+    assert train_step.prepare(learned)[:3] == drawings
+    assert learned.trained.instead == "frozen"
+
+
+def test_nothing_is_offered_that_belongs_to_other_images_or_another_network(learned, images):
+    learned.choose(Choice("resnet18", "linear"))
+    assert offered(train_step.buttons(learned)) == []
+    assert train_step.keep(learned, "frozen")[:3] == (gr.skip(),) * 3
+    assert train_step.again(learned, Turns())[0] == "" and learned.job is None
+
+
+def finish(visitor):
+    *_, last = train_step.watch(visitor)
+    return last
+
+
+def test_learning_again_ends_with_another_model_that_saw_all_images(learned, images):
+    former, job = learned.trained, learned.job
+    problem, *buttons = train_step.again(learned, Turns())
+    assert problem == ""
+    assert usable(buttons) == [False, True, True] and offered(buttons) == []
+    assert buttons[1].value == "Stop and keep what was there before"
+    drawing, sentence, charts = finish(learned)
+    run = learned.job.run
+    assert run.state == "finished", run.problem
+    assert run.read.total == len(images) and run.reference is None
+    assert [e.number for e in run.epochs] == [1, 2, 3] and run.best is None
+    assert "Learned again from all images" in text_of(sentence)
+    assert charts.count("<polyline") == 2 and "hs-kept" not in charts
+    assert "learn" in drawing
+    assert learned.trained.run is run and learned.trained.model is not former.model
+    assert learned.trained.learned == former.learned
+    buttons = train_step.buttons(learned)
+    assert usable(buttons) == [True, False, True] and offered(buttons) == []
+    assert buttons[1].value == "Stop and keep the best"
+    assert "before it learned again from all images, it named 0 of 3" in text_of(test_step.prepare(learned)[1])
+    assert learned.job.former is None and learned.job.lesson is None and job.lesson is not None
+
+
+def test_learning_again_goes_to_the_end_of_an_impatient_plan_and_keeps_the_thresholds(tagged):
+    plan = Plan((Phase(4, 0, 1e-3),), views=1, patience=1)
+    visitor = Visitor(images=tagged)
+    visitor.job = Job(
+        lambda progress: small_model(tagged.classes, multi_label=True),
+        lambda model: train(model, tagged, plan),
+        Turns(),
+        Lesson(tagged, plan),
+    )
+    finish(visitor)
+    thresholds = visitor.trained.model.thresholds.clone()
+    assert not torch.equal(thresholds, torch.full_like(thresholds, 0.5))
+    train_step.again(visitor, Turns())
+    _, sentence, _ = finish(visitor)
+    assert len(visitor.job.run.epochs) == 4
+    assert torch.allclose(visitor.trained.model.thresholds, thresholds)
+    assert "The figures are the honest run's: mean average precision" in text_of(sentence)
+
+
+def test_learning_again_that_is_stopped_leaves_what_was_there(learned, monkeypatch):
+    former, drawings, before = learned.trained, train_step.drawn(learned), copied(learned.trained.model)
+    gate = threading.Event()
+
+    def slow(*given):
+        for event in refit(*given):
+            yield event
+            if isinstance(event, Epoch):
+                gate.wait(30)
+
+    monkeypatch.setattr(train_step, "refit", slow)
+    train_step.again(learned, Turns())
+    watched = train_step.watch(learned)
+    while not learned.job.run.epochs:
+        next(watched)
+    assert "From all images now. The head learns" in text_of(train_step.drawn(learned)[1])
+    train_step.stop(learned)
+    gate.set()
+    *_, (drawing, sentence, charts) = watched
+    assert text_of(sentence) == "Stopped. What had been learned before is kept."
+    assert (drawing, charts) == drawings[::2]
+    assert learned.trained is former and not moved(before, former.model)
+    assert train_step.drawn(learned) == drawings
+    assert offered(train_step.buttons(learned)) == ["frozen", "reference", "again"]
+
+
+def test_learning_again_that_fails_says_why_and_leaves_what_was_there(learned, monkeypatch):
+    former, drawings = learned.trained, train_step.drawn(learned)
+
+    def failing(*given):
+        yield FrozenPass(1, 2, 0.1)
+        raise InputError("The loss was no number.")
+
+    monkeypatch.setattr(train_step, "refit", failing)
+    train_step.again(learned, Turns())
+    drawing, sentence, charts = finish(learned)
+    assert text_of(sentence) == "The loss was no number." and "hs-wrong" in sentence
+    assert (drawing, charts) == drawings[::2]
+    assert learned.trained is former
+    assert offered(train_step.buttons(learned)) == ["frozen", "reference", "again"]
+
+
+@pytest.mark.parametrize("change", ["instead", "stopped", "images"])
+def test_learning_again_is_offered_only_where_it_can_be_done(learned, images, change):
+    if change == "instead":
+        train_step.keep(learned, "frozen")
+    elif change == "stopped":
+        run = replace(learned.job.run, state="stopped", kept=None)
+        learned.job.run, learned.trained = run, Trained(learned.job.model, run)
+    else:
+        learned.job.forget()
+    assert "again" not in offered(train_step.buttons(learned))
+    job = learned.job
+    train_step.again(learned, Turns())
+    assert learned.job is job
+
+
+def test_images_are_let_go_with_their_visitor_although_they_could_have_been_learned_again(fruits, temporary):
+    visitor = Visitor(images=load_images(fruits))
+    plan = Plan((Phase(1, 0, 1e-3),), views=1)
+    model = small_model(visitor.classes)
+
+    def begin(images):
+        visitor.job = Job(lambda p: model, lambda model: train(model, images, plan), Turns(), Lesson(images, plan))
+
+    begin(visitor.images)
+    finish(visitor)
+    train_step.again(visitor, Turns())
+    finish(visitor)
+    assert visitor.job.run.kept.refitted
+    job = visitor.job
+    job.join(30)
+    visitor.let_go()
+    gc.collect()
+    assert list(temporary.iterdir()) == []
+
+
+def test_the_same_choices_give_the_same_network_whatever_was_drawn_before(images):
+    choices = (
+        Choice(DEFAULT, "bottleneck", {"bottleneck_dim": 8}),
+        Choice("shufflenet_v2_x0_5", "linear", pretrained=False),
+    )
+    for choice in choices:
+        torch.manual_seed(1)
+        one = model_step.network(choice, images, Turns(), lambda done, total: None)
+        torch.manual_seed(2)
+        other = model_step.network(choice, images, Turns(), lambda done, total: None)
+        assert not moved(copied(one), other)
+        assert type(one.head).__name__.lower() == choice.head and one.classes == images.classes
+
+
+def test_a_plan_that_unfreezes_nothing_can_still_be_told_to(visitor, network, monkeypatch):
+    alone = Plan((Phase(9, 0, 1e-3),), views=3, advice="Only the head.")
+    monkeypatch.setattr(Plan, "suggest", lambda images, model: alone)
+    _, words, _, head_epochs, stages, stage_epochs, *_ = train_step.prepare(visitor)
+    assert "the head learns. Only the head." in text_of(words)
+    assert (head_epochs.value, stages.value) == (9, 0) and stage_epochs.value >= 1
+    monkeypatch.setattr(train_step, "network", lambda *given: network)
+    monkeypatch.setattr(train_step, "train", lambda *given: iter(()))
+    train_step.start(visitor, Turns(), 4, 2, 3)
+    plan = visitor.job.lesson.plan
+    assert [(phase.epochs, phase.learning_stages) for phase in plan.phases] == [(4, 0), (3, 2)]
+    assert plan.phases[1].backbone_rate > 0 and replace(plan, phases=alone.phases) == alone
+    visitor.job.join(30)
 
 
 @pytest.mark.parametrize(
@@ -907,7 +1308,7 @@ def test_the_plan_is_what_was_asked_for(visitor, network, monkeypatch, asked, ph
         plans.append((model, images, [(phase.epochs, phase.learning_stages) for phase in plan.phases]))
         yield from STORY
 
-    monkeypatch.setattr(train_step, "make", lambda *choice, progress: network)
+    monkeypatch.setattr(train_step, "network", lambda *given: network)
     monkeypatch.setattr(train_step, "train", train)
     assert train_step.start(visitor, Turns(), *asked)[0] == ""
     visitor.job.join(30)
@@ -916,10 +1317,10 @@ def test_the_plan_is_what_was_asked_for(visitor, network, monkeypatch, asked, ph
 
 def test_the_test_step_reminds_of_what_was_trained(trained):
     drawing, words = test_step.prepare(trained.visitor)
-    best = trained.visitor.trained.run.best
+    kept = trained.visitor.job.run.kept
     assert 'class="hs-strip"' in drawing
     assert "EfficientNet-Lite0" in text_of(words)
-    assert f"{best.right} of {best.of} validation images" in text_of(words)
+    assert f"{kept.right} of {kept.of} validation images" in text_of(words)
     assert "blue, green and red" in text_of(words)
 
 

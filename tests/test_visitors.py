@@ -3,17 +3,18 @@
 import gc
 import tempfile
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from pictures import FLOWERS, folder
 
 from headswap.catalogue import DEFAULT
+from headswap.events import Epoch, Figures, FrozenPass, Kept, Offer, PhaseBegins
 from headswap.plan import Phase
 from headswap.reading import load_images
-from headswap.training import Epoch, FrozenPass, PhaseBegins
 from headswap.ui import visitors as room
-from headswap.ui.jobs import Job, Run, Turns
+from headswap.ui.jobs import Job, Lesson, Run, Turns
 from headswap.ui.visitors import Choice, Trained, Visitor, Visitors
 
 PATIENCE = 600.0
@@ -314,11 +315,57 @@ def test_the_sweeper_goes_on_by_itself(visitors, clock, monkeypatch, until):
 # What was trained
 
 
+PHASES = (
+    PhaseBegins(1, 2, Phase(2, 0, 1e-3), 1, 4, (), 30, 70, 5120),
+    PhaseBegins(2, 2, Phase(2, 2, 1e-3, 1e-4), 3, 4, ("7", "last"), 60, 40, 9000),
+)
+FROZEN = Offer(Figures(0.5, "accuracy", 3, 6, 0.7), None, {})
+KEPT = Kept(4, "last", 0.75, "accuracy", 5, 6, (), 1.0, chosen=False, offers={"frozen": FROZEN})
+
+
+def run(best=2, kept=None):
+    epochs = tuple(Epoch(n, 0.5, 0.8, 0.6, 0.7, 4, 6, "accuracy", 0.1, best=n == best) for n in (1, 2, 3, 4))
+    return Run("finished" if kept else "stopped", phases=PHASES, epochs=epochs, kept=kept)
+
+
 @pytest.mark.parametrize(("best", "learned"), [(1, ()), (2, ()), (3, ("7", "last"))])
 def test_what_had_learned_is_that_of_the_kept_epoch(best, learned):
-    phases = (
-        PhaseBegins(1, 2, Phase(2, 0, 1e-3), 1, 4, (), 30, 70, 5120),
-        PhaseBegins(2, 2, Phase(2, 2, 1e-3, 1e-4), 3, 4, ("7", "last"), 60, 40, 9000),
-    )
-    epochs = tuple(Epoch(n, 0.5, 0.8, 0.6, 0.7, 4, 6, "accuracy", 0.1, best=n == best) for n in (1, 2, 3, 4))
-    assert Trained(None, Run("finished", phases=phases, epochs=epochs)).learned == learned
+    assert Trained(None, run(best)).learned == learned
+    assert Trained(None, run(best, replace(KEPT, what="best", epoch=best))).learned == learned
+
+
+def test_what_had_learned_is_what_is_kept_and_not_what_was_best():
+    assert Trained(None, run(best=1, kept=KEPT)).learned == ("7", "last")
+    assert Trained(None, run(best=1, kept=replace(KEPT, epoch=1, refitted=True))).learned == ("7", "last")
+    assert Trained(None, run(best=1, kept=KEPT), "frozen").learned == ()
+
+
+def test_the_figures_are_those_of_what_answers():
+    told = [Trained(None, run()), Trained(None, run(kept=KEPT)), Trained(None, run(kept=KEPT), "frozen")]
+    assert [(trained.figures.right, trained.figures.score) for trained in told] == [(4, 0.7), (5, 0.75), (3, 0.5)]
+
+
+def test_new_images_leave_nothing_to_learn_again_even_while_a_training_runs(images, endless):
+    visitor = Visitor()
+    visitor.take(images())
+    visitor.job = running = endless().job
+    running.lesson = Lesson(visitor.images, "plan")
+    visitor.take(images())
+    assert visitor.job is running and running.lesson is None
+
+
+def test_letting_go_leaves_no_images_in_a_job_that_somebody_still_watches(images, endless, temporary):
+    visitor = Visitor()
+    visitor.take(images())
+    visitor.job = watched = endless().job
+    watched.former = endless().job
+    watched.lesson = watched.former.lesson = Lesson(visitor.images, "plan")
+    visitor.let_go()
+    gc.collect()
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_job_that_is_not_the_visitor_s_any_more_is_not_taken_over(endless):
+    visitor = Visitor()
+    visitor.take_over(endless().job)
+    assert visitor == Visitor()

@@ -12,6 +12,8 @@ def launch(**settings: Any) -> None:
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "200")
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000")
+    from headswap import devices
     from headswap.ui import page
 
+    devices.use_every_core()
     page.launch(**settings)

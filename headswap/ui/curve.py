@@ -18,6 +18,7 @@ from headswap.ui import theme
 
 HEIGHT = 180  # of the plot in pixels, as in page.css
 ACROSS = 1000  # the SVG's own units from the first epoch to the last; the browser stretches them
+Place = tuple[float, float]  # (epoch, value)
 LABEL = 26  # two lines of text in pixels: what two curves' labels need between their middles
 
 
@@ -36,8 +37,16 @@ class Series:
     """One curve; a figure that is not finite is left out."""
 
     label: str
-    points: tuple[tuple[float, float], ...]  # (epoch, value)
+    points: tuple[Place, ...]
     kind: str  # "training" is grey and dotted, "validation" solid violet
+
+
+@dataclass(frozen=True)
+class Level:
+    """A figure that the curves are measured against: a dashed line across the whole chart."""
+
+    label: str  # "solved at once"
+    value: float
 
 
 @dataclass(frozen=True)
@@ -49,8 +58,13 @@ class Chart:
     series: tuple[Series, ...]
     epochs: int  # of the whole run as planned: how far the chart reaches
     percent: bool = False  # values from 0 to 1, shown in per cent; otherwise a loss
-    marker: tuple[float, float] | None = None  # the kept epoch and its value
+    marker: Place | None = None  # the kept epoch and its value
     empty: str = ""  # said in place of curves while there are none
+    level: Level | None = None
+    mark: str = "kept"
+    across: str = "epoch"
+    names: tuple[tuple[float, str], ...] = ()  # of places across, where they are no epochs
+    said: str = ""  # the sentence that says the same, where the usual one does not fit
 
 
 @dataclass(frozen=True)
@@ -80,9 +94,9 @@ def draw(chart: Chart) -> str:
     lines = "".join(_line(series, points, scale) for series, points in curves)
     svg = (
         f'<svg viewBox="0 0 {ACROSS} {HEIGHT}" preserveAspectRatio="none" aria-hidden="true">'
-        f"{_bands(chart, scale)}{_grid(scale)}{lines}</svg>"
+        f"{_bands(chart, scale)}{_grid(scale)}{_level(chart, scale)}{lines}</svg>"
     )
-    if curves:
+    if curves or chart.level:
         words = _ticks(chart, scale) + _ends(chart, curves, scale) + _kept(chart, scale)
     else:
         words = f'<span class="hs-empty">{escape(chart.empty)}</span>'
@@ -94,11 +108,14 @@ def draw(chart: Chart) -> str:
 
 
 def describe(chart: Chart) -> str:
-    """The latest figures: "Accuracy: validation 87 % after epoch 12 of 36, training 95 %."."""
+    """The latest figures: "Accuracy: validation 87 % after epoch 12 of 36, training 95 %. Solved at once: 84 %."."""
+    if chart.said:
+        return chart.said
     curves = sorted(chart.series, key=lambda series: series.kind != "validation")
     latest = [(series.label, *points[-1]) for series in curves if (points := _finite(series.points))]
+    level = f" {chart.level.label.capitalize()}: {_figure(chart.level.value, chart.percent)}." if chart.level else ""
     if not latest:
-        return f"{chart.title}: {chart.empty.rstrip('.') or 'nothing to show yet'}."
+        return f"{chart.title}: {chart.empty.rstrip('.') or 'nothing to show yet'}.{level}"
     said, when = [], None
     for label, epoch, value in latest:
         after = "" if epoch == when else f" after epoch {epoch:g} of {chart.epochs}"
@@ -106,7 +123,7 @@ def describe(chart: Chart) -> str:
         when = epoch
     kept = chart.marker and _finite((chart.marker,))
     noted = f" Kept: epoch {kept[0][0]:g}, {_figure(kept[0][1], chart.percent)}." if kept else ""
-    return f"{chart.title}: {', '.join(said)}.{noted}"
+    return f"{chart.title}: {', '.join(said)}.{level}{noted}"
 
 
 def round_step(extent: float, most: int) -> float:
@@ -134,7 +151,7 @@ def _finite(points: tuple[tuple[float, float], ...]) -> list[tuple[float, float]
 
 def _scale(chart: Chart, points: list[tuple[float, float]]) -> _Scale:
     end = max([chart.epochs, 1, *(epoch for epoch, _ in points)])
-    values = [value for _, value in points] or [1.0]
+    values = [value for _, value in points] + ([chart.level.value] if chart.level else []) or [1.0]
     if chart.percent:
         low = max(floor for floor in (0, 0.5, 0.8) if floor == 0 or floor < min(values))
         return _Scale(end, low, 1, round_step(1 - low, 5))
@@ -160,11 +177,11 @@ def _ticks(chart: Chart, scale: _Scale) -> str:
         for value in _values(scale)
     )
     step = max(1, round(round_step(scale.end, 6)))
+    names = chart.names or [(epoch, str(epoch)) for epoch in range(0, math.floor(scale.end) + 1, step)]
     across = "".join(
-        f'<span class="hs-x" style="left:{scale.left(epoch)}">{epoch}</span>'
-        for epoch in range(0, math.floor(scale.end) + 1, step)
+        f'<span class="hs-x" style="left:{scale.left(place)}">{escape(name)}</span>' for place, name in names
     )
-    return f'{down}{across}<span class="hs-epoch">epoch</span>'
+    return f'{down}{across}<span class="hs-epoch">{escape(chart.across)}</span>'
 
 
 def _bands(chart: Chart, scale: _Scale) -> str:
@@ -189,6 +206,10 @@ def _phases(chart: Chart, scale: _Scale) -> str:
     return f'<div class="hs-phases">{words}</div>'
 
 
+def _level(chart: Chart, scale: _Scale) -> str:
+    return f'<path class="hs-level" d="M0 {scale.y(chart.level.value):g}h{ACROSS}"/>' if chart.level else ""
+
+
 def _line(series: Series, points: list[tuple[float, float]], scale: _Scale) -> str:
     places = [f"{scale.x(epoch):g},{scale.y(value):g}" for epoch, value in points]
     kind = escape(series.kind)
@@ -197,13 +218,17 @@ def _line(series: Series, points: list[tuple[float, float]], scale: _Scale) -> s
 
 
 def _ends(chart: Chart, curves: list[tuple[Series, list[tuple[float, float]]]], scale: _Scale) -> str:
-    """What each curve is called and where it stands, at its end and clear of the others."""
-    ends = [points[-1] for _, points in curves]
-    tops = spread([scale.y(value) for _, value in ends], LABEL, 9, HEIGHT - 13)
+    """What each curve is called and where it stands, at its end, and the level at the right; clear of each other."""
+    names = [(series.label, series.kind, *points[-1]) for series, points in curves]
+    levels = [(chart.level.label, "level", scale.end, chart.level.value)] if chart.level else []
+    # Only curves that have come far reach the margin where the level's name stands; until then it stays at its line.
+    meet = any(scale.x(epoch) > 0.6 * ACROSS for _, _, epoch, _ in names)
+    groups = [[*names, *levels]] if meet else [names, levels]
+    tops = [top for group in groups for top in spread([scale.y(v) for *_, v in group], LABEL, 9, HEIGHT - 13)]
     return "".join(
-        f'<span class="hs-end hs-{escape(series.kind)}" style="left:{scale.left(epoch)};top:{top:g}px">'
-        f"{escape(series.label)}<br/>{_figure(value, chart.percent)}</span>"
-        for (series, _), (epoch, value), top in zip(curves, ends, tops, strict=True)
+        f'<span class="hs-end hs-{escape(kind)}" style="left:{scale.left(epoch)};top:{top:g}px">'
+        f"{escape(label)}{' ' if kind == 'level' else '<br/>'}{_figure(value, chart.percent)}</span>"
+        for (label, kind, epoch, value), top in zip([*names, *levels], tops, strict=True)
     )
 
 
@@ -214,7 +239,8 @@ def _kept(chart: Chart, scale: _Scale) -> str:
     place = f"left:{scale.left(epoch)};top:{scale.y(value):g}px"
     # The training curve runs above validation in accuracy, below it in loss: the word takes the other side.
     looks = "hs-word" + " hs-above" * (not chart.percent) + " hs-late" * (scale.x(epoch) > 0.92 * ACROSS)
-    return f'<span class="hs-kept" style="{place}"></span><span class="{looks}" style="{place}">kept</span>'
+    word = f'<span class="{looks}" style="{place}">{escape(chart.mark)}</span>'
+    return f'<span class="hs-kept" style="{place}"></span>{word}'
 
 
 def _figure(value: float, percent: bool) -> str:
@@ -232,7 +258,9 @@ def _demo() -> dict[str, str]:
         value = [best + (first - best) * math.exp(-epoch / pace) for epoch in range(until + 1)]
         return Series(label, tuple(enumerate(map(sum, zip(value, noise, strict=True)))), kind)
 
-    def pair(until: int, epochs: int, bands: tuple[Band, ...], kept: int | None = None, gap: float = 1.0) -> str:
+    def pair(
+        until: int, epochs: int, bands: tuple[Band, ...], kept: int | None = None, gap: float = 1.0, **more
+    ) -> str:
         loss = (
             curve("training", "training", until, 0.31 - 0.27 * gap, 1.05, 5),
             curve("validation", "validation", until, 0.31, 1.27, 6),
@@ -245,7 +273,7 @@ def _demo() -> dict[str, str]:
         cards = draw(
             Chart("Loss", bands, loss, epochs, marker=marks[0], empty="The curve appears when you press Train")
         )
-        cards += draw(Chart("Accuracy", bands, right, epochs, percent=True, marker=marks[1]))
+        cards += draw(Chart("Accuracy", bands, right, epochs, percent=True, marker=marks[1], **more))
         return f'<div class="hs-charts">{cards}</div>'
 
     def two(thawed: float, end: float) -> tuple[Band, ...]:
@@ -256,6 +284,11 @@ def _demo() -> dict[str, str]:
         Chart("Loss", (), (), 36, empty="The curve appears when you press Train"),
         Chart("Accuracy", (), (), 36, percent=True, empty="The curve appears when you press Train"),
     ]
+    solved = Chart("Accuracy", two(0, 0)[:1], (), 36, percent=True, level=Level("solved at once", 0.84))
+    alone = [
+        Chart(title, two(20, 36), (curve("training", "training", 36, best, first, 5),), 36, percent=title != "Loss")
+        for title, best, first in (("Loss", 0.04, 1.05), ("Accuracy", 0.97, 0.36))
+    ]
     steep = Series("validation", ((0, 0.91), (1, 0.93), (2, math.nan), (3, 0.95), (4, 0.94)), "validation")
     return {
         "Nothing yet": f'<div class="hs-charts">{"".join(map(draw, empty))}</div>',
@@ -263,6 +296,11 @@ def _demo() -> dict[str, str]:
         "Mid-run": pair(28, 36, two(20, 28)),
         "Finished, kept epoch 31": pair(36, 36, two(20, 36), 31),
         "Finished, kept the last epoch, colliding ends": pair(36, 36, two(20, 36), 36, gap=0.05),
+        "Against a head solved at once, before the first epoch": f'<div class="hs-charts">{draw(solved)}</div>',
+        "Against a head solved at once, on the way": pair(12, 36, two(12, 12)[:1], level=Level("solved at once", 0.84)),
+        "Against a head solved at once, mid-run": pair(28, 36, two(20, 28), level=Level("solved at once", 0.84)),
+        "Against one that is better, ended": pair(36, 36, two(20, 36), 31, level=Level("solved at once", 0.88)),
+        "Learning from all images": f'<div class="hs-charts">{"".join(map(draw, alone))}</div>',
         "A narrow last band": pair(40, 40, two(36, 40)),
         "A narrow first band, 200 epochs": pair(200, 200, two(4, 200), 150),
         "Gradual": pair(40, 40, (Band(0, 8, head, "still"), *gradual), 33),

@@ -13,8 +13,10 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
 from headswap.errors import InputError
+from headswap.events import Epoch, Event, FrozenPass, Kept, PhaseBegins, Reference, Step
+from headswap.images import LabelledImages
 from headswap.model import Classifier, StageOutline
-from headswap.training import Epoch, Event, FrozenPass, Kept, PhaseBegins, Step
+from headswap.plan import Plan
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,7 @@ class Run:
     state: str = "starting"  # then "running", and at the end "finished", "stopped" or "failed"
     fetched: Fetching | None = None
     read: FrozenPass | None = None
+    reference: Reference | None = None
     phases: tuple[PhaseBegins, ...] = ()
     epochs: tuple[Epoch, ...] = ()
     step: Step | None = None
@@ -57,6 +60,8 @@ class Run:
                 return replace(self, fetched=event)
             case FrozenPass():
                 return replace(self, state="running", read=event)
+            case Reference():
+                return replace(self, reference=event)
             case PhaseBegins():
                 return replace(self, phases=(*self.phases, event))
             case Step():
@@ -65,6 +70,14 @@ class Run:
                 return replace(self, epochs=(*self.epochs, event))
             case Kept():
                 return replace(self, state="finished", kept=event)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a training learns from and how: all that is needed to learn again."""
+
+    images: LabelledImages
+    plan: Plan
 
 
 class Turns:
@@ -107,8 +120,19 @@ class Job:
         make_model: Callable[[Callable[[int, int], None]], Classifier],
         train: Callable[[Classifier], Generator[Event, None, None]],
         turns: Turns,
+        lesson: Lesson | None = None,
+        former: Job | None = None,
     ) -> None:
-        """``make_model`` is called in the thread, with a function to tell of a download; then ``train`` with it."""
+        """Begin at once.
+
+        Args:
+            make_model: called in the thread, with a function to tell of a download.
+            train: then called with the model.
+            turns: shared by all jobs.
+            lesson: held until ``forget``, for whoever wants to learn again.
+            former: the training that this one repeats, to go back to if nothing comes of it.
+        """
+        self.lesson, self.former = lesson, former
         self.model: Classifier | None = None
         self.outline: tuple[StageOutline, ...] = ()
         self.run = Run()
@@ -122,6 +146,12 @@ class Job:
     def stop(self) -> None:
         """Ask the training to stop; it keeps its best weights. Returns at once."""
         self._stopping.set()
+
+    def forget(self) -> None:
+        """Let go of the images, so that nothing can be learned from them again."""
+        self.lesson = None
+        if self.former:
+            self.former.forget()
 
     def join(self, seconds: float | None = None) -> None:
         """Wait until the training has ended."""

@@ -13,10 +13,12 @@ import torch
 from headswap.catalogue import BUNDLED, DEFAULT, backbones, find, too_large
 from headswap.errors import InputError
 from headswap.heads import ACTIVATIONS, HEADS, head_options, head_sentence
-from headswap.model import Classifier, StageOutline, adapt
+from headswap.images import LabelledImages
+from headswap.model import Classifier, StageOutline, adapt, crown
 from headswap.pixels import read_pixels
 from headswap.ui import strip
 from headswap.ui.images_step import problem_card, thumbnail
+from headswap.ui.jobs import Turns
 from headswap.ui.visitors import Choice, Visitor
 from headswap.ui.wording import count, million
 
@@ -34,6 +36,7 @@ LABELS = {
     "layers": "Layers of attention",
     "hidden_dims": "Widths of the hidden layers, with commas",
 }
+SEED = 0  # of what is random in a new network: the same choices give the same curve
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,17 @@ def make(
         progress=progress,
         **choice.options,
     )
+
+
+def network(choice: Choice, images: LabelledImages, turns: Turns, progress: Callable[[int, int], None]) -> Classifier:
+    """The chosen network; what is random in it is the same each time."""
+    # A download takes no turn. What is drawn does: others who train draw from the same source meanwhile.
+    learned = make(choice, images.classes, images.multi_label, progress=progress) if choice.pretrained else None
+    with turns.turn(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        if learned:
+            return crown(learned, choice.head, **choice.options)
+        return make(choice, images.classes, images.multi_label)
 
 
 def preview(choice: Choice, classes: Sequence[str] | int, multi_label: bool = False) -> Classifier:

@@ -12,7 +12,7 @@ from typing import Any
 
 import gradio as gr
 
-from headswap.ui import images_step, model_step, test_step, theme, train_step
+from headswap.ui import images_step, model_step, rates, test_step, theme, train_step
 from headswap.ui.jobs import Turns
 from headswap.ui.visitors import Visitor, Visitors
 
@@ -47,7 +47,7 @@ def build(visitors: Visitors) -> gr.Blocks:
         understood = [images.problem, images.understood, images.onward]
         chosen = [model.strip, model.sentence, model.problem, model.seen, *model.groups.values()]
         plan = [training.head_epochs, training.stages, training.stage_epochs]
-        buttons = [training.train, training.stop, training.onward]
+        buttons = training.buttons
         prepared = [*training.drawings, *plan, *buttons]
         tested = [testing.strip, testing.state]
 
@@ -78,13 +78,31 @@ def build(visitors: Visitors) -> gr.Blocks:
 
         # Train
         train_tab.select(bound(train_step.prepare), ticket, prepared, show_progress="hidden")
-        training.train.click(
-            bound(lambda visitor, *values: train_step.start(visitor, turns, *values)),
-            [ticket, *plan],
-            [training.problem, *buttons],
-            show_progress="hidden",
-        ).then(bound(train_step.watch), ticket, training.drawings, show_progress="hidden").then(
-            bound(train_step.buttons), ticket, buttons, show_progress="hidden"
+        for button, begin, given in (
+            (training.train, train_step.start, [*plan, training.head_rate]),
+            (training.again, train_step.again, []),
+        ):
+            button.click(
+                bound(lambda visitor, *values, begin=begin: begin(visitor, turns, *values)),
+                [ticket, *given],
+                [training.problem, *buttons],
+                show_progress="hidden",
+            ).then(bound(train_step.watch), ticket, training.drawings, show_progress="hidden").then(
+                bound(train_step.buttons), ticket, buttons, show_progress="hidden"
+            )
+        for button, name in (
+            (training.frozen, "frozen"),
+            (training.reference, "reference"),
+            (training.own, "own"),
+        ):
+            button.click(
+                bound(lambda visitor, name=name: train_step.keep(visitor, name)),
+                ticket,
+                [*training.drawings, *buttons],
+                show_progress="hidden",
+            )
+        training.rates.find.click(
+            bound(lambda visitor: rates.find(visitor, turns)), ticket, training.rates.told, show_progress="hidden"
         )
         training.stop.click(bound(train_step.stop), ticket, None, show_progress="hidden")
         training.onward.click(lambda: gr.Tabs(selected="test"), None, tabs, queue=False)

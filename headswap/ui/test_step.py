@@ -62,10 +62,13 @@ def prepare(visitor: Visitor) -> tuple[str, str]:
         missing = "<p class='hs-sentence'>No model has learned anything yet. Press Train in the third step first.</p>"
         model = preview(visitor.choice, visitor.classes)
         return draw(model, model.outline(), ()), missing
-    model, best = visitor.trained.model, visitor.trained.run.best
+    model, figures = visitor.trained.model, visitor.trained.figures
+    kept = visitor.trained.run.kept
+    it = "before it learned again from all images, it" if kept and kept.refitted else "it"
+    rightly = "with all their labels" if model.multi_label else "rightly"
     return draw(model, model.outline(), visitor.trained.learned), (
-        f"<p class='hs-sentence'>{title(model.backbone)} answers through its {head_title(model)} head; it "
-        f"named {best.right} of {best.of} validation images {'with all their labels' if best.labels else 'rightly'}. "
+        f"<p class='hs-sentence'>{title(model.backbone)} answers through its {head_title(model)} head; {it} "
+        f"named {figures.right} of {figures.of} validation images {rightly}. "
         f"It knows <b>{escape(listed(model.classes, most=8))}</b> and nothing else.</p>"
     )
 

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from html import escape
+from itertools import zip_longest
 from typing import Any
 
 import gradio as gr
 
 from headswap.errors import InputError
-from headswap.metrics import ACCURACY, wilson
-from headswap.plan import Phase, Plan
-from headswap.training import PhaseBegins, train
-from headswap.ui import curve
+from headswap.events import Figures, LabelFigures, PhaseBegins
+from headswap.metrics import ACCURACY
+from headswap.plan import HEAD, Phase, Plan
+from headswap.training import refit, train
+from headswap.ui import curve, rates
 from headswap.ui.images_step import problem_card
-from headswap.ui.jobs import Job, Run, Turns
-from headswap.ui.model_step import draw, make, preview
+from headswap.ui.jobs import Job, Lesson, Run, Turns
+from headswap.ui.model_step import draw, network, preview
 from headswap.ui.visitors import Choice, Trained, Visitor
 from headswap.ui.wording import million, percent, seconds, size, small
 
 FRAME = 0.2  # seconds between two drawings of the curves
+MOST_STAGES = 14  # of any network, until one is known
 SPEECH = 1.0  # seconds between two sentences, so that a screen reader can follow
+FLATTERED = "These images chose the epoch, so the figure flatters."
+WHOLE = "the whole"
 
 
 @dataclass(frozen=True)
@@ -34,10 +40,16 @@ class TrainStep:
     charts: gr.HTML
     train: gr.Button
     stop: gr.Button
+    frozen: gr.Button
+    reference: gr.Button
+    own: gr.Button
+    again: gr.Button
     problem: gr.HTML
     head_epochs: gr.Slider
     stages: gr.Slider
     stage_epochs: gr.Slider
+    head_rate: gr.Number
+    rates: rates.Rates
     onward: gr.Button
 
     @property
@@ -45,11 +57,21 @@ class TrainStep:
         """What ``watch`` draws, in order."""
         return [self.strip, self.sentence, self.charts]
 
+    @property
+    def buttons(self) -> list[gr.Button]:
+        """What ``buttons`` gives, in order."""
+        return [self.train, self.stop, self.onward, self.frozen, self.reference, self.own, self.again]
+
 
 def build() -> TrainStep:
     """The step's components, without events."""
     drawing = gr.HTML(elem_id="train-strip", apply_default_css=False)
     words = gr.HTML(elem_id="train-sentence", apply_default_css=False)
+    with gr.Row(elem_id="instead"):
+        frozen = gr.Button("Keep the frozen network instead", visible=False, elem_id="keep-frozen")
+        reference = gr.Button("Keep the head solved at once instead", visible=False, elem_id="keep-reference")
+        own = gr.Button(visible=False, elem_id="keep-own")
+        again = gr.Button("Learn again from all images", visible=False, elem_id="again")
     charts = gr.HTML(charts_of(Run()), elem_id="charts", apply_default_css=False)
     problem = gr.HTML(elem_id="train-problem", apply_default_css=False)
     with gr.Row():
@@ -57,10 +79,16 @@ def build() -> TrainStep:
         stop = gr.Button("Stop and keep the best", elem_id="stop", interactive=False)
     with gr.Accordion("More", open=False):
         head_epochs = gr.Slider(1, 200, step=1, label="Epochs in which only the head learns")
-        stages = gr.Slider(0, 14, step=1, label="Then so many of the last stages learn, too")
+        stages = gr.Slider(0, MOST_STAGES, step=1, label="Then so many of the last stages learn, too")
         stage_epochs = gr.Slider(1, 100, step=1, label="Epochs in which they learn")
+        head_rate = gr.Number(
+            HEAD.head_rate, minimum=1e-6, maximum=1, step=1e-4, label="Highest learning rate while only the head learns"
+        )
+        rate_test = rates.build()
     onward = gr.Button("Go on and test it", interactive=False, elem_id="onward-test")
-    return TrainStep(drawing, words, charts, start, stop, problem, head_epochs, stages, stage_epochs, onward)
+    instead = (frozen, reference, own, again)
+    more = (head_epochs, stages, stage_epochs, head_rate, rate_test)
+    return TrainStep(drawing, words, charts, start, stop, *instead, problem, *more, onward)
 
 
 def prepare(visitor: Visitor) -> tuple[Any, ...]:
@@ -70,10 +98,9 @@ def prepare(visitor: Visitor) -> tuple[Any, ...]:
         Values for ``drawings``, ``head_epochs``, ``stages``, ``stage_epochs`` and what ``buttons`` gives.
     """
     if visitor.training:
-        return (gr.skip(),) * 6 + buttons(visitor)
+        return *(gr.skip(),) * 3, *_followed(visitor.job), *buttons(visitor)
     if visitor.job and visitor.job.model:
-        job = visitor.job
-        return strip_of(job), said(job.run), charts_of(job.run), *(gr.skip(),) * 3, *buttons(visitor)
+        return *drawn(visitor), *_followed(visitor.job), *buttons(visitor)
     model = preview(visitor.choice, visitor.classes)
     if visitor.images is None:
         missing = "<p class='hs-sentence'>Choose images in the first step, and the training can begin.</p>"
@@ -87,30 +114,72 @@ def prepare(visitor: Visitor) -> tuple[Any, ...]:
             *buttons(visitor),
         )
     plan = Plan.suggest(visitor.images, model)
-    head, unfrozen = plan.phases
-    words = f"<p class='hs-sentence'>Press Train: the head learns first, then {_last(unfrozen)} too. {plan.advice}</p>"
+    _, unfrozen = _both(plan)
+    stages = unfrozen.learning_stages
+    order = f"the head learns first, then {_last(unfrozen)} too" if stages else "the head learns"
+    words = f"<p class='hs-sentence'>Press Train: {order}. {plan.advice}</p>"
     return (
         draw(model, model.outline(), ()),
         words,
         charts_of(Run()),
-        gr.Slider(value=head.epochs),
-        gr.Slider(value=unfrozen.learning_stages, maximum=len(model.countable)),
-        gr.Slider(value=unfrozen.epochs),
+        *_sliders(plan, len(model.countable)),
         *buttons(visitor),
     )
 
 
+def _followed(job: Job) -> tuple[Any, ...]:
+    """The sliders as they stood when the training began: a page that is loaded again knows nothing of them."""
+    lesson = job.lesson or (job.former.lesson if job.former else None)
+    return _sliders(lesson.plan, len(job.outline) or MOST_STAGES) if lesson else (gr.skip(),) * 3
+
+
+def _sliders(plan: Plan, most: int) -> tuple[gr.Slider, gr.Slider, gr.Slider]:
+    head, unfrozen = _both(plan)
+    stages = most if unfrozen.learning_stages is None else unfrozen.learning_stages
+    return gr.Slider(value=head.epochs), gr.Slider(value=stages, maximum=most), gr.Slider(value=unfrozen.epochs)
+
+
 def buttons(visitor: Visitor) -> tuple[Any, ...]:
-    """``train``, ``stop`` and ``onward`` as this visitor can use them now."""
+    """``TrainStep.buttons`` as this visitor can use them now."""
     ready = visitor.images is not None and not visitor.training
+    repeats = visitor.training and visitor.job.former
+    trained = _ended(visitor)
+    offered = trained.offered if trained else ()
+    unfrozen = trained and trained.learned_by_itself
     return (
         gr.Button(interactive=ready),
-        gr.Button(interactive=visitor.training),
+        gr.Button(
+            "Stop and keep what was there before" if repeats else "Stop and keep the best", interactive=visitor.training
+        ),
         gr.Button(interactive=visitor.trained is not None, variant="primary" if visitor.trained else "secondary"),
+        gr.Button(visible="frozen" in offered),
+        gr.Button(visible="reference" in offered),
+        gr.Button(f"Keep the {'unfrozen network' if unfrozen else 'trained head'} after all", visible="own" in offered),
+        gr.Button(visible=_can_learn_again(visitor)),
     )
 
 
-def start(visitor: Visitor, turns: Turns, head_epochs: int, stages: int, stage_epochs: int) -> tuple[Any, ...]:
+def _ended(visitor: Visitor) -> Trained | None:
+    """What was learned in the training that stands on the step, once it is over."""
+    trained, job = visitor.trained, visitor.job
+    return trained if trained and job and trained.run is job.run else None
+
+
+def _can_learn_again(visitor: Visitor) -> bool:
+    trained = _ended(visitor)
+    if trained is None or visitor.job.lesson is None:
+        return False
+    return trained.run.kept is not None and not trained.run.kept.refitted and not trained.instead
+
+
+def start(
+    visitor: Visitor,
+    turns: Turns,
+    head_epochs: int,
+    stages: int,
+    stage_epochs: int,
+    head_rate: float | None = None,
+) -> tuple[Any, ...]:
     """Begin a training in a job of its own.
 
     Returns:
@@ -121,7 +190,8 @@ def start(visitor: Visitor, turns: Turns, head_epochs: int, stages: int, stage_e
     if visitor.images is None:
         return problem_card("There are no images yet. Choose a folder in the first step."), *buttons(visitor)
     try:
-        visitor.job = _job(visitor, visitor.choice, turns, int(head_epochs), int(stages), int(stage_epochs))
+        wanted = int(head_epochs), int(stages), int(stage_epochs), head_rate
+        visitor.job = _job(visitor, visitor.choice, turns, *wanted)
     except (InputError, ValueError) as error:
         return problem_card(str(error)), *buttons(visitor)
     return "", *buttons(visitor)
@@ -133,21 +203,64 @@ def stop(visitor: Visitor) -> None:
         visitor.job.stop()
 
 
-def _job(visitor: Visitor, choice: Choice, turns: Turns, head_epochs: int, stages: int, stage_epochs: int) -> Job:
+def keep(visitor: Visitor, name: str) -> tuple[Any, ...]:
+    """Put "frozen", "reference" or "own" into the model that answers; values for ``drawings`` and the buttons."""
+    trained = _ended(visitor)
+    if trained and name in trained.offered:  # not if it was pressed twice
+        visitor.trained = trained.keeping(name)
+    if visitor.job is None or visitor.job.model is None:
+        return *(gr.skip(),) * 3, *buttons(visitor)
+    return *drawn(visitor), *buttons(visitor)
+
+
+def again(visitor: Visitor, turns: Turns) -> tuple[Any, ...]:
+    """Begin to learn from all images, in a job of its own with a network of its own; values for ``problem`` and the
+    buttons."""
+    if _can_learn_again(visitor):
+        job, lesson, kept = visitor.job, visitor.job.lesson, visitor.job.run.kept
+        visitor.job = Job(
+            lambda progress: copy.deepcopy(job.model),
+            lambda model: refit(model, lesson.images, lesson.plan, kept),
+            turns,
+            former=job,
+        )
+    return "", *buttons(visitor)
+
+
+def _job(
+    visitor: Visitor,
+    choice: Choice,
+    turns: Turns,
+    head_epochs: int,
+    stages: int,
+    stage_epochs: int,
+    head_rate: float | None,
+) -> Job:
     images = visitor.images
     model = preview(choice, images.classes, images.multi_label)
     model.boundary_of(stages)  # raises where there are fewer
     plan = Plan.suggest(images, model)
-    head, unfrozen = plan.phases
-    phases: list[Phase] = [replace(head, epochs=head_epochs)]
+    head, unfrozen = _both(plan)
+    rate = head_rate or head.head_rate
+    phases: list[Phase] = [replace(head, epochs=head_epochs, learning_stages=0, head_rate=rate)]
     if stages:
         phases.append(replace(unfrozen, epochs=stage_epochs, learning_stages=stages))
     plan = replace(plan, phases=tuple(phases))
     return Job(
-        lambda progress: make(choice, images.classes, images.multi_label, progress=progress),
+        lambda progress: network(choice, images, turns, progress),
         lambda model: train(model, images, plan),
         turns,
+        Lesson(images, plan),
     )
+
+
+def _both(plan: Plan) -> tuple[Phase, Phase]:
+    """The head's phase of a plan, and the one in which stages learn: of a plan that unfreezes nothing, the usual one
+    with no stages."""
+    last = plan.phases[-1]
+    if last.learning_stages == 0:
+        last = replace(Plan.named("freeze then unfreeze").phases[-1], learning_stages=0)
+    return plan.phases[0], last
 
 
 def watch(visitor: Visitor) -> Iterator[tuple[Any, ...]]:
@@ -156,44 +269,75 @@ def watch(visitor: Visitor) -> Iterator[tuple[Any, ...]]:
     if job is None:
         yield gr.skip(), gr.skip(), gr.skip()  # an event that tells nothing empties what it could have drawn
         return
-    spoken_at, drawn_phases = 0.0, -1
+    spoken_at, drawn_phases, repeats = 0.0, -1, job.former is not None
     for run in job.watch(FRAME):
+        if run.ended:
+            visitor.take_over(job)
+            yield _end(visitor, job, repeats)
+            return
         row: list[Any] = [gr.skip(), gr.skip(), charts_of(run)]
         if len(run.phases) != drawn_phases and job.model is not None:
             row[0], drawn_phases = strip_of(job), len(run.phases)
-        if run.ended or time.monotonic() - spoken_at > SPEECH:
-            row[1], spoken_at = said(run), time.monotonic()
-        if run.state in ("finished", "stopped") and run.best and visitor.job is job:
-            visitor.trained = Trained(job.model, run)
+        if time.monotonic() - spoken_at > SPEECH:
+            row[1], spoken_at = said(run, repeats=repeats), time.monotonic()
         yield tuple(row)
 
 
-def strip_of(job: Job) -> str:
-    """The strip of a training as its present phase has it."""
-    now = job.run.phases[-1] if job.run.phases else None
-    if now is None:
+def _end(visitor: Visitor, job: Job, repeats: bool) -> tuple[Any, ...]:
+    """What stands there at last; of a repetition of which nothing came, what was there before it, and why."""
+    if visitor.job is not None and visitor.job.run is job.run and job.model is not None:
+        return drawn(visitor)
+    words = said(job.run, repeats=repeats)
+    former = visitor.job if repeats else None
+    if former is not None and _ended(visitor):
+        return strip_of(former, visitor.trained), words, charts_of(former.run, visitor.trained)
+    return strip_of(job) if job.model is not None else gr.skip(), words, charts_of(job.run)
+
+
+def drawn(visitor: Visitor) -> tuple[str, str, str]:
+    """The visitor's training as it stands: values for ``drawings``."""
+    job, trained = visitor.job, _ended(visitor)
+    return strip_of(job, trained), said(job.run, trained, job.former is not None), charts_of(job.run, trained)
+
+
+def strip_of(job: Job, trained: Trained | None = None) -> str:
+    """The strip of a training as its present phase has it, or of what is kept instead of what it has learned."""
+    phases = job.run.phases
+    if not phases:
         return draw(job.model, job.outline, ())
-    return draw(job.model, job.outline, now.learning_stages, now.kept_bytes)
+    if trained and trained.instead:
+        kept_bytes = next((phase.kept_bytes for phase in phases if not phase.learning_stages), None)
+        return draw(job.model, job.outline, (), kept_bytes)
+    return draw(job.model, job.outline, phases[-1].learning_stages, phases[-1].kept_bytes)
 
 
-def said(run: Run) -> str:
-    """What is happening now, in the words of the field, with numbers."""
+def said(run: Run, trained: Trained | None = None, repeats: bool = False) -> str:
+    """What is happening now, in the words of the field, with numbers.
+
+    Args:
+        run: what has been told.
+        trained: what is kept of it, once it is over.
+        repeats: it learns again what had been learned before.
+    """
     looks = "hs-sentence hs-card hs-wrong" if run.state == "failed" else "hs-sentence"
-    return f'<p class="{looks}" role="status" aria-live="polite">{_sentence(run)}</p>'
+    return f'<p class="{looks}" role="status" aria-live="polite">{_sentence(run, trained, repeats)}</p>'
 
 
-def _sentence(run: Run) -> str:
+def _sentence(run: Run, trained: Trained | None, repeats: bool) -> str:
     if run.state == "failed":
         return escape(run.problem)
     if run.ended:
-        return _kept(run)
-    if run.phases and run.step:
-        return f"{_learns(run.phases[-1])} {_progress(run)}"
+        if repeats and not run.kept:
+            return "Stopped. What had been learned before is kept."
+        return _instead(trained) if trained and trained.instead else _kept(run)
+    whole = "From all images now. " if repeats else ""
+    reading = run.read is not None and run.read.done < run.read.total
+    if run.phases and not reading:
+        return f"{whole}{_learns(run.phases[-1])} {_progress(run)}"
     if run.read:
-        left = run.read.seconds / max(1, run.read.done) * (run.read.total - run.read.done)
         return (
-            f"Reading the images through the frozen stages, once: <b>{run.read.done:,} of {run.read.total:,} views</b>"
-            f", {seconds(left)} left."
+            f"{whole}Reading the images through the frozen stages, once: <b>{run.read.done:,} of {run.read.total:,} "
+            f"views</b>, {seconds(run.read.left)} left."
         )
     if run.fetched:
         of = f" of {size(run.fetched.total)}" if run.fetched.total else ""
@@ -205,11 +349,21 @@ def _learns(begins: PhaseBegins) -> str:
     whole = million(begins.still_weights + begins.learning_weights)
     if not begins.learning_stages:
         return f"The head learns; <b>all {million(begins.still_weights)} weights of the backbone stand still</b>."
-    slower = begins.phase.head_rate / begins.phase.backbone_rate
     return (
-        f"{_last(begins.phase).capitalize()} too, at a {_part(slower)} of the head's rate; "
+        f"{_last(begins.phase).capitalize()} too{_rates(begins)}; "
         f"<b>{million(begins.still_weights)} of {whole} weights stand still</b>."
     )
+
+
+def _rates(begins: PhaseBegins) -> str:
+    """ ", at a tenth of the head's rate": of the stages that learn, the fastest first."""
+    if len(begins.rates) < 2:
+        return ""
+    *stages, head = [each.rate for each in begins.rates]
+    fastest, slowest = (_part(head / rate) for rate in (max(stages), min(stages)))
+    if fastest == slowest:
+        return f", at {fastest} of the head's rate" if fastest != WHOLE else ", at the head's rate"
+    return f", at {fastest} to {slowest} of the head's rate"
 
 
 def _last(phase: Phase) -> str:
@@ -221,47 +375,96 @@ def _last(phase: Phase) -> str:
 
 
 def _part(times: float) -> str:
-    return {10: "tenth", 5: "fifth", 3: "third", 2: "half"}.get(round(times), f"{times:.0f}th")
+    named = {1: WHOLE, 2: "half", 3: "a third", 4: "a quarter", 5: "a fifth", 10: "a tenth"}
+    return named.get(max(1, round(times)), f"1/{times:.0f}")
 
 
 def _progress(run: Run) -> str:
-    total, done = run.phases[-1].epochs, len(run.epochs)
-    begins = run.phases[-1]
-    mine = [epoch.seconds for epoch in run.epochs if epoch.number >= begins.first_epoch]
-    last_of_phase = begins.first_epoch + begins.phase.epochs - 1
-    if not mine:
-        return f"Epoch {done + 1} of {total}."
-    return f"Epoch {done} of {total}, this phase needs {seconds(sum(mine) / len(mine) * (last_of_phase - done))} more."
+    begins, done = run.phases[-1], len(run.epochs)
+    last = run.epochs[-1] if done and run.epochs[-1].number >= begins.first_epoch else None
+    return f"Epoch {done if last else done + 1} of {begins.epochs}, {seconds((last or begins).left)} left."
 
 
 def _kept(run: Run) -> str:
-    best = run.best
-    if best is None:
-        return "Stopped before the first epoch was over, so nothing was learned."
-    low, high = wilson(best.right, best.of)
-    stopped = "Stopped. " if run.state == "stopped" else ""
-    if best.labels:
-        figures = "; ".join(f"{escape(label.name)} {label.f1:.2f}" for label in best.labels if label.f1 == label.f1)
-        return (
-            f"{stopped}Kept the weights of epoch {best.number}: <b>{best.metric} {best.validation_score:.2f}</b>, all "
-            f"labels right on {best.right} of {best.of} validation images. F1 by label: {figures}."
+    kept, best = run.kept, run.best
+    if kept is None:
+        if best is None:
+            return "Stopped before the first epoch was over, so nothing was learned."
+        told = Figures(best.validation_score, best.metric, best.right, best.of, best.validation_loss)
+        labels = _labels(best.labels)
+        return f"Stopped. Kept the weights of epoch {best.number}: {_figures(told)}. {FLATTERED}{labels}"
+    figures = _figures(Figures(kept.score, kept.metric, kept.right, kept.of, 0.0))
+    if kept.refitted:
+        said = (
+            "Learned again from all images, those included that were held back. The figures are the honest run's: "
+            f"{figures}."
         )
+    else:
+        what = {
+            "between": f"Kept the weights {kept.way} between the frozen network's and those of epoch {kept.epoch}",
+            "last": f"Kept the weights of the last epoch, {kept.epoch}",
+            "best": f"Kept the weights of epoch {kept.epoch}",
+        }[kept.what]
+        said = f"{what}: {figures}."
+    sentences = [escape(kept.problem), said, FLATTERED if kept.chosen else ""]
+    if kept.verdict and not kept.refitted:
+        sentences.append(escape(kept.verdict.sentence))
+    if kept.reference and kept.reference.right > kept.right and not kept.refitted:
+        sentences.append(f"The head solved at once is ahead: {_figures(kept.reference)}.")
+    return " ".join(filter(None, sentences)) + _labels(kept.labels)
+
+
+def _instead(trained: Trained) -> str:
+    what = {"frozen": "The frozen network", "reference": "The head solved at once"}[trained.instead]
+    return f"{what} is kept: {_figures(trained.figures)}."
+
+
+def _figures(told: Figures) -> str:
+    if told.metric != ACCURACY:
+        right = f"all labels right on {told.right} of {told.of} validation images"
+        return f"<b>{told.metric} {told.score:.2f}</b>, {right}"
+    low, high = told.interval
     return (
-        f"{stopped}Kept the weights of epoch {best.number}: <b>{best.right} of {best.of} validation images right, "
-        f"{percent(best.right / best.of)}</b> (between {percent(low)} and {percent(high)})."
+        f"<b>{told.right} of {told.of} validation images right, {percent(told.right / told.of)}</b> "
+        f"(between {percent(low)} and {percent(high)})"
     )
 
 
-def charts_of(run: Run) -> str:
+def _labels(labels: tuple[LabelFigures, ...]) -> str:
+    figures = "; ".join(f"{escape(label.name)} {label.f1:.2f}" for label in labels if label.f1 == label.f1)
+    return f" F1 by label: {figures}." if figures else ""
+
+
+def charts_of(run: Run, trained: Trained | None = None) -> str:
     """Both charts, as they stand."""
     loss = [(e.number, e.training_loss, e.validation_loss) for e in run.epochs]
     accuracy = [(e.number, e.training_score, e.validation_score) for e in run.epochs]
-    kept = run.best if run.ended else None
+    marks = _marks(run, trained) if run.state in ("finished", "stopped") else (None, None)
+    level = curve.Level("solved at once", run.reference.figures.score) if run.reference else None
     charts = (
-        _chart(run, "Loss", loss, kept and (kept.number, kept.validation_loss)),
-        _chart(run, _title(run), accuracy, kept and (kept.number, kept.validation_score), percent=True),
+        _chart(run, "Loss", loss, marks[0]),
+        replace(_chart(run, _title(run), accuracy, marks[1], percent=True), level=level),
     )
     return f'<div class="hs-charts">{"".join(map(curve.draw, charts))}</div>'
+
+
+def _marks(run: Run, trained: Trained | None) -> tuple[curve.Place | None, curve.Place | None]:
+    """Where what is kept lies in the loss and in the score. Weights between two epochs have no loss of their own, and
+    nothing of a refit, or of a head that was solved, lies on these curves."""
+    kept = run.kept
+    instead = trained.instead if trained else ""
+    if instead == "reference" or (kept and kept.refitted):
+        return None, None
+    if instead == "frozen":
+        number = next(begins.first_epoch for begins in run.phases if begins.learning_stages) - 1
+    elif kept and kept.what == "between":
+        return None, (kept.epoch, kept.score)
+    elif kept or run.best:
+        number = kept.epoch if kept else run.best.number
+    else:
+        return None, None
+    marked = next((epoch for epoch in run.epochs if epoch.number == number), None)
+    return marked and (number, marked.validation_loss), marked and (number, marked.validation_score)
 
 
 def _title(run: Run) -> str:
@@ -277,8 +480,9 @@ def _chart(
     percent: bool = False,
 ) -> curve.Chart:
     bands = []
-    for begins in run.phases:
-        end = min(len(run.epochs), begins.first_epoch + begins.phase.epochs - 1)
+    follows = [begins.first_epoch for begins in run.phases[1:]]
+    for begins, follow in zip_longest(run.phases, follows):  # a phase may end before its last epoch
+        end = min(len(run.epochs), follow - 1 if follow else begins.first_epoch + begins.phase.epochs - 1)
         learning = bool(begins.learning_stages)
         label = f"{_last(begins.phase)} too" if learning else "the head learns"
         bands.append(curve.Band(begins.first_epoch - 1, end, label, "learning" if learning else "still"))

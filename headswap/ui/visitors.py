@@ -6,14 +6,20 @@ after some minutes the sweeper stops what runs and frees what is heavy. Knows no
 
 from __future__ import annotations
 
+import copy
 import secrets
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from math import nan
+
+from torch import Tensor
 
 from headswap.catalogue import DEFAULT
+from headswap.events import Figures, Offer
 from headswap.images import LabelledImages
+from headswap.keeping import keep
 from headswap.model import Classifier
 from headswap.ui.jobs import Job, Run
 
@@ -33,17 +39,64 @@ class Choice:
 
 @dataclass(frozen=True)
 class Trained:
-    """A model with the run that taught it."""
+    """A model with the run that taught it, and which of the networks that the run passed it holds now."""
 
     model: Classifier
     run: Run
+    instead: str = ""  # "frozen" or "reference", kept in place of what the run itself kept
+    own: Offer | None = field(default=None, repr=False)  # the way back from there
 
     @property
     def learned(self) -> tuple[str, ...]:
-        """The stages that had learned, besides the head, when the kept epoch was over."""
-        best = self.run.best
-        begun = [phase for phase in self.run.phases if phase.first_epoch <= best.number]
-        return begun[-1].learning_stages
+        """The stages that have learned, besides the head, in what the model holds now."""
+        return () if self.instead else self.learned_by_itself
+
+    @property
+    def learned_by_itself(self) -> tuple[str, ...]:
+        """The stages that have learned, besides the head, in what the run itself kept."""
+        kept, phases = self.run.kept, self.run.phases
+        if kept and kept.refitted:  # its epoch is that of the honest run
+            return phases[-1].learning_stages
+        number = kept.epoch if kept else self.run.best.number
+        return [phase for phase in phases if phase.first_epoch <= number][-1].learning_stages
+
+    @property
+    def figures(self) -> Figures:
+        """How what the model holds now answered the validation images."""
+        kept, best = self.run.kept, self.run.best
+        if self.instead:
+            return kept.offers[self.instead].figures
+        if kept:
+            return Figures(kept.score, kept.metric, kept.right, kept.of, nan)
+        return Figures(best.validation_score, best.metric, best.right, best.of, best.validation_loss)
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """What can be kept in place of what the model holds now: "frozen", "reference" or "own"."""
+        kept = self.run.kept
+        if kept is None or kept.refitted:
+            return ()
+        reference = kept.offers.get("reference")
+        could = {
+            "frozen": "frozen" in kept.offers and bool(self.learned_by_itself),
+            "reference": reference is not None and reference.figures.right > kept.right,
+            "own": bool(self.instead),
+        }
+        return tuple(name for name, can in could.items() if can and name != self.instead)
+
+    def keeping(self, name: str) -> Trained:
+        """The same with what is ``offered`` under this name put into its model."""
+        if name == "own":
+            keep(self.model, self.own)
+            return replace(self, instead="", own=None)
+        offer = self.run.kept.offers[name]
+        own = self.own or Offer(None, copy.deepcopy(self.model.head), self._weights(offer.weights))
+        keep(self.model, offer)
+        return replace(self, instead=name, own=own)
+
+    def _weights(self, named: Iterable[str]) -> dict[str, Tensor]:
+        state = self.model.state_dict()
+        return {name: state[name].clone() for name in named}
 
 
 @dataclass
@@ -75,6 +128,8 @@ class Visitor:
     def take(self, images: LabelledImages) -> None:
         """New images in place of the old ones; a training that runs keeps its own until it ends."""
         self.images = images
+        if self.job:
+            self.job.forget()
         self._forget_what_was_drawn()
 
     def choose(self, choice: Choice) -> None:
@@ -88,10 +143,22 @@ class Visitor:
         if not self.training:
             self.job = None
 
+    def take_over(self, job: Job) -> None:
+        """What a training that has ended has taught is what answers from now on."""
+        if self.job is not job:
+            return
+        if job.run.kept or (job.run.state == "stopped" and job.run.best):
+            if self.trained is None or self.trained.run is not job.run:
+                self.trained = Trained(job.model, job.run)
+            job.former = None
+        elif job.former:
+            self.job = job.former
+
     def let_go(self) -> None:
         """Stop what runs and let go of the rest; files and memory follow with the last reference to them."""
         if self.job:
             self.job.stop()
+            self.job.forget()
         self.images = self.job = self.trained = None
 
 

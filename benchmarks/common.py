@@ -1,0 +1,75 @@
+"""What the benchmarks share: the arguments, a fair choice of photographs, and two sides that take turns."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import torch
+
+import headswap
+from headswap.images import Store
+
+BACKBONE = "efficientnet_lite0"
+
+
+def arguments(doc: str, rounds: int = 3, images: int = 300) -> argparse.Namespace:
+    """FOLDER, --rounds and --images, as every benchmark takes them."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("folder", help="one sub-folder for each class")
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--images", type=int, default=images)
+    return parser.parse_args()
+
+
+def chosen(images: headswap.LabelledImages, each: int, seed: int = 0) -> headswap.LabelledImages:
+    """So many of each class, drawn by the seed; all of a class that has fewer."""
+    chance = torch.Generator().manual_seed(seed)
+    labels, places = torch.tensor(images.labels), []
+    for label in range(len(images.classes)):
+        of_class = (labels == label).nonzero().flatten()
+        places += of_class[torch.randperm(len(of_class), generator=chance)[:each]].tolist()
+    return images.subset(sorted(places))
+
+
+def load(folder: str, count: int) -> headswap.LabelledImages:
+    """About so many photographs, the same number of each class."""
+    images = headswap.load_images(folder)
+    return chosen(images, max(1, count // len(images.classes)))
+
+
+def undecoded(images: headswap.LabelledImages) -> headswap.LabelledImages:
+    """The same images with an empty store beside theirs, so that each side decodes every photograph itself."""
+    store = Store(images._store._limit)
+    store.lent_by = images._store  # whose files must stay
+    return replace(images, _store=store)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def in_turn(rounds: int, *sides: Callable[[], object]) -> list[float]:
+    """The median seconds of each side; they take turns, so that a noisy moment hits all of them."""
+    times: list[list[float]] = [[] for _ in sides]
+    for _ in range(rounds):
+        for mine, side in zip(times, sides, strict=True):
+            mine.append(seconds(side))
+    return [statistics.median(mine) for mine in times]
+
+
+def through(events: Iterable[object]) -> object:
+    """Run a generator to its end; returns what it gave last."""
+    last = None
+    for last in events:  # noqa: B007
+        pass
+    return last
+
+
+def machine() -> str:
+    return f"{torch.get_num_threads()} threads"

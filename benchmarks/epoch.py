@@ -1,0 +1,49 @@
+"""An epoch with the last three stages unfrozen, over kept activations, against an epoch of the whole network.
+
+    python benchmarks/epoch.py FOLDER
+
+The whole network learns from pixels that are decoded and normalised already, in the same batches.
+"""
+
+from __future__ import annotations
+
+import torch
+from common import BACKBONE, arguments, in_turn, load, machine, through
+from tutorial import learn, network
+
+import headswap
+from headswap import Phase, Plan
+from headswap.activations import Activations
+from headswap.learning import Learner, Optimizer, epoch_of
+
+BATCH = 16
+
+
+def main() -> None:
+    given = arguments(__doc__, rounds=2)
+    images = load(given.folder, given.images)
+    model = headswap.adapt(BACKBONE, images.classes)
+    phase = Phase(1, 3, 1e-3, 1e-3)
+    plan = Plan((phase,), views=1, batch_size=BATCH)
+    kept = Activations(model, images)
+    through(kept.fill([0, model.boundary_of(3)]))
+    learner = Learner(model.unfreeze(3), plan, kept)
+    net, _, _ = network(BACKBONE, len(images.classes))
+    pixels = kept.at(0)[:, 0]
+
+    def ours() -> None:
+        through(epoch_of(learner, 1, Optimizer(model, phase, plan.weight_decay, learner.steps)))
+
+    def whole() -> None:
+        order = torch.randperm(len(images)).split(BATCH)
+        learn(net, net, ((pixels[some], kept.targets[some]) for some in order), 1, 1e-4)
+
+    three, everything = in_turn(given.rounds, ours, whole)
+    print(
+        f"An epoch of {len(images)} photographs: the last three stages {three:.1f} s, the whole network "
+        f"{everything:.1f} s, {everything / three:.1f} times as long; {machine()}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""2,000 images against 500: time and peak memory of the default plan's frozen pass and phases.
+
+    python benchmarks/many.py FOLDER
+
+The photographs are repeated as often as it takes. Each side runs in a process of its own, for its peak memory: what is
+resident and belongs to no file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import statistics
+import threading
+import time
+
+from common import BACKBONE, machine
+
+import headswap
+from headswap.memory import BUDGET
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder")
+    parser.add_argument("--rounds", type=int, default=1)
+    given = parser.parse_args()
+    context, told = multiprocessing.get_context("spawn"), {500: [], 2000: []}
+    for _ in range(given.rounds):
+        for count, runs in told.items():
+            with context.Pool(1) as pool:
+                runs.append(pool.apply(run, (given.folder, count)))
+    few, many = (statistics.median(seconds for seconds, _ in runs) for runs in told.values())
+    peak = max(peak for _, peak in told[2000])
+    print(
+        f"500 images {few:.0f} s, 2,000 images {many:.0f} s, {many / few:.2f} times as long; peak memory "
+        f"{peak / 1e9:.2f} GB, the budget {BUDGET.limit / 1e9:.2f} GB; {machine()}"
+    )
+
+
+def run(folder: str, count: int) -> tuple[float, float]:
+    """Seconds of the default plan, and the most bytes that were resident."""
+    images = headswap.load_images(folder)
+    images = images.subset(i % len(images) for i in range(count))
+    model = headswap.adapt(BACKBONE, images.classes)
+    peak, over = [0.0], threading.Event()
+    watching = threading.Thread(target=_watch, args=(peak, over))
+    watching.start()
+    began = time.perf_counter()
+    headswap.fit(model, images)
+    taken = time.perf_counter() - began
+    over.set()
+    watching.join()
+    return taken, peak[0]
+
+
+def _watch(peak: list[float], over: threading.Event) -> None:
+    while not over.wait(0.2):
+        with open("/proc/self/status") as status:
+            anonymous = next(line for line in status if line.startswith("RssAnon"))
+        peak[0] = max(peak[0], 1024.0 * int(anonymous.split()[1]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Room for what is kept in mass: one budget of memory for the process, and files where it is spent.
+
+Knows nothing of networks; a tensor is so many bytes here.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import tempfile
+import threading
+import weakref
+
+import torch
+from torch import Tensor
+
+from headswap.errors import InputError
+
+LARGEST_IN_HALF = 1e4  # of a sample's values; half precision ends at 65,504, and the next image may reach further
+
+
+class Budget:
+    """Bytes that all jobs of the process share. Safe to use from several threads."""
+
+    def __init__(self, limit: int | None = None) -> None:
+        """Of ``limit`` bytes; by default of ``default_limit``, which is asked when the first are taken."""
+        self.taken = 0
+        self._limit = limit
+        # Bytes may come back from a garbage collection in the midst of taking some.
+        self._lock = threading.RLock()
+
+    @property
+    def limit(self) -> int:
+        """In bytes."""
+        if self._limit is None:
+            self._limit = default_limit()
+        return self._limit
+
+    def take(self, size: int) -> bool:
+        """Whether there was room for so many bytes; then they are taken."""
+        with self._lock:
+            if self.taken + size > self.limit:
+                return False
+            self.taken += size
+            return True
+
+    def give_back(self, size: int) -> None:
+        """Somebody else may have so many bytes."""
+        with self._lock:
+            self.taken -= size
+
+
+def default_limit() -> int:
+    """``HEADSWAP_MEMORY`` in megabytes; by default an eighth of the machine's memory, between half and four GB.
+
+    Raises:
+        InputError: if ``HEADSWAP_MEMORY`` is no number.
+    """
+    wanted = os.environ.get("HEADSWAP_MEMORY", "")
+    if wanted:
+        try:
+            return int(wanted) * 10**6
+        except ValueError as error:
+            raise InputError(
+                f"HEADSWAP_MEMORY is '{wanted}', which is no whole number of megabytes. Set it to one, such as 2000, "
+                "or to nothing."
+            ) from error
+    try:
+        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows does not say
+        physical = 8 * 10**9
+    return min(max(physical // 8, 500_000_000), 4_000_000_000)
+
+
+BUDGET = Budget()
+
+
+class Room:
+    """A tensor ``[count, ...]`` to be filled: in memory as long as the budget lasts, then in half precision, then in a
+    file of half precision. Its bytes are given back when the room is let go of.
+
+    Attributes:
+        tensor: uninitialised.
+        where: "memory", "half" or "file".
+    """
+
+    def __init__(self, count: int, sample: Tensor, budget: Budget | None = None) -> None:
+        """For ``count`` tensors like ``sample``, whose values tell whether half precision would hold them.
+
+        Raises:
+            InputError: if neither memory nor the disk has room for them, or ``HEADSWAP_MEMORY`` is no number.
+        """
+        budget = budget or BUDGET
+        shape, size = (count, *sample.shape), count * sample.numel()
+        narrow = sample.dtype == torch.float32 and sample.abs().max() < LARGEST_IN_HALF
+        half = torch.float16 if narrow else sample.dtype
+        for self.where, dtype in (("memory", sample.dtype), ("half", half)):
+            taken = size * dtype.itemsize
+            if budget.take(taken):
+                weakref.finalize(self, budget.give_back, taken)
+                self.tensor = torch.empty(shape, dtype=dtype)
+                return
+        self.where = "file"
+        self.tensor = _in_file(size, half).reshape(shape)
+
+
+def _in_file(size: int, dtype: torch.dtype) -> Tensor:
+    length = max(1, size * dtype.itemsize)
+    try:
+        # A file without a name, or on Windows one that is deleted with its last handle, and the mapping holds a handle:
+        # it goes away with the tensor or with the process, however that ends.
+        with tempfile.TemporaryFile(prefix="headswap-") as file:
+            file.truncate(length)
+            _reserve(file.fileno(), length)
+            return torch.frombuffer(mmap.mmap(file.fileno(), length), dtype=dtype, count=size)
+    except OSError as error:
+        raise InputError(
+            f"Memory for what is kept is spent, and a temporary file of {length / 1e6:.0f} MB cannot be made "
+            f"({error.strerror}). Make room on that disk, or give fewer images, or fewer views of each."
+        ) from error
+
+
+def _reserve(file: int, length: int) -> None:
+    """A disk that is full says so now; otherwise the process would be killed when it writes to the mapping."""
+    try:
+        os.posix_fallocate(file, 0, length)
+    except AttributeError:  # Windows and macOS
+        pass
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):  # what some file systems cannot
+            raise

@@ -1,0 +1,141 @@
+"""A race of heads: several learn side by side from the same activations, and the winner's stages thaw.
+
+Knows nothing of how a phase goes, nor of screens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from headswap.activations import Activations
+from headswap.events import Epoch, Event, PhaseBegins, Step
+from headswap.heads import HEADS
+from headswap.images import LabelledImages
+from headswap.model import Classifier, adapt, crown
+from headswap.plan import Plan
+from headswap.training import Training
+
+Heads = Sequence[str] | Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Lap:
+    """Something happened to one of the heads."""
+
+    head: str
+    event: PhaseBegins | Step | Epoch
+
+
+@dataclass(frozen=True)
+class Place:
+    """How a head came in."""
+
+    head: str
+    weights: int
+    epoch: Epoch  # its last
+
+
+@dataclass(frozen=True)
+class Won:
+    """The frozen phase is over. What follows are the events of the winner's training alone."""
+
+    places: tuple[Place, ...]  # the best first: by score, and of equals the one with fewer weights
+    model: Classifier = field(repr=False)  # the winner, which goes on to learn
+
+    @property
+    def head(self) -> str:
+        """The winner's name."""
+        return self.places[0].head
+
+    @property
+    def sentence(self) -> str:
+        """The outcome in words."""
+        told = ", ".join(f"{place.head} {place.epoch.right}" for place in self.places)
+        return f"Of {self.places[0].epoch.of} validation images right: {told}. {self.head} goes on."
+
+
+def race(
+    images: LabelledImages,
+    backbone: str | Classifier | nn.Module,
+    heads: Heads,
+    plan: Plan | None = None,
+    validation: LabelledImages | None = None,
+    engine: str | None = None,
+) -> Generator[Event | Lap | Won, None, None]:
+    """Let heads learn side by side in the frozen phase, for hardly more than the price of one; the best goes on.
+
+    The arguments are checked at once. The images pass the frozen stages once for all heads: maps are kept once, and
+    pooled from there. The winner's model is in the event ``Won`` and has learned when the generator is through.
+
+    Args:
+        images: to learn from.
+        backbone: as for ``adapt``.
+        heads: their names, or names with the options of each: ``{"linear": {}, "mlp": {"hidden_dims": (256,)}}``.
+        plan: for all of them; by default each has the one that ``Plan.suggest`` gives it.
+        validation: images that are never learned from; by default a part of ``images``.
+        engine: as for ``train``.
+
+    Raises:
+        ValueError: if there are fewer than two heads, for an unknown head or network, or a plan that does not begin
+            with the head alone.
+        InputError: as ``train`` and ``adapt``.
+    """
+    options = heads if isinstance(heads, Mapping) else {name: {} for name in heads}
+    if len(options) < 2:
+        raise ValueError(f"A race needs two heads at least, such as {' and '.join(list(HEADS)[:2])}.")
+    if plan and plan.phases[0].learning_stages != 0:
+        raise ValueError("In a race only heads learn in the first phase; give it learning_stages=0.")
+    carrier = adapt(backbone, images.classes, multi_label=images.multi_label)
+    models = {name: crown(carrier, name, **how) for name, how in options.items()}
+    plans = {name: plan or Plan.suggest(images, model) for name, model in models.items()}
+    first = next(iter(plans.values()))
+    learned, checked = images.split(first.validation, first.seed) if validation is None else (images, validation)
+    learned, checked = (some.fitting(carrier.classes, carrier.multi_label) for some in (learned, checked))
+    views = max(plan.views for plan in plans.values())
+    halves = Activations(carrier, learned, views, first.seed, engine), Activations(carrier, checked, engine=engine)
+    runners = {name: Training(model, plans[name], *halves) for name, model in models.items()}
+    return _run(runners)
+
+
+def _run(runners: dict[str, Training]) -> Iterator[Event | Lap | Won]:
+    with ExitStack() as going:
+        for runner in runners.values():
+            going.enter_context(runner.going())
+        first = next(iter(runners.values()))
+        yield from first.frozen_pass(set().union(*(runner.first_boundaries() for runner in runners.values())))
+        yield from first.begin()
+        for runner in list(runners.values())[1:]:
+            runner.begin_like(first)
+        yield from _side_by_side({name: runner.phases([1]) for name, runner in runners.items()})
+        places = sorted(
+            (Place(name, _weights(runner.model.head), runner.last) for name, runner in runners.items()),
+            key=lambda place: (-place.epoch.validation_score, place.weights),
+        )
+        winner = runners[places[0].head]
+        for runner in runners.values():
+            if runner is not winner:
+                runner.retire()
+        yield Won(tuple(places), winner.model)
+        yield from winner.phases(range(2, len(winner.plan.phases) + 1))
+        yield winner.end()
+
+
+def _side_by_side(laps: dict[str, Iterator[Event]]) -> Iterator[Lap]:
+    """One epoch of each in turn until all are through."""
+    while laps:
+        for name, events in list(laps.items()):
+            for event in events:
+                yield Lap(name, event)
+                if isinstance(event, Epoch):
+                    break
+            else:
+                del laps[name]
+
+
+def _weights(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())

@@ -1,0 +1,126 @@
+"""The learning-rate range test: the loss while the rate rises, and a rate to learn at.
+
+Smith, "Cyclical learning rates for training neural networks" (2017). On kept activations it takes a second or two.
+Knows nothing of phases.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+import torch
+
+from headswap import devices
+from headswap.activations import Activations
+from headswap.events import FrozenPass, Rate, Step
+from headswap.images import LabelledImages
+from headswap.keeping import Keeper
+from headswap.learning import Learner, LossIsNoNumber, Optimizer, Throttle, batches, step, training_mode
+from headswap.model import Classifier
+from headswap.plan import Phase, Plan
+
+LOWEST, HIGHEST = 1e-5, 1.0
+SMOOTHING = 0.9  # of the loss, from step to step
+HOPELESS = 4  # times the lowest loss so far: the test ends
+FEWEST = 3  # points, between which a loss can fall
+
+
+@dataclass(frozen=True)
+class RateTest:
+    """The loss at each rate."""
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]  # smoothed
+    suggestion: float  # where the loss falls most steeply
+    seconds: float
+
+
+def find_rate(
+    model: Classifier,
+    images: LabelledImages,
+    learning_stages: int = 0,
+    steps: int = 100,
+    plan: Plan | None = None,
+    engine: str | None = None,
+) -> Generator[FrozenPass | Step | RateTest, None, None]:
+    """Raise the learning rate step by step and listen to the loss; the model stays as it was.
+
+    The arguments are checked at once.
+
+    Args:
+        model: as ``adapt`` made it.
+        images: to learn from.
+        learning_stages: the last so many learn with the head, at the same rate.
+        steps: at most; between each two the rate grows by the same factor, from 1e-5 to 1.
+        plan: whose batch size, views and smoothing count; by default the suggested one.
+        engine: as for ``train``.
+
+    Raises:
+        InputError: if the images' classes are not the model's; and from the generator, if the loss is no number even
+            at the lowest rate.
+        ValueError: if the network has fewer stages, or for fewer than ten steps.
+    """
+    if steps < 10:
+        raise ValueError(f"A curve needs ten steps at least, not {steps}.")
+    images = images.fitting(model.classes, model.multi_label)
+    plan = replace(plan or Plan.suggest(images, model), mixup=0.0)
+    boundary = model.boundary_of(learning_stages)
+    kept = Activations(model, images, plan.views, plan.seed, engine)
+    return _run(model, kept, plan, learning_stages, boundary, steps)
+
+
+def _run(
+    model: Classifier, kept: Activations, plan: Plan, learning_stages: int, boundary: int, steps: int
+) -> Iterator[FrozenPass | Step | RateTest]:
+    began, throttle = perf_counter(), Throttle()
+    learning, home = len(model.learning_stages), next(model.parameters()).device
+    learner = Learner(model, plan, kept)
+    keeper = None
+    try:
+        learner.settle(home if home.type != "cpu" else devices.best())
+        model.freeze()
+        for done in kept.fill([boundary]):
+            if throttle.open() or done == kept.total:
+                yield FrozenPass(done, kept.total, perf_counter() - began)
+        keeper = Keeper(model, boundary)
+        model.unfreeze(learning_stages)
+        optimizer = Optimizer(model, Phase(1, learning_stages, LOWEST, LOWEST), plan.weight_decay, steps)
+        training_mode(model)
+        factor = (HIGHEST / LOWEST) ** (1 / (steps - 1))
+        rates, losses, smooth = [], [], 0.0
+        for number, (chosen, view) in enumerate(_for_ever(learner), 1):
+            rate = LOWEST * factor ** (number - 1)
+            optimizer.set(rate)
+            loss, _ = step(learner, chosen, view, optimizer)
+            smooth = SMOOTHING * smooth + (1 - SMOOTHING) * loss
+            if not math.isfinite(loss):
+                if len(rates) < FEWEST:
+                    raise LossIsNoNumber(1, [Rate("everything", rate)])
+                break
+            rates.append(rate)
+            losses.append(smooth / (1 - SMOOTHING**number))
+            if throttle.open():
+                yield Step(1, number, steps, loss)
+            if number == steps or (number >= FEWEST and losses[-1] > HOPELESS * min(losses)):
+                break
+        yield RateTest(tuple(rates), tuple(losses), _steepest(rates, losses), perf_counter() - began)
+    finally:
+        if keeper:
+            keeper.restore_best()
+        model.unfreeze(learning)
+        model.to(home).eval()
+
+
+def _for_ever(learner: Learner) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    while True:
+        yield from batches(learner)
+
+
+def _steepest(rates: list[float], losses: list[float]) -> float:
+    """The rate at which the smoothed loss falls fastest, before it is lowest."""
+    lowest = min(range(len(losses)), key=losses.__getitem__)
+    falls = [losses[i - 1] - losses[i + 1] for i in range(1, max(2, lowest))]
+    return rates[1 + max(range(len(falls)), key=falls.__getitem__)]
