@@ -16,12 +16,14 @@ from headswap.images import Store
 BACKBONE = "efficientnet_lite0"
 
 
-def arguments(doc: str, rounds: int = 3, images: int = 300) -> argparse.Namespace:
-    """FOLDER, --rounds and --images, as every benchmark takes them."""
+def arguments(doc: str, rounds: int = 3, images: int = 300, heads: Iterable[str] = ()) -> argparse.Namespace:
+    """FOLDER, --rounds and --images, as every benchmark takes them, and --heads where it has some."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("folder", help="one sub-folder for each class")
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--images", type=int, default=images)
+    if heads:
+        parser.add_argument("--heads", nargs="+", default=list(heads))
     return parser.parse_args()
 
 
