@@ -43,7 +43,7 @@ SOFT = 0.6  # to which a head that was solved is softened in every plan: it alre
 def train(
     model: Classifier,
     images: LabelledImages,
-    plan: Plan | None = None,
+    plan: Plan | str | None = None,
     validation: LabelledImages | None = None,
     engine: str | None = None,
 ) -> Generator[Event, None, None]:
@@ -55,7 +55,7 @@ def train(
     Args:
         model: as ``adapt`` made it; it is changed in place.
         images: to learn from; their classes are the model's.
-        plan: its phases; ``Plan.suggest`` by default.
+        plan: its phases, or the name of a classic one; ``Plan.suggest`` by default.
         validation: images that are never learned from; by default a part of ``images``.
         engine: how frozen stages are run: "eager", "folded" (batch norms in the convolutions) or "onnxruntime"; by
             default the fastest that suits them. They agree within 1e-4.
@@ -63,10 +63,10 @@ def train(
     Raises:
         InputError: if the images' classes are not the model's, or a class has too few images to hold one back; and
             from the generator, if the loss is no number any more before anything was learned.
-        ValueError: if the plan asks for more stages than the network has, or for an unknown engine.
+        ValueError: if the plan asks for more stages than the network has, or for an unknown plan or engine.
     """
     images = images.fitting(model.classes, model.multi_label)
-    plan = plan or Plan.suggest(images, model)
+    plan = Plan.named(plan) if isinstance(plan, str) else plan or Plan.suggest(images, model)
     learned, checked = images.split(plan.validation, plan.seed) if validation is None else (images, validation)
     checked = checked.fitting(model.classes, model.multi_label)
     halves = Activations(model, learned, plan.views, plan.seed, engine), Activations(model, checked, engine=engine)
@@ -76,7 +76,7 @@ def train(
 def fit(
     model: Classifier,
     images: LabelledImages,
-    plan: Plan | None = None,
+    plan: Plan | str | None = None,
     validation: LabelledImages | None = None,
     engine: str | None = None,
 ) -> Kept:

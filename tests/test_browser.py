@@ -327,6 +327,15 @@ def test_another_network_is_kept_and_all_images_are_learned_from_by_a_press(visi
     me.sees("#test-state", "before it learned again from all images")
 
 
+def test_a_learning_rate_is_found_by_a_press(visit, fruits):
+    me = visit()
+    me.uploads(fruits, classes=3)
+    me.plans(head=2, stages=0, thawed=1)
+    me.at("#find-rate").click()
+    me.sees("#rates", "The loss falls most steeply at a rate of", TRAIN)
+    me.expect(me.at("#rates polyline")).to_have_count(1)
+
+
 def test_a_second_visitor_sees_nothing_of_the_first(visit, fruits):
     first = visit()
     first.uploads(fruits, classes=3)

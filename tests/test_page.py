@@ -91,7 +91,12 @@ def test_a_visitor_is_remembered_by_the_tab_and_not_by_the_browser(blocks):
 def test_stop_can_be_pressed_while_the_training_is_watched(blocks):
     stop, train = named(blocks, "stop"), triggered_by(blocks, "train", "click")
     assert train.outputs
-    watching = [event for event in blocks.fns.values() if inspect.isgeneratorfunction(event.fn)]
+    streamed = [event for event in blocks.fns.values() if inspect.isgeneratorfunction(event.fn)]
+    [found], watching = (
+        [event for event in streamed if (event is triggered_by(blocks, "find-rate", "click")) == rate]
+        for rate in (True, False)
+    )
+    assert {each.elem_id for each in found.outputs} == {"rates"}
     assert len(watching) == 3  # after Train, after Learn again, and when somebody comes back
     for event in watching:
         assert stop not in event.outputs

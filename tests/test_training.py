@@ -366,3 +366,11 @@ def test_more_images_say_more():
     widths = [high - low for low, high in (wilson(9 * n, 10 * n) for n in (1, 4, 16, 64))]
     assert widths == sorted(widths, reverse=True)
     assert wilson(9, 10, 0.5)[0] > wilson(9, 10)[0]
+
+
+def test_a_classic_plan_can_be_given_by_its_name(model, images):
+    told = headswap.train(model, images, "head only")
+    assert until(PhaseBegins, told).phase == Plan.named("head only").phases[0]
+    told.close()
+    with pytest.raises(ValueError, match="no plan 'slow'"):
+        headswap.train(model, images, "slow")

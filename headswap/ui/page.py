@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
@@ -101,9 +101,11 @@ def build(visitors: Visitors) -> gr.Blocks:
                 [*training.drawings, *buttons],
                 show_progress="hidden",
             )
-        training.rates.find.click(
-            bound(lambda visitor: rates.find(visitor, turns)), ticket, training.rates.told, show_progress="hidden"
-        )
+
+        def find_rate(visitor: Visitor) -> Iterator[str]:  # no lambda: Gradio streams only what is a generator itself
+            yield from rates.find(visitor, turns)
+
+        training.rates.find.click(bound(find_rate), ticket, training.rates.told, show_progress="hidden")
         training.stop.click(bound(train_step.stop), ticket, None, show_progress="hidden")
         training.onward.click(lambda: gr.Tabs(selected="test"), None, tabs, queue=False)
 
