@@ -37,6 +37,15 @@ def chosen(images: headswap.LabelledImages, each: int, seed: int = 0) -> headswa
     return images.subset(sorted(places))
 
 
+def parted(
+    images: headswap.LabelledImages, each: int, seed: int
+) -> tuple[headswap.LabelledImages, headswap.LabelledImages]:
+    """So many of each class, and all others."""
+    some = chosen(images, each, seed)
+    taken = set(some.names)
+    return some, images.subset(i for i, name in enumerate(images.names) if name not in taken)
+
+
 def load(folder: str, count: int) -> headswap.LabelledImages:
     """About so many photographs, the same number of each class."""
     images = headswap.load_images(folder)

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import torch
-from common import BACKBONE, chosen, machine, through
+from common import BACKBONE, machine, parted, through
 
 import headswap
 from headswap.activations import Activations
@@ -48,9 +48,7 @@ def main() -> None:
 
 def run(images: headswap.LabelledImages, each: int, seed: int, head: str) -> dict[str, float]:
     """Accuracies on what is held back, and seconds of the training."""
-    given = chosen(images, each, seed)
-    taken = set(given.names)
-    held_back = images.subset(i for i, name in enumerate(images.names) if name not in taken)
+    given, held_back = parted(images, each, seed)
     torch.manual_seed(seed)
     model = headswap.adapt(BACKBONE, images.classes, head)
     began = time.perf_counter()

@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable
 
 import torch
-from common import BACKBONE, chosen, machine, undecoded
+from common import BACKBONE, chosen, machine, parted, seconds, undecoded
 from torch.utils.data import DataLoader
 from tutorial import Photographs, accuracy, learn, network
 
@@ -37,9 +35,7 @@ def main() -> None:
     ours(*warm.split(), warm)  # sets the engine up
     rows = []
     for seed in range(given.seeds):
-        some = chosen(images, given.images // len(images.classes), seed)
-        taken = set(some.names)
-        held_back = images.subset(i for i, name in enumerate(images.names) if name not in taken)
+        some, held_back = parted(images, given.images // len(images.classes), seed)
         learned, checked = some.split(seed=seed)
         torch.manual_seed(seed)
         rows.append([*ours(learned, checked, held_back), *other(learned, checked, held_back)])
@@ -53,12 +49,6 @@ def main() -> None:
     )
 
 
-def timed(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
 def ours(learned: Images, checked: Images, held_back: Images) -> tuple[float, float]:
     models = []
 
@@ -66,7 +56,7 @@ def ours(learned: Images, checked: Images, held_back: Images) -> tuple[float, fl
         models.append(headswap.adapt(BACKBONE, learned.classes))
         headswap.fit(models[0], undecoded(learned), validation=undecoded(checked))
 
-    taken = timed(work)
+    taken = seconds(work)
     right = models[0].probabilities(held_back.paths).argmax(1) == torch.tensor(held_back.labels)
     return right.float().mean().item(), taken
 
@@ -79,7 +69,7 @@ def textbook(learned: Images, _: Images, held_back: Images) -> tuple[float, floa
         learn(net, head, loader, 10, 1e-3)
         learn(net, net, loader, 5, 1e-4)
 
-    taken = timed(work)
+    taken = seconds(work)
     return accuracy(net, held_back, preprocess), taken
 
 
@@ -117,7 +107,7 @@ def fastai(learned: Images, checked: Images, held_back: Images) -> tuple[float, 
             learner.fine_tune(4)
         learners.append(learner)
 
-    taken = timed(work)
+    taken = seconds(work)
     [learner] = learners
     answers, _ = learner.get_preds(dl=learner.dls.test_dl(list(held_back.paths)))
     names = list(learner.dls.vocab)

@@ -70,14 +70,13 @@ class Activations:
         Raises:
             KeyError: if nothing is kept there.
         """
-        kept = self._rooms[boundary].tensor.unflatten(0, (-1, self.views))
+        kept = self._whole(boundary)
         return kept if self._places is None else kept[self._places]
 
     def batch(self, boundary: int, images: Tensor, views: Tensor | int = 0) -> Tensor:
         """What is kept of these images ``[n]``, each in one of its views, in the model's own precision."""
-        kept = self._rooms[boundary].tensor.unflatten(0, (-1, self.views))
         places = images if self._places is None else self._places[images]
-        return kept[places, views].to(next(self._model.parameters()))
+        return self._whole(boundary)[places, views].to(next(self._model.parameters()))
 
     def plain(self, boundary: int, batch: int) -> Iterator[Tensor]:
         """The plain view of every image in order, so many at a time."""
@@ -94,8 +93,8 @@ class Activations:
 
     def bytes_per_image(self, boundary: int) -> int:
         """What is kept for each image at a boundary, all its views together."""
-        one = self._rooms[boundary].tensor[0]
-        return self.views * one.numel() * one.element_size()
+        one = self._whole(boundary)[0]
+        return one.numel() * one.element_size()
 
     def fill(self, boundaries: Iterable[int]) -> Iterator[int]:
         """Compute what is not kept yet, from the nearest boundary before it that is, or else from the images.
@@ -138,6 +137,10 @@ class Activations:
     def thaw(self, boundary: int) -> None:
         """The parts behind a boundary are going to learn, so what was kept behind them is true no longer."""
         self.forget([kept for kept in self._rooms if kept > boundary])
+
+    def _whole(self, boundary: int) -> Tensor:
+        """As ``at``, of all images that were filled, of which this may be a subset."""
+        return self._rooms[boundary].tensor.unflatten(0, (-1, self.views))
 
     def _pixels(self) -> Iterator[Tensor]:
         wanted = next(self._model.parameters())

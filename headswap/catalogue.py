@@ -24,6 +24,7 @@ from torchvision import models as tv
 
 from headswap.errors import InputError
 from headswap.names import nearest
+from headswap.parts import count_weights
 from headswap.weights import hub_file, torch_file
 
 DEFAULT = "efficientnet_lite0"
@@ -262,7 +263,7 @@ def _on_paper(timm_name: str) -> tuple[float, int, str]:
     """Millions of weights, features and family of one of timm's networks, which is built without any numbers."""
     with torch.device("meta"):
         network = timm.create_model(timm_name)
-    million_weights = sum(p.numel() for p in network.parameters()) / 1e6
+    million_weights = count_weights(network) / 1e6
     return million_weights, network.head_hidden_size, type(network).__name__
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -95,22 +96,18 @@ def train_command(
     images = load_images(folder)
     console.print(str(images.report), markup=False)
     torch.manual_seed(seed)
-    try:
+    with _explaining_options():
         options = _options(head, option or ())
         named = None if plan_name == SUGGESTED else Plan.named(plan_name)
         model = _adapt(backbone, images, head, options)
-    except InputError:
-        raise
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
     plan = replace(named or Plan.suggest(images, model), seed=seed)
     if plan.advice:
         console.print(plan.advice)
     if folds:
         _watch(cross_validate(images, model, head, folds, (seed,), plan, **options))
-    kept = _watch(train(model, images, plan))
+    told = _watch(train(model, images, plan))
     if again:
-        _watch(refit(model, images, plan, kept))
+        _watch(refit(model, images, plan, told[Kept]))
     for path in classify or ():
         _answer(model, path)
 
@@ -129,23 +126,11 @@ def race_command(
     images = load_images(folder)
     console.print(str(images.report), markup=False)
     torch.manual_seed(seed)
-    winners: list[Classifier] = []
-
-    def noted(events: Iterable[Any]) -> Iterator[Any]:
-        for event in events:
-            if isinstance(event, Won):
-                winners.append(event.model)
-            yield event
-
-    try:
+    with _explaining_options():
         runs = race(images, backbone, head or ("linear", "bottleneck", "mlp", "lda"))
-    except InputError:
-        raise
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    _watch(noted(runs))
+    won = _watch(runs)[Won]
     for path in classify or ():
-        _answer(winners[0], path)
+        _answer(won.model, path)
 
 
 @cli.command()
@@ -195,6 +180,17 @@ def _adapt(backbone: str, images: LabelledImages, head: str, options: dict[str, 
         return adapt(backbone, images.classes, head, multi_label=images.multi_label, progress=fetched, **options)
 
 
+@contextmanager
+def _explaining_options() -> Iterator[None]:
+    """What is wrong with an option is said as such; what is wrong with the images stays an ``InputError``."""
+    try:
+        yield
+    except InputError:
+        raise
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 def _options(head: str, pairs: Iterable[str]) -> dict[str, Any]:
     """Options as they are written, ``dropout=0.2``, in the type of their default."""
     known = head_options(head) if head in HEADS else {}
@@ -213,16 +209,16 @@ def _written(default: Any) -> str:
     return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
-def _watch(events: Iterable[Told]) -> Kept | None:
-    """Show them; returns what was kept."""
+def _watch(events: Iterable[Told]) -> dict[type, Told]:
+    """Show them; returns the last of each kind."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    last = None
+    last: dict[type, Told] = {}
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("Frozen stages", total=None)
         for event in events:
-            last = event
+            last[type(event)] = event
             _show(event, progress, bar)
-    return last if isinstance(last, Kept) else None
+    return last
 
 
 def _show(event: Told, progress: Progress, bar: TaskID) -> None:

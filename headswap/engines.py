@@ -22,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from headswap.names import nearest
+from headswap.parts import channels_last, count_weights
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ def _suggested(plain: Cuts, count: int) -> str:
     if first is None or first.dtype != torch.float32 or not any(isinstance(m, _BatchNorm) for m in modules):
         return "eager"
     grouped = any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in modules)
-    small = sum(p.numel() for p in plain.parameters()) < MOST_EXPORTED
+    small = count_weights(plain) < MOST_EXPORTED
     if grouped and small and count >= WORTH_AN_EXPORT and first.device.type == "cpu" and _can_export():
         return "onnxruntime"
     return "folded"
@@ -106,14 +107,9 @@ def _can_export() -> bool:
 def _eager(plain: Cuts) -> Run:
     def run(x: Tensor) -> list[Tensor]:
         with torch.no_grad():
-            return plain(_channels_last(x))
+            return plain(channels_last(x))
 
     return run
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    # Convolutions on two cores take two thirds of the time where the channels lie side by side.
-    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
 def _proved(plain: Cuts, engine: str, x: Tensor) -> Run:

@@ -123,6 +123,11 @@ class Epoch:
     labels: tuple[LabelFigures, ...] = ()  # of the best epoch, where images carry several labels
     left: float = 0.0  # seconds of the whole run
 
+    @property
+    def figures(self) -> Figures:
+        """How the network of this epoch answered the validation images."""
+        return Figures(self.validation_score, self.metric, self.right, self.of, self.validation_loss)
+
 
 @dataclass(frozen=True)
 class Offer:

@@ -89,6 +89,14 @@ class LabelledImages:
         counted = Counter(label for labels in self.shown for label in labels)
         return {name: counted[label] for label, name in enumerate(self.classes)}
 
+    @property
+    def together(self) -> list[list[int]]:
+        """The places of the images of each group."""
+        groups: dict[int, list[int]] = defaultdict(list)
+        for i, group in enumerate(self.groups):
+            groups[group].append(i)
+        return list(groups.values())
+
     def pixels(self, i: int, side: int = SIDE, interpolation: str = INTERPOLATION) -> torch.Tensor:
         """Image ``i`` as ``read_pixels`` gives it: uint8 ``[3, H, W]``.
 
@@ -160,10 +168,7 @@ class LabelledImages:
                     f"The class '{name}' has one image; a class needs at least two, one to learn from and "
                     "one to check on. Add one or remove the folder."
                 )
-        groups: dict[int, list[int]] = defaultdict(list)
-        for i, group in enumerate(self.groups):
-            groups[group].append(i)
-        drawn, torn = draw(self.shown, list(groups.values()), validation, seed)
+        drawn, torn = draw(self.shown, self.together, validation, seed)
         if torn is not None:
             raise InputError(
                 f"The groups leave the class '{self.classes[torn]}' no image on one side of the split, "

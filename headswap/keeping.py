@@ -34,17 +34,22 @@ class Keeper:
         self.offers: dict[str, Offer] = {}
         owned = {id(p) for part in model.sequence[deepest:] for p in part.parameters()}
         self._names = {name for name, p in model.named_parameters() if id(p) in owned}
-        self._best = self._first = self.now()
         self._origin: dict[str, Tensor] | None = None
+        self._first = self._copied(self._names)
+        self._best = self._first = self.now()
         self.offer("start", None)
 
     def now(self) -> dict[str, Tensor]:
-        """A copy. All of the head: one of somebody's own may have buffers that move."""
+        """A copy; stages are copied once for all until they begin to learn."""
+        return self._first | self._copied(self._names if self.thawed else set())
+
+    def _copied(self, names: set[str]) -> dict[str, Tensor]:
+        """These, and all of the head: one of somebody's own may have buffers that move."""
         state = self.model.state_dict().items()
         return {
             key: t.detach().clone()
             for key, t in state
-            if key in self._names or key == "thresholds" or key.startswith("head.")
+            if key in names or key == "thresholds" or key.startswith("head.")
         }
 
     def offer(self, name: str, figures: Figures | None, head: nn.Module | None = None) -> None:

@@ -6,7 +6,7 @@ Knows nothing of the order of phases, of what is kept in the end and of what is 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic, perf_counter
 
@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from headswap import devices, metrics
 from headswap.activations import Activations
 from headswap.errors import InputError
-from headswap.events import Figures, Rate, Step
+from headswap.events import Figures, FrozenPass, Rate, Step
 from headswap.model import Classifier
 from headswap.plan import Phase, Plan
 
@@ -58,6 +58,18 @@ class Throttle:
         return True
 
 
+def frozen_pass(halves: Sequence[Activations], boundaries: Iterable[int]) -> Iterator[FrozenPass]:
+    """Fill all of them, told as one progress."""
+    began, before, throttle = perf_counter(), 0, Throttle()
+    total = sum(half.total for half in halves)
+    for half in halves:
+        for through in half.fill(boundaries):
+            done = before + through
+            if throttle.open() or done == total:
+                yield FrozenPass(done, total, perf_counter() - began)
+        before += half.total
+
+
 class LossIsNoNumber(InputError):
     """The rates were too high; says what to change."""
 
@@ -79,10 +91,11 @@ class Learner:
         self.batch_size = plan.batch_size
         self._balance = metrics.balance(learned.targets, len(model.classes)) if plan.class_weights else None
 
-    def settle(self, device: torch.device) -> None:
-        """Compute there from now on."""
-        self.device = device
-        self.model.to(device)
+    def settle(self) -> None:
+        """Compute from now on where the stages lie, if that is an accelerator, or on the best device there is."""
+        home = next(self.model.stages.parameters()).device
+        self.device = home if home.type != "cpu" else devices.best()
+        self.model.to(self.device)
 
     @property
     def steps(self) -> int:
@@ -109,7 +122,7 @@ class Optimizer:
         self.rates = tuple(Rate(name, rate) for name, _, rate in parts)
         groups = [group for _, module, rate in parts for group in _groups(module, rate, weight_decay)]
         # Fused, since a step of AdamW over a few million weights costs as much as the rest of it.
-        self._adamw = torch.optim.AdamW(groups, fused=all(p.is_floating_point() for g in groups for p in g["params"]))
+        self._adamw = torch.optim.AdamW(groups, fused=True)
         self._schedule = schedule(self._adamw, phase, steps * phase.epochs)
 
     def set(self, rate: float) -> None:

@@ -123,10 +123,10 @@ def _in_file(size: int, dtype: torch.dtype) -> Tensor:
 
 def _reserve(file: int, length: int) -> None:
     """A disk that is full says so now; otherwise the process would be killed when it writes to the mapping."""
+    if not hasattr(os, "posix_fallocate"):  # Windows and macOS
+        return
     try:
         os.posix_fallocate(file, 0, length)
-    except AttributeError:  # Windows and macOS
-        pass
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):  # what some file systems cannot
             raise

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from headswap.backbones import Preprocess, build, preprocess_of
 from headswap.heads import Head, build_head, last_layer, solvable, takes_map
 from headswap.metrics import ACCURACY, AVERAGE_PRECISION
+from headswap.parts import channels_last, count_weights
 from headswap.stages import Parts, Stage, take_apart
 from headswap.weights import Progress
 
@@ -108,9 +109,7 @@ class Classifier(nn.Module):
 
     def run(self, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
         """Send what stands before part ``start`` of ``sequence`` through the parts up to ``stop``."""
-        if x.ndim == 4:
-            # Convolutions on two cores take two thirds of the time where the channels lie side by side.
-            x = x.contiguous(memory_format=torch.channels_last)
+        x = channels_last(x)
         for part in self.sequence[start:stop]:
             x = part(x)
         return x
@@ -153,7 +152,7 @@ class Classifier(nn.Module):
     @property
     def countable(self) -> tuple[Stage, ...]:
         """What "the last three stages" counts: the stages, and the pool if it has weights."""
-        return self.sequence if _weights(self.pool) else tuple(self.stages)
+        return self.sequence if count_weights(self.pool) else tuple(self.stages)
 
     @property
     def _named(self) -> tuple[tuple[str, Stage], ...]:
@@ -177,7 +176,7 @@ class Classifier(nn.Module):
             for name, stage in self._named:
                 x = stage(x)
                 shown = x.movedim(self._channels, 1) if x.ndim == 4 else x
-                rows.append(StageOutline(name, tuple(shown.shape[1:]), _weights(stage), stage.frozen))
+                rows.append(StageOutline(name, tuple(shown.shape[1:]), count_weights(stage), stage.frozen))
         self.train(training)
         return tuple(rows)
 
@@ -350,7 +349,3 @@ def map_channels(parts: Parts, size: int) -> int:
     image = torch.empty(1, 3, size, size, device="meta")
     with torch.no_grad():
         return torch.func.functional_call(parts.stages, shapes, (image,)).shape[parts.channels]
-
-
-def _weights(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())

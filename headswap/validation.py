@@ -20,7 +20,7 @@ from headswap.errors import InputError
 from headswap.events import FrozenPass, Step
 from headswap.heads import solvable
 from headswap.images import LabelledImages, how_many
-from headswap.learning import Learner, Throttle, answers, epoch_of
+from headswap.learning import Learner, answers, epoch_of, frozen_pass
 from headswap.model import Classifier, adapt, crown
 from headswap.plan import Plan
 from headswap.splits import folds as drawn
@@ -114,17 +114,13 @@ def cross_validate(
 def _run(
     carrier: Classifier, fresh, kept: Activations, plan: Plan, folds: int, seeds: tuple[int, ...]
 ) -> Iterator[FrozenPass | Step | Fold | CrossValidated]:
-    began, throttle = perf_counter(), Throttle()
+    began = perf_counter()
     carrier.to(devices.best())
-    boundary = fresh().boundary
-    for done in kept.fill([boundary]):
-        if throttle.open() or done == kept.total:
-            yield FrozenPass(done, kept.total, perf_counter() - began)
+    yield from frozen_pass([kept], [fresh().boundary])
     answered = []
-    groups = _groups(kept.images.groups)
     for seed in seeds:
         logits = torch.empty(len(kept.images), len(kept.images.classes))
-        for number, fold in enumerate(drawn(kept.images.shown, groups, folds, seed), 1):
+        for number, fold in enumerate(drawn(kept.images.shown, kept.images.together, folds, seed), 1):
             since = perf_counter()
             places = torch.tensor(fold)
             with torch.random.fork_rng(devices=[]):
@@ -146,7 +142,7 @@ def _taught(model: Classifier, plan: Plan, learned: Activations) -> Iterator[Ste
     """Teach the head; whoever listens may stop at each step that is told."""
     phase = plan.phases[0]
     learner = Learner(model, plan, learned)
-    learner.settle(next(model.stages.parameters()).device)
+    learner.settle()
     if solvable(model.head):
         model.head.solve(learned.at(model.boundary).float(), learned.targets)
         return
@@ -168,10 +164,3 @@ def _others(places: Tensor, count: int) -> Tensor:
     others = torch.ones(count, dtype=torch.bool)
     others[places] = False
     return others.nonzero().flatten()
-
-
-def _groups(groups: Sequence[int]) -> list[list[int]]:
-    together: dict[int, list[int]] = {}
-    for i, group in enumerate(groups):
-        together.setdefault(group, []).append(i)
-    return list(together.values())

@@ -15,6 +15,7 @@ from headswap.errors import InputError
 from headswap.heads import ACTIVATIONS, HEADS, head_options, head_sentence
 from headswap.images import LabelledImages
 from headswap.model import Classifier, StageOutline, adapt, crown
+from headswap.parts import count_weights
 from headswap.pixels import read_pixels
 from headswap.ui import strip
 from headswap.ui.images_step import problem_card, thumbnail
@@ -209,7 +210,7 @@ def draw(
 
 def head_weights(model: Classifier) -> int:
     """How many numbers the head has to learn."""
-    return sum(p.numel() for p in model.head.parameters())
+    return count_weights(model.head)
 
 
 def sentence(model: Classifier, choice: Choice) -> str:
@@ -220,7 +221,7 @@ def sentence(model: Classifier, choice: Choice) -> str:
             '<p class="hs-card hs-wrong hs-sentence"><b>Random weights.</b> This backbone has seen nothing yet: a few '
             "images a class cannot teach it to see, and a frozen random stage stays random. It is here to compare.</p>"
         )
-    body = sum(p.numel() for p in model.parameters()) - head_weights(model)
+    body = count_weights(model) - head_weights(model)
     download = (
         f" Its weights ({row.megabytes:.0f} MB) are fetched when you press Train; the EfficientNets need no download."
         if row.needs_download

@@ -390,9 +390,8 @@ def _kept(run: Run) -> str:
     if kept is None:
         if best is None:
             return "Stopped before the first epoch was over, so nothing was learned."
-        told = Figures(best.validation_score, best.metric, best.right, best.of, best.validation_loss)
         labels = _labels(best.labels)
-        return f"Stopped. Kept the weights of epoch {best.number}: {_figures(told)}. {FLATTERED}{labels}"
+        return f"Stopped. Kept the weights of epoch {best.number}: {_figures(best.figures)}. {FLATTERED}{labels}"
     figures = _figures(Figures(kept.score, kept.metric, kept.right, kept.of, 0.0))
     if kept.refitted:
         said = (

@@ -68,7 +68,7 @@ class Trained:
             return kept.offers[self.instead].figures
         if kept:
             return Figures(kept.score, kept.metric, kept.right, kept.of, nan)
-        return Figures(best.validation_score, best.metric, best.right, best.of, best.validation_loss)
+        return best.figures
 
     @property
     def offered(self) -> tuple[str, ...]:
