@@ -1,15 +1,21 @@
-"""What tests share: no calls home, uploads in a folder of their own, and drawings with classes."""
+"""What tests share: no calls home, uploads in a folder of their own, drawings with classes, and visitors."""
 
 import asyncio
 import os
 import random
 import secrets
 import shutil
+import tempfile
 import threading
+from types import SimpleNamespace
 
 import pytest
 from pictures import FLOWERS, folder, nothing_left_in
 from PIL import Image, ImageDraw
+
+from headswap.reading import gather, load_images
+from headswap.ui.jobs import Turns
+from headswap.ui.visitors import Visitor
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before anything imports Gradio
 
@@ -27,6 +33,14 @@ def private_folders(tmp_path_factory):
     """Where private files are made in this test; in the end none of them is left."""
     with nothing_left_in(tmp_path_factory.mktemp("temporary")) as temporary:
         yield temporary
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """Where the private copies of images lie."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    return tmp_path / "temporary"
 
 
 @pytest.fixture
@@ -78,6 +92,53 @@ def shape(colour, seed, side):
     else:
         pen.polygon([(left, bottom), (right, bottom), (left + size // 2, top)], COLOURS[colour])
     return image
+
+
+@pytest.fixture(scope="session")
+def fruits(tmp_path_factory, draw_fruits):
+    """``fruits/red/1.png`` and so on, four of each colour."""
+    return draw_fruits(tmp_path_factory.mktemp("drawn") / "fruits", each=4)
+
+
+@pytest.fixture(scope="session")
+def loaded_fruits(fruits):
+    return load_images(fruits)
+
+
+@pytest.fixture(scope="session")
+def tagged(fruits, tmp_path_factory):
+    """Images of which some carry two labels."""
+    table = tmp_path_factory.mktemp("tagged") / "labels.csv"
+    rows = [f"{name}/{i}.png,{name}{';dark' * (i % 2)}" for name in ("red", "green", "blue") for i in (1, 2, 3, 4)]
+    table.write_text("file,labels\n" + "\n".join(rows))
+    pairs = [(f"fruits/{file.parent.name}/{file.name}", file) for file in sorted(fruits.rglob("*.png"))]
+    images = gather([("fruits/labels.csv", table), *pairs])
+    assert images.multi_label
+    return images
+
+
+@pytest.fixture
+def visitor(loaded_fruits):
+    """Somebody who has chosen images."""
+    return Visitor(images=loaded_fruits)
+
+
+@pytest.fixture(scope="session")
+def network():
+    """All that a drawing needs of a network."""
+    from headswap.ui import model_step  # with Gradio, for which tests of the library need not wait
+
+    return model_step.preview(Visitor().choice, 3)
+
+
+@pytest.fixture(scope="session")
+def trained(loaded_fruits):
+    """Somebody who has trained the bundled network, with all that was drawn meanwhile."""
+    from headswap.ui import train_step
+
+    visitor = Visitor(images=loaded_fruits)
+    started = train_step.start(visitor, Turns(), 3, 1, 1)
+    return SimpleNamespace(visitor=visitor, started=started, rows=list(train_step.watch(visitor)))
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """Each visitor has things of their own, finds them after a reload, and loses them when away for too long."""
 
 import gc
-import tempfile
 import threading
 from dataclasses import replace
 from types import SimpleNamespace
@@ -37,14 +36,6 @@ def clock():
 @pytest.fixture
 def visitors(clock):
     return Visitors(PATIENCE, clock)
-
-
-@pytest.fixture
-def temporary(tmp_path, monkeypatch):
-    """Where the private copies of images lie."""
-    (tmp_path / "temporary").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    return tmp_path / "temporary"
 
 
 @pytest.fixture

@@ -1,0 +1,250 @@
+"""What the model step says and shows: its handlers are plain functions of a visitor, so they are called as such."""
+
+from dataclasses import replace
+
+import gradio as gr
+import pytest
+import torch
+from drawings import copied, moved
+from torch import nn
+from visiting import choose, is_error, text_of
+
+from headswap import heads
+from headswap.catalogue import DEFAULT
+from headswap.heads import HEADS, head_options, head_sentence
+from headswap.ui import model_step, test_step, train_step
+from headswap.ui.jobs import Turns
+from headswap.ui.visitors import Choice, Visitor
+
+
+def refused(answer, *words):
+    """The answer is an error, and the drawings stay as they are."""
+    for word in words:
+        assert word in text_of(answer.problem)
+    unchanged = (answer.drawing, answer.sentence, answer.seen) == (gr.skip(),) * 3
+    return is_error(answer.problem) and unchanged
+
+
+@pytest.fixture
+def step(built):
+    """The model step's components."""
+
+    def make():
+        with gr.Blocks():
+            return model_step.build()
+
+    return built(make)
+
+
+def test_a_network_that_is_too_large_for_the_host_is_refused_and_the_former_choice_stays(visitor, monkeypatch):
+    monkeypatch.setenv("HEADSWAP_MAX_DOWNLOAD", "40")
+    before = visitor.choice
+    assert refused(choose(visitor, backbone="resnet18"), "45 MB to download", "40 MB", "need no download")
+    assert visitor.choice is before
+    assert choose(visitor, backbone="efficientnet_lite2").problem == ""
+
+
+def test_every_head_has_its_options_on_the_page(step):
+    assert set(step.options) == {(head, option) for head in HEADS for option in head_options(head)}
+    assert set(step.groups) == set(HEADS)
+    assert [value for _, value in step.head.choices] == list(HEADS)
+    assert step.choices[-len(step.options) :] == list(step.options.values())
+    for (head, option), control in step.options.items():
+        assert step.groups[head] in (control.parent, control.parent.parent)
+        default = head_options(head)[option]
+        assert control.value == (", ".join(map(str, default)) if isinstance(default, tuple) else default)
+        assert control.label in model_step.LABELS.values(), f"{option} needs a label for people"
+    for label, name in step.head.choices:
+        assert head_sentence(name) in label
+    assert [name for name, group in step.groups.items() if group.visible] == [step.head.value]
+
+
+def test_the_page_starts_with_what_a_visitor_starts_with(step):
+    assert Choice(step.backbone.value, step.head.value, crop=step.crop.value) == Visitor().choice
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_can_be_chosen(visitor, head):
+    answer = choose(visitor, head)
+    assert answer.problem == ""
+    assert visitor.choice == Choice(DEFAULT, head, dict(head_options(head)) | given(head))
+    assert [group.visible for group in answer.groups] == [name == head for name in HEADS]
+    assert f">{head}<" in answer.drawing
+    model = model_step.preview(visitor.choice, 3)
+    assert all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
+    assert f"{model_step.head_weights(model):,} weights for 3 classes" in text_of(answer.sentence)
+
+
+def given(head):
+    return {"hidden_dims": (1024, 512)} if head == "mlp" else {}
+
+
+def test_options_reach_the_head(visitor):
+    choose(visitor, "mlp", mlp_hidden_dims="7, 5", mlp_dropout=0.1, linear_dropout=0.7)
+    assert visitor.choice.options == {"hidden_dims": (7, 5), "dropout": 0.1}
+    head = model_step.preview(visitor.choice, 3).head
+    assert (head.hidden1.out_features, head.hidden2.out_features) == (7, 5)
+
+
+def test_the_crop_reaches_the_network(visitor):
+    choose(visitor, crop="fit")
+    assert model_step.preview(visitor.choice, 3).preprocess.crop == "fit"
+    choose(visitor, crop="centre")
+    assert model_step.preview(visitor.choice, 3).preprocess.crop == "centre"
+
+
+def test_another_backbone_than_those_offered_can_be_named(visitor):
+    assert choose(visitor, other="mobilenet_v3_small").problem == ""
+    assert visitor.choice.backbone == "mobilenet_v3_small"
+    assert choose(visitor, backbone=None, other="mobilenet_v3_small").problem == ""
+    choose(visitor, backbone="resnet18", other="")
+    assert visitor.choice.backbone == "resnet18"
+
+
+def test_random_weights_are_warned_of(visitor):
+    answer = choose(visitor, pretrained=False)
+    assert "Random weights" in text_of(answer.sentence)
+    assert not visitor.choice.pretrained
+    assert not model_step.make(visitor.choice, 3).pretrained
+
+
+def test_some_images_are_shown_as_the_network_sees_them(visitor):
+    seen = choose(visitor).seen
+    assert seen.count("data:image/jpeg;base64,") == model_step.SEEN
+    assert choose(Visitor()).seen == ""
+
+
+@pytest.mark.parametrize(
+    "widths", ["", " , ", "many", "1024; 512", "1.5", "0", "-8", "8193", "64, 0", "1, 2, 3, 4, 5, 6, 7, 8, 9", "<b>&"]
+)
+def test_wrong_widths_are_said_and_the_former_choice_stays(visitor, widths):
+    before = visitor.choice
+    answer = choose(visitor, "mlp", mlp_hidden_dims=widths)
+    assert refused(answer, f"'{widths}'")
+    assert "<b>" not in answer.problem
+    assert [group.visible for group in answer.groups] == [name == "mlp" for name in HEADS]
+    assert visitor.choice is before
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"backbone": "resnet19"},
+        {"crop": "left"},
+        {"head": "bottleneck", "bottleneck_bottleneck_dim": 0},
+        {"head": "bottleneck", "bottleneck_activation": "step"},
+        {"head": "attention", "attention_dim": 5},
+        {"linear_dropout": 1.0},
+    ],
+    ids=str,
+)
+def test_any_other_wrong_choice_is_said_and_the_former_one_stays(visitor, wrong):
+    before = visitor.choice
+    assert refused(choose(visitor, **wrong))
+    assert visitor.choice is before
+
+
+@pytest.mark.parametrize(
+    "emptied",
+    [
+        {"head": "bottleneck", "bottleneck_bottleneck_dim": None},
+        {"head": "attention", "attention_dim": None},
+        {"linear_dropout": None},
+        {"head": "mlp", "mlp_hidden_dims": None},
+    ],
+    ids=str,
+)
+def test_a_field_that_was_emptied_is_said_and_the_former_choice_stays(visitor, emptied):
+    before = visitor.choice
+    assert refused(choose(visitor, **emptied))
+    assert visitor.choice is before
+
+
+def test_the_strip_answers_to_the_choice_before_there_are_images():
+    visitor = Visitor()
+    lite, mlp, vgg = (choose(visitor, **choice).drawing for choice in ({}, {"head": "mlp"}, {"backbone": "vgg16"}))
+    assert len({lite, mlp, vgg}) == 3
+    assert "3 classes" in text_of(lite)
+    assert lite.count("data-stage") != vgg.count("data-stage")
+
+
+@pytest.mark.parametrize("backbone", model_step.OFFERED)
+def test_a_preview_builds_no_weights(backbone, monkeypatch):
+    monkeypatch.setattr(torch, "load", lambda *a, **b: pytest.fail("A preview read weights."))
+    model = model_step.preview(Choice(backbone, "linear"), ("a", "b"))
+    assert all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
+    assert torch.empty(1).device.type == "cpu"
+    drawing = model_step.draw(model, model.outline(), ())
+    assert drawing.count("data-stage") == len(model.countable)
+
+
+def test_a_preview_is_as_large_as_the_network_itself(trained):
+    real, preview = trained.visitor.trained.model, model_step.preview(trained.visitor.choice, 3)
+    assert preview.outline() == tuple(replace(stage, frozen=True) for stage in real.outline())
+    assert model_step.head_weights(preview) == model_step.head_weights(real)
+
+
+def test_every_backbone_that_is_offered_says_its_size_and_whether_it_must_be_fetched(step):
+    titles = {name: title for title, name in step.backbone.choices}
+    assert list(titles) == list(model_step.OFFERED)
+    for name, title in titles.items():
+        assert model_step.title(name) in title
+        assert "million weights" in title
+        assert ("on this machine" in title) != ("MB to download" in title)
+    assert "on this machine" in titles[DEFAULT]
+
+
+def test_a_new_head_is_found_on_the_page_by_its_table_alone(built, visitor, monkeypatch):
+    class Twice(nn.Sequential):
+        """Do it twice.
+
+        More of it.
+        """
+
+        def __init__(self, features_in, classes, *, dropout=0.25, bottleneck_dim=6):
+            super().__init__(nn.Linear(features_in, bottleneck_dim), nn.Linear(bottleneck_dim, classes))
+
+    table = {**HEADS, "twice": Twice}
+    monkeypatch.setattr(heads, "HEADS", table)
+    monkeypatch.setattr(model_step, "HEADS", table)
+
+    def make():
+        with gr.Blocks():
+            return model_step.build()
+
+    step = built(make)
+    assert step.options["twice", "dropout"].value == 0.25
+    assert step.options["twice", "bottleneck_dim"].value == 6
+    held = [component.value for component in step.options.values()]
+    _, sentence, problem, _, *groups = model_step.choose(visitor, DEFAULT, None, "twice", "centre", True, *held)
+    assert problem == ""
+    assert len(groups) == len(HEADS) + 1
+    assert "weights for 3 classes" in text_of(sentence)
+
+
+def test_the_same_choices_give_the_same_network_whatever_was_drawn_before(loaded_fruits):
+    choices = (
+        Choice(DEFAULT, "bottleneck", {"bottleneck_dim": 8}),
+        Choice("shufflenet_v2_x0_5", "linear", pretrained=False),
+    )
+    for choice in choices:
+        torch.manual_seed(1)
+        one = model_step.network(choice, loaded_fruits, Turns(), lambda done, total: None)
+        torch.manual_seed(2)
+        other = model_step.network(choice, loaded_fruits, Turns(), lambda done, total: None)
+        assert not moved(copied(one), other)
+        assert type(one.head).__name__.lower() == choice.head and one.classes == loaded_fruits.classes
+
+
+# Several labels an image
+
+
+def test_a_head_that_cannot_have_several_labels_says_so_and_breaks_no_step(tagged):
+    visitor = Visitor(images=tagged)
+    assert refused(choose(visitor, "lda"), "several labels")
+    earlier = Visitor()
+    choose(earlier, "lda")
+    earlier.take(tagged)
+    assert 'class="hs-strip"' in train_step.prepare(earlier)[0]
+    assert "several labels" in text_of(train_step.start(earlier, Turns(), 1, 0, 1)[0])
+    assert 'class="hs-strip"' in test_step.prepare(earlier)[0]

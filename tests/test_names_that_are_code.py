@@ -1,0 +1,81 @@
+"""Names of classes and files that are code: every step shows them as they are, and none runs them."""
+
+import re
+import shutil
+from html import escape
+
+import gradio as gr
+import pytest
+from telling import FINISHED, HEAD, STORY, epoch
+from visiting import Reader, choose, text_of
+
+from headswap.catalogue import DEFAULT
+from headswap.errors import InputError
+from headswap.events import LabelFigures
+from headswap.model import adapt
+from headswap.reading import gather
+from headswap.ui import images_step, test_step, train_step
+from headswap.ui.jobs import Job, Run, Turns
+from headswap.ui.visitors import Trained, Visitor
+
+EVIL = ("${x}", '<b>&"', "<script>alert('1')")
+
+
+@pytest.fixture(scope="module")
+def evil(fruits):
+    """Somebody whose classes have names that are code, with a model that has trained on them."""
+    names = dict(zip(("blue", "green", "red"), EVIL, strict=True))
+    pairs = [(f"fruits/{names[file.parent.name]}/{file.name}", file) for file in sorted(fruits.rglob("*.png"))]
+    pairs += [('fruits/<b>&"/<img src=x onerror=alert(1)>.txt', fruits), ("fruits/<i>lost/1.png", fruits)]
+    visitor = Visitor(images=gather(pairs))
+    visitor.trained = Trained(adapt(DEFAULT, visitor.classes, pretrained=False), FINISHED)
+    return visitor
+
+
+def test_class_names_are_shown_as_they_are_and_never_run(evil, fruits, tmp_path):
+    assert set(evil.classes) == set(EVIL)
+    shutil.copyfile(fruits / "red/1.png", tmp_path / "it's & ${x}.png")
+    pictures, answer = [str(tmp_path / "it's & ${x}.png"), '<b>&".png'], choose(evil)
+    everything = {
+        "images": images_step.describe(evil.images),
+        "model": "".join((answer.drawing, answer.sentence, answer.problem, answer.seen)),
+        "train": "".join(train_step.prepare(evil)[:3]),
+        "test": "".join(test_step.prepare(evil)),
+        "answers": test_step.classify(evil, pictures),
+        "error": images_step.problem_card("The class '<b>&\"' has one image."),
+    }
+    for where, html in everything.items():
+        assert '<b>&"' not in html, where
+        assert "<script" not in html, where
+        assert "onerror" not in " ".join(re.findall(r"<[^<>]*>", html)), where
+        assert not Reader(html).tags & {"script", "i"}, where
+    for where in ("images", "test", "answers"):
+        for name in EVIL:
+            assert escape(name) in everything[where], (where, name)
+            assert name in text_of(everything[where]), (where, name)
+    assert escape("it's & ${x}.png") in everything["answers"]
+    assert "<img src=x onerror=alert(1)>.txt" in text_of(everything["images"])
+    assert "'<i>lost' has no image" in text_of(everything["images"])
+
+
+def test_labels_are_told_as_they_are_and_never_run():
+    figures = tuple(LabelFigures(name, average_precision=0.9, f1=0.8, threshold=0.5) for name in EVIL)
+    html = train_step.said(Run("finished", phases=(HEAD,), epochs=(epoch(1, labels=figures),)))
+    assert not Reader(html).tags & {"script"}
+    assert '<b>&"' not in html
+    for name in EVIL:
+        assert f"{name} 0.80" in text_of(html)
+
+
+def test_watching_a_training_of_such_classes_draws_no_code(evil, network):
+    def tell(model):
+        yield from STORY[:-1]
+        raise InputError(f"The class '{EVIL[1]}' is not one of {EVIL[2]}.")
+
+    visitor = Visitor(images=evil.images)
+    visitor.job = Job(lambda progress: network, tell, Turns())
+    rows = list(train_step.watch(visitor))
+    html = "".join(each for row in rows for each in row if each != gr.skip())
+    assert EVIL[1] not in html
+    assert EVIL[2] in text_of(html)
+    assert "script" not in Reader(html).tags

@@ -1,0 +1,782 @@
+"""What the train step says and shows: its handlers are plain functions of a visitor, so they are called as such."""
+
+import gc
+import threading
+from dataclasses import replace
+from math import nan
+from types import SimpleNamespace
+from xml.etree import ElementTree
+
+import gradio as gr
+import pytest
+import torch
+from drawings import copied, moved, small_model
+from telling import FINISHED, HEAD, KEPT, STORY, THAW, epoch
+from visiting import Reader, choose, is_error, text_of
+
+from headswap.errors import InputError
+from headswap.events import Epoch, Figures, FrozenPass, Kept, PhaseBegins, Rate, Reference, Step
+from headswap.plan import Phase, Plan
+from headswap.reading import load_images
+from headswap.training import refit, train
+from headswap.ui import test_step, train_step
+from headswap.ui.jobs import Fetching, Job, Lesson, Run, Turns
+from headswap.ui.visitors import Choice, Trained, Visitor
+from headswap.verdict import Verdict
+
+SOLVED = Reference(Figures(0.9, "accuracy", 54, 60, 0.3), 0.1)
+
+
+def usable(buttons):
+    """Train, Stop and Go on."""
+    return [button.interactive for button in buttons[:3]]
+
+
+def offered(buttons):
+    """What else can be pressed, below the sentence."""
+    names = ("frozen", "reference", "own", "again")
+    return [name for name, button in zip(names, buttons[3:], strict=True) if button.visible]
+
+
+# Before
+
+
+def test_without_images_the_train_step_says_what_is_missing():
+    visitor = Visitor()
+    drawing, words, charts, *others = train_step.prepare(visitor)
+    sliders, buttons = others[:3], others[3:]
+    assert "Choose images in the first step" in text_of(words)
+    assert 'class="hs-strip"' in drawing
+    assert charts == train_step.charts_of(Run())
+    assert sliders == [gr.skip()] * 3
+    assert usable(buttons) == [False, False, False]
+    assert offered(buttons) == []
+
+
+def test_starting_without_images_is_an_error_and_starts_nothing():
+    visitor = Visitor()
+    problem, *buttons = train_step.start(visitor, Turns(), 1, 0, 1)
+    assert is_error(problem)
+    assert "no images yet" in text_of(problem)
+    assert visitor.job is None
+    assert usable(buttons) == [False, False, False]
+
+
+def test_with_images_the_train_step_suggests_a_plan(visitor):
+    drawing, words, _, head_epochs, stages, stage_epochs, *buttons = train_step.prepare(visitor)
+    assert 'class="hs-strip"' in drawing
+    assert "Press Train" in text_of(words)
+    assert "as few as 4 images" in text_of(words)
+    assert min(head_epochs.value, stages.value, stage_epochs.value) >= 1
+    assert stages.maximum == 9
+    assert usable(buttons) == [True, False, False]
+
+
+def test_the_plan_reaches_no_further_than_the_chosen_network(visitor):
+    choose(visitor, backbone="resnet18")
+    stages = train_step.prepare(visitor)[4]
+    assert stages.value <= stages.maximum == 5
+
+
+def test_more_stages_than_the_network_has_are_refused_where_they_were_asked_for(visitor):
+    choose(visitor, backbone="resnet18")
+    problem, *buttons = train_step.start(visitor, Turns(), 1, 9, 1)
+    assert is_error(problem)
+    assert "5 stages" in text_of(problem)
+    assert visitor.job is None
+    assert usable(buttons) == [True, False, False]
+
+
+def test_stopping_nothing_does_nothing():
+    train_step.stop(Visitor())
+
+
+def test_without_a_training_watching_leaves_everything_as_it_stands(visitor):
+    # An event that tells nothing at all empties its outputs.
+    assert list(train_step.watch(visitor)) == [(gr.skip(), gr.skip(), gr.skip())]
+
+
+def test_a_plan_that_unfreezes_nothing_can_still_be_told_to(visitor, network, monkeypatch):
+    alone = Plan((Phase(9, 0, 1e-3),), views=3, advice="Only the head.")
+    monkeypatch.setattr(Plan, "suggest", lambda images, model: alone)
+    _, words, _, head_epochs, stages, stage_epochs, *_ = train_step.prepare(visitor)
+    assert "the head learns. Only the head." in text_of(words)
+    assert (head_epochs.value, stages.value) == (9, 0) and stage_epochs.value >= 1
+    monkeypatch.setattr(train_step, "network", lambda *given: network)
+    monkeypatch.setattr(train_step, "train", lambda *given: iter(()))
+    train_step.start(visitor, Turns(), 4, 2, 3)
+    plan = visitor.job.lesson.plan
+    assert [(phase.epochs, phase.learning_stages) for phase in plan.phases] == [(4, 0), (3, 2)]
+    assert plan.phases[1].backbone_rate > 0 and replace(plan, phases=alone.phases) == alone
+    visitor.job.join(30)
+
+
+@pytest.mark.parametrize(
+    ("asked", "phases"), [((5, 2, 7), [(5, 0), (7, 2)]), ((5, 0, 7), [(5, 0)])], ids=["with stages", "head alone"]
+)
+def test_the_plan_is_what_was_asked_for(visitor, network, monkeypatch, asked, phases):
+    plans = []
+
+    def train(model, images, plan):
+        plans.append((model, images, [(phase.epochs, phase.learning_stages) for phase in plan.phases]))
+        yield from STORY
+
+    monkeypatch.setattr(train_step, "network", lambda *given: network)
+    monkeypatch.setattr(train_step, "train", train)
+    assert train_step.start(visitor, Turns(), *asked)[0] == ""
+    visitor.job.join(30)
+    assert plans == [(network, visitor.images, phases)]
+
+
+# The sentence
+
+
+def said(run):
+    return text_of(train_step.said(run))
+
+
+def test_at_the_start_the_network_is_built_and_perhaps_downloaded():
+    assert "Building the network" in said(Run())
+    assert "Downloading the weights: 12 MB of 47 MB" in said(Run(fetched=Fetching(12_000_000, 47_000_000)))
+
+
+def test_the_frozen_pass_says_how_far_it_is_and_how_long_it_takes():
+    words = said(Run("running", read=FrozenPass(120, 300, 2.0)))
+    assert "through the frozen stages" in words
+    assert "120 of 300" in words
+    assert "3 s left" in words
+
+
+def test_the_head_phase_says_that_the_backbone_stands_still():
+    run = Run("running", read=FrozenPass(300, 300, 5.0), phases=(HEAD,), epochs=(), step=Step(1, 1, 8, 1.1))
+    words = said(run)
+    assert "The head learns" in words
+    assert "all 3.4 million weights of the backbone stand still" in words
+    assert "Epoch 1 of 36" in words
+    assert "Epoch 3 of 36" in said(run.told(epoch(1)).told(epoch(2)).told(epoch(3)))
+
+
+def test_the_unfrozen_phase_says_how_many_stages_learn_and_how_fast():
+    epochs = tuple(epoch(number) for number in range(1, 21))
+    run = Run("running", read=FrozenPass(300, 300, 5.0), phases=(HEAD, THAW), epochs=epochs, step=Step(21, 1, 8, 0.4))
+    words = said(run)
+    assert "The last three stages learn too, at a tenth of the head's rate" in words
+    assert "2.2 million of 3.4 million weights stand still" in words
+    assert "Epoch 21 of 36" in words
+    assert "Epoch 21 of 36" in said(run.told(epoch(21)))
+
+
+def test_the_time_left_is_what_the_last_event_says_of_the_whole_run():
+    run = Run("running", read=FrozenPass(300, 300, 5.0), phases=(replace(HEAD, left=41.0),))
+    assert "Epoch 1 of 36, 41 s left" in said(run)
+    run = run.told(epoch(1, seconds=9.0, left=33.0))
+    assert "Epoch 1 of 36, 33 s left" in said(run)
+    run = run.told(replace(THAW, first_epoch=2, left=25.0))
+    assert "Epoch 2 of 36, 25 s left" in said(run)
+    assert "Epoch 2 of 36, 200 s left" not in said(run.told(epoch(2, left=200.0)))
+    assert "Epoch 2 of 36, 3 min left" in said(run.told(epoch(2, left=200.0)))
+
+
+def test_images_that_are_read_for_a_later_phase_are_told_as_such():
+    run = Run("running", read=FrozenPass(3, 12, 1.0), phases=(HEAD,), epochs=(epoch(20),))
+    assert "3 of 12 views, 3 s left" in said(run)
+
+
+def rates(*values):
+    return tuple(Rate(str(i), value) for i, value in enumerate(values))
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (rates(1e-4, 1e-4, 1e-3), "too, at a tenth of the head's rate;"),
+        (rates(3e-5, 1e-4, 1e-3), "too, at a tenth to 1/33 of the head's rate;"),
+        (rates(1e-3, 1e-3), "too, at the head's rate;"),
+        (rates(5e-4, 1e-3), "too, at half of the head's rate;"),
+        (rates(2e-3, 1e-3), "too, at the head's rate;"),
+        ((), "too;"),
+    ],
+)
+def test_the_rates_are_those_that_the_phase_says(told, words):
+    begins = replace(THAW, phase=Phase(16, 3, 7.0, 7.0), rates=told)
+    assert words in said(Run("running", phases=(begins,)))
+
+
+@pytest.mark.parametrize(
+    ("learning", "words"),
+    [(1, "The last stage learns too"), (2, "The last two stages learn too"), (None, "All stages learn too")],
+)
+def test_one_stage_and_all_of_them_have_their_own_words(learning, words):
+    begins = PhaseBegins(1, 1, Phase(4, learning, 1e-3, 1e-4), 1, 4, ("a",), 10, 20, 30)
+    assert words in said(Run("running", phases=(begins,), step=Step(1, 1, 1, 0.5)))
+
+
+def test_a_finished_training_says_what_was_kept_with_its_interval():
+    words = said(FINISHED)
+    assert words.startswith("Kept the weights of epoch 31: 57 of 60 validation images right, 95 %")
+    assert "between 86 % and 98 %" in words
+    assert "These images chose the epoch, so the figure flatters." in words
+
+
+def kept(**more):
+    """What a finished training says that it kept."""
+    return said(replace(FINISHED, kept=replace(FINISHED.kept, **more)))
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("between", "Kept the weights half-way between the frozen network's and those of epoch 31: 57 of 60"),
+        ("last", "Kept the weights of the last epoch, 31: 57 of 60"),
+    ],
+)
+def test_what_was_not_chosen_by_these_images_does_not_flatter(what, words):
+    told = kept(what=what, chosen=False, share=0.5)
+    assert told.startswith(words)
+    assert "flatters" not in told
+
+
+def test_a_finished_training_says_whether_unfreezing_was_worth_it():
+    verdict = Verdict(60, 55, 57, better=3, worse=1, p=0.6, interval=(-0.03, 0.1), seconds=12.0)
+    assert kept(verdict=verdict).endswith(verdict.sentence)
+
+
+def test_a_head_solved_at_once_is_told_only_where_it_is_ahead():
+    ahead, behind = (Figures(right / 60, "accuracy", right, 60, 0.3) for right in (58, 57))
+    assert kept(reference=ahead).endswith(
+        "solved at once is ahead: 58 of 60 validation images right, 97 % (between 89 % and 99 %)."
+    )
+    assert "solved at once" not in kept(reference=behind)
+
+
+def test_what_went_wrong_is_said_first_and_as_text():
+    assert kept(problem="In epoch 32 the loss was <b>no number</b>.").startswith(
+        "In epoch 32 the loss was <b>no number</b>. Kept the weights of epoch 31"
+    )
+
+
+def test_after_a_refit_the_figures_are_said_to_be_the_honest_run_s():
+    told = kept(refitted=True, reference=Figures(1.0, "accuracy", 60, 60, 0.1))
+    assert told.startswith("Learned again from all images")
+    assert "The figures are the honest run's: 57 of 60 validation images right, 95 % (between 86 % and 98 %)." in told
+    assert "solved at once" not in told and "flatters" in told
+
+
+def test_a_stopped_training_says_what_was_kept():
+    words = said(Run("stopped", phases=(HEAD,), epochs=(epoch(1, right=30), epoch(2, right=57))))
+    assert words.startswith("Stopped. Kept the weights of epoch 2: 57 of 60")
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        Run("stopped"),
+        Run("stopped", read=FrozenPass(4, 8, 0.1)),
+        Run("stopped", read=FrozenPass(8, 8, 0.1), phases=(HEAD,), epochs=(), step=Step(1, 1, 8, 1.1)),
+    ],
+)
+def test_a_training_stopped_before_its_first_epoch_learned_nothing(run):
+    assert "nothing was learned" in said(run)
+    assert "Kept" not in said(run)
+
+
+def test_a_failed_training_shows_its_problem_as_an_error():
+    html = train_step.said(Run("failed", problem="The weights <vgg16> & all could not be downloaded."))
+    assert "The weights <vgg16> & all could not be downloaded." in text_of(html)
+    assert "<vgg16>" not in html
+    assert "hs-wrong" in html
+
+
+@pytest.mark.parametrize(
+    "run", [Run(), Run("running", read=FrozenPass(1, 2, 0.1)), FINISHED, Run("failed", problem="No.")]
+)
+def test_the_sentence_is_spoken_politely(run):
+    assert 'aria-live="polite"' in train_step.said(run)
+
+
+# The charts
+
+
+def bands(html):
+    return [rect.get("class") for rect in ElementTree.fromstring(html).iter("rect")]
+
+
+def test_there_are_always_two_charts():
+    for run in (Run(), Run("running", read=FrozenPass(1, 2, 0.1)), Run("running", phases=(HEAD,)), FINISHED):
+        figures = list(ElementTree.fromstring(train_step.charts_of(run)).iter("figure"))
+        titles = ["".join(figure.find("figcaption").itertext()) for figure in figures]
+        assert len(titles) == 2
+        assert titles[0] == "Loss"
+        assert titles[1].startswith("Accuracy")
+
+
+def test_the_charts_have_bands_only_once_phases_began():
+    run = Run("running", read=FrozenPass(8, 8, 0.5))
+    assert bands(train_step.charts_of(Run())) == bands(train_step.charts_of(run)) == []
+    run = run.told(HEAD)
+    assert bands(train_step.charts_of(run)) == ["hs-still"] * 2
+    for number in range(1, 21):
+        run = run.told(epoch(number))
+    run = run.told(THAW)
+    assert bands(train_step.charts_of(run)) == ["hs-still", "hs-learning"] * 2
+
+
+def test_the_charts_grow_with_the_epochs():
+    run, drawn = Run("running", phases=(HEAD,)), set()
+    assert "polyline" not in train_step.charts_of(run)
+    for number in range(1, 6):
+        run = run.told(epoch(number))
+        html = train_step.charts_of(run)
+        drawn.add(html)
+        lines = list(ElementTree.fromstring(html).iter("polyline"))
+        assert [len(line.get("points").split()) for line in lines] == [number] * 4
+    assert len(drawn) == 5
+
+
+def test_the_kept_epoch_is_marked_only_when_the_training_has_ended():
+    running = Run("running", phases=(HEAD,), epochs=(epoch(1), epoch(2, best=False)))
+    assert "hs-kept" not in train_step.charts_of(running)
+    for state in ("finished", "stopped"):
+        ended = Run(state, phases=(HEAD,), epochs=running.epochs)
+        assert train_step.charts_of(ended).count('class="hs-kept"') == 2
+        assert "Kept: epoch 1" in train_step.charts_of(ended)
+
+
+@pytest.mark.parametrize(
+    ("what", "number", "loss", "score"),
+    [("best", 31, "0.019", "95 %"), ("last", 32, "0.019", "93 %"), ("between", 32, None, "97 %")],
+)
+def test_what_is_kept_is_ringed_where_it_lies(what, number, loss, score):
+    right = {"best": 57, "last": 56, "between": 58}[what]
+    run = replace(FINISHED, kept=replace(FINISHED.kept, what=what, epoch=number, right=right, score=right / 60))
+    ringed = [f"Kept: epoch {number}, {figure}." in train_step.charts_of(run) for figure in filter(None, (loss, score))]
+    assert all(ringed)
+    assert train_step.charts_of(run).count('class="hs-kept"') == len(ringed)
+
+
+def test_nothing_of_a_refit_is_ringed():
+    lone = [replace(e, validation_loss=nan, validation_score=nan, right=0, of=0, best=False) for e in FINISHED.epochs]
+    run = replace(FINISHED, epochs=tuple(lone), kept=replace(FINISHED.kept, refitted=True))
+    html = train_step.charts_of(run)
+    assert "hs-kept" not in html
+    assert html.count("<polyline") == 2
+    assert "nan" not in html.lower()
+
+
+def test_the_head_solved_at_once_is_a_line_in_the_accuracy_and_not_in_the_loss():
+    run = Run("running", read=FrozenPass(8, 8, 0.5), reference=SOLVED)
+    for drawn in (run, run.told(HEAD), replace(FINISHED, reference=SOLVED)):
+        loss, accuracy = ElementTree.fromstring(train_step.charts_of(drawn)).iter("figure")
+        assert [len(figure.findall(".//path[@class='hs-level']")) for figure in (loss, accuracy)] == [0, 1]
+        assert "Solved at once: 90 %." in accuracy.find("*[@role='img']").get("aria-label")
+    assert "hs-level" not in train_step.charts_of(FINISHED)
+
+
+def test_a_phase_s_band_ends_where_the_next_begins_even_if_it_ended_early():
+    early = replace(THAW, first_epoch=3)
+    run = Run("running", phases=(HEAD, early), epochs=tuple(epoch(number) for number in range(1, 6)))
+    first, second, *_ = ElementTree.fromstring(train_step.charts_of(run)).iter("rect")
+    assert float(first.get("width")) == float(second.get("x")) > 0
+
+
+def test_empty_charts_say_when_the_curve_begins():
+    assert "when you press Train" in text_of(train_step.charts_of(Run()))
+    assert "when the images have been read" in text_of(train_step.charts_of(Run("running", read=FrozenPass(1, 2, 0.1))))
+    assert "No epoch was over" in text_of(train_step.charts_of(Run("stopped", read=FrozenPass(1, 2, 0.1))))
+
+
+# Watching
+
+
+@pytest.fixture
+def watched(visitor, network):
+    """Gives the visitor a job that tells these events, waits for its end and gives all that is drawn."""
+
+    def watch(*events, error=None):
+        def tell(model):
+            yield from events
+            if error:
+                raise error
+
+        visitor.job = Job(lambda progress: network, tell, Turns())
+        return list(train_step.watch(visitor))
+
+    return watch
+
+
+def test_watching_ends_with_everything_drawn_and_takes_over_what_was_learned(visitor, watched):
+    *_, (drawing, words, charts) = watched(*STORY)
+    assert charts == train_step.charts_of(visitor.job.run)
+    assert "Kept the weights of epoch 2" in text_of(words)
+    assert "learn" in drawing
+    assert visitor.trained == Trained(visitor.job.model, visitor.job.run)
+    assert usable(train_step.buttons(visitor)) == [True, False, True]
+
+
+def test_watching_again_after_the_end_draws_the_end_again(visitor, watched):
+    *_, last = watched(*STORY)
+    visitor.trained = None
+    ((drawing, words, charts),) = train_step.watch(visitor)
+    assert (words, charts) == last[1:]
+    assert 'class="hs-strip"' in drawing
+    assert visitor.trained is not None
+
+
+def test_a_training_that_learned_nothing_leaves_the_former_model(visitor, watched):
+    watched(*STORY)
+    former = visitor.trained
+    *_, (_, words, _) = watched(FrozenPass(4, 8, 0.5))
+    assert "nothing was learned" in text_of(words)
+    *_, (_, words, _) = watched(FrozenPass(4, 8, 0.5), error=InputError("The disk is full; make room."))
+    assert text_of(words) == "The disk is full; make room."
+    assert visitor.trained is former
+    assert usable(train_step.buttons(visitor)) == [True, False, True]
+
+
+def test_a_training_that_fails_after_an_epoch_keeps_what_was_there_before_as_it_says(visitor, watched, caplog):
+    watched(*STORY)
+    former = visitor.trained
+    *_, (_, words, _) = watched(FrozenPass(8, 8, 0.5), HEAD, epoch(1), error=RuntimeError("out of paper"))
+    assert "What was there before is kept" in text_of(words)
+    assert visitor.trained is former
+
+
+def test_a_visitor_who_was_let_go_meanwhile_keeps_no_model(visitor, network, until):
+    gate = threading.Event()
+
+    def tell(model):
+        yield from STORY[:-1]
+        gate.wait(30)
+
+    visitor.job = job = Job(lambda progress: network, tell, Turns())
+    watched = train_step.watch(visitor)
+    next(watched)
+    until(lambda: len(job.run.epochs) == 2)
+    visitor.let_go()
+    gate.set()
+    *_, (_, words, _) = watched
+    assert "Kept the weights of epoch 2" in text_of(words)
+    assert visitor == Visitor()
+
+
+def test_the_strip_is_drawn_anew_when_a_phase_begins(visitor, network):
+    gates = [threading.Event() for _ in range(2)]
+
+    def tell(model):
+        yield FrozenPass(8, 8, 0.5)
+        yield HEAD
+        gates[0].wait(30)
+        yield THAW
+        gates[1].wait(30)
+        yield epoch(1)
+        yield KEPT
+
+    visitor.job = Job(lambda progress: network, tell, Turns())
+    strips = []
+    for drawing, _, _ in train_step.watch(visitor):
+        if drawing not in (gr.skip(), *strips):
+            strips.append(drawing)
+        run = visitor.job.run
+        for gate in gates[: len(run.phases)]:
+            gate.set()
+    assert "Stages stem to last stand still; only the head learns." in text_of(" ".join(Reader(strips[-2]).attributes))
+    assert "6, 7, last and the head learn." in " ".join(Reader(strips[-1]).attributes)
+
+
+def test_a_sentence_is_spoken_at_most_once_a_second(visitor, network, monkeypatch):
+    monkeypatch.setattr(train_step, "time", SimpleNamespace(monotonic=lambda: 100.0))
+    monkeypatch.setattr(train_step, "FRAME", 0.001)
+    turn = threading.Event()
+
+    def tell(model):
+        for event in (FrozenPass(8, 8, 0.5), HEAD, *(epoch(number) for number in range(1, 8)), KEPT):
+            turn.wait(30)
+            turn.clear()
+            yield event
+
+    visitor.job = Job(lambda progress: network, tell, Turns())
+    words = []
+    for _, sentence, _ in train_step.watch(visitor):
+        words.append(sentence)
+        turn.set()
+    assert len(words) > 4
+    assert gr.skip() not in (words[0], words[-1])
+    assert all(sentence == gr.skip() for sentence in words[1:-1])
+
+
+def test_while_a_training_runs_only_stop_can_be_pressed_and_its_drawings_stay(visitor, network):
+    gate = threading.Event()
+
+    def tell(model):
+        yield FrozenPass(1, 2, 0.1)
+        gate.wait(30)
+
+    visitor.job = job = Job(lambda progress: network, tell, Turns())
+    try:
+        assert usable(train_step.buttons(visitor)) == [False, True, False]
+        prepared = train_step.prepare(visitor)
+        assert list(prepared[:6]) == [gr.skip()] * 6
+        assert usable(prepared[6:]) == [False, True, False]
+        assert offered(prepared[6:]) == []
+        assert train_step.start(visitor, Turns(), 1, 1, 1)[0] == gr.skip()
+        assert visitor.job is job
+        train_step.stop(visitor)
+    finally:
+        gate.set()
+    job.join(30)
+    assert job.run.state == "stopped"
+
+
+# The bundled network, for real
+
+
+def test_a_real_training_goes_through_both_phases_to_a_model(trained):
+    problem, *buttons = trained.started
+    assert problem == ""
+    assert usable(buttons) == [False, True, False]
+    run = trained.visitor.job.run
+    assert run.state == "finished"
+    assert [begins.phase.learning_stages for begins in run.phases] == [0, 1]
+    assert [each.number for each in run.epochs] == [1, 2, 3, 4]
+    assert run.read.done == run.read.total
+    assert trained.visitor.trained == Trained(trained.visitor.job.model, run)
+    assert len({charts for _, _, charts in trained.rows}) >= 2
+    assert text_of(trained.rows[-1][1]).startswith("Kept ")
+    assert run.reference is not None
+    assert offered(train_step.buttons(trained.visitor))[-1] == "again"
+
+
+# What can be done with what was learned
+
+
+@pytest.fixture
+def learned(loaded_fruits):
+    """Somebody whose small network has learned in both phases, and whose head solved at once is ahead."""
+    plan = Plan((Phase(2, 0, 1e-3), Phase(1, 2, 1e-3, 1e-3)), views=1, keep="last")
+
+    def tell(model):
+        for event in train(model, loaded_fruits, plan):
+            if isinstance(event, Kept):
+                ahead = replace(event.offers["reference"], figures=Figures(2 / 3, "accuracy", 2, 3, 0.4))
+                event = replace(event, right=0, score=0.0, offers={**event.offers, "reference": ahead})
+            yield event
+
+    visitor = Visitor(images=loaded_fruits)
+    visitor.job = Job(lambda progress: small_model(loaded_fruits.classes), tell, Turns(), Lesson(loaded_fruits, plan))
+    *_, visitor.last = train_step.watch(visitor)
+    assert visitor.job.run.state == "finished", visitor.job.run.problem
+    return visitor
+
+
+def test_when_a_training_is_over_what_can_be_kept_instead_is_offered(learned):
+    assert offered(train_step.buttons(learned)) == ["frozen", "reference", "again"]
+    assert offered(train_step.prepare(learned)[6:]) == ["frozen", "reference", "again"]
+
+
+def test_a_page_that_is_loaded_again_shows_the_plan_that_was_followed(learned):
+    assert [slider.value for slider in train_step.prepare(learned)[3:6]] == [2, 2, 1]
+    train_step.again(learned, Turns())
+    learned.job.join(60)
+    assert [slider.value for slider in train_step.prepare(learned)[3:6]] == [2, 2, 1]
+
+
+def test_a_head_solved_at_once_that_is_not_ahead_is_not_offered(learned):
+    run = replace(learned.job.run, kept=replace(learned.job.run.kept, right=3))
+    learned.job.run, learned.trained = run, Trained(learned.job.model, run)
+    assert offered(train_step.buttons(learned)) == ["frozen", "again"]
+
+
+def test_where_nothing_was_unfrozen_there_is_no_frozen_network_to_keep_instead(learned):
+    run = replace(learned.job.run, kept=replace(learned.job.run.kept, what="best", epoch=1))
+    learned.job.run, learned.trained = run, Trained(learned.job.model, run)
+    assert offered(train_step.buttons(learned)) == ["reference", "again"]
+    *_, own, _ = train_step.keep(learned, "reference")[3:]
+    assert own.value == "Keep the trained head after all"
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "others"),
+    [
+        ("frozen", "The frozen network is kept: ", ["reference", "own"]),
+        ("reference", "The head solved at once is kept: ", ["frozen", "own"]),
+    ],
+)
+def test_another_network_is_kept_at_once_and_the_way_back_leads_to_the_last_bit(learned, name, words, others):
+    model, run = learned.trained.model, learned.trained.run
+    before, offer, first = copied(model), run.kept.offers[name], train_step.drawn(learned)
+
+    drawing, sentence, charts, *buttons = train_step.keep(learned, name)
+    figures = offer.figures
+    assert text_of(sentence).startswith(f"{words}{figures.right} of {figures.of} validation images right")
+    assert "only the head learns" in " ".join(Reader(drawing).attributes)
+    assert f">{type(offer.head).__name__.lower()}<" in drawing
+    assert charts.count('class="hs-kept"') == (2 if name == "frozen" else 0)
+    assert offered(buttons) == others
+    assert copied(learned.trained.model.head).keys() == copied(offer.head).keys()
+    assert not moved(copied(offer.head), learned.trained.model.head)
+    assert all(torch.equal(model.state_dict()[key], kept) for key, kept in offer.weights.items())
+
+    drawing, words = test_step.prepare(learned)
+    assert "only the head learns" in " ".join(Reader(drawing).attributes)
+    assert f"named {figures.right} of {figures.of} validation images" in text_of(words)
+
+    assert train_step.keep(learned, "own")[:3] == first
+    assert not moved(before, model)
+    assert offered(train_step.buttons(learned)) == ["frozen", "reference", "again"]
+
+
+def test_from_one_to_the_other_the_way_back_leads_to_what_was_learned(learned):
+    before = copied(learned.trained.model)
+    for name in ("frozen", "reference", "frozen", "own"):
+        train_step.keep(learned, name)
+    assert not moved(before, learned.trained.model)
+
+
+def test_what_is_not_offered_cannot_be_kept(learned):
+    before, was = copied(learned.trained.model), learned.trained
+    for name in ("own", "start", "nothing"):
+        train_step.keep(learned, name)
+    assert learned.trained is was and not moved(before, was.model)
+    train_step.keep(learned, "frozen")
+    was = learned.trained
+    train_step.keep(learned, "frozen")
+    assert learned.trained is was
+    assert train_step.keep(Visitor(), "frozen")[:3] == (gr.skip(),) * 3
+
+
+def test_whoever_comes_back_finds_what_was_kept_instead(learned):
+    drawings = train_step.keep(learned, "frozen")[:3]
+    assert list(train_step.watch(learned)) == [drawings]
+    assert train_step.prepare(learned)[:3] == drawings
+    assert learned.trained.instead == "frozen"
+
+
+def test_nothing_is_offered_that_belongs_to_other_images_or_another_network(learned):
+    learned.choose(Choice("resnet18", "linear"))
+    assert offered(train_step.buttons(learned)) == []
+    assert train_step.keep(learned, "frozen")[:3] == (gr.skip(),) * 3
+    assert train_step.again(learned, Turns())[0] == "" and learned.job is None
+
+
+def finish(visitor):
+    *_, last = train_step.watch(visitor)
+    return last
+
+
+def test_learning_again_ends_with_another_model_that_saw_all_images(learned, loaded_fruits):
+    former, job = learned.trained, learned.job
+    problem, *buttons = train_step.again(learned, Turns())
+    assert problem == ""
+    assert usable(buttons) == [False, True, True] and offered(buttons) == []
+    assert buttons[1].value == "Stop and keep what was there before"
+    drawing, sentence, charts = finish(learned)
+    run = learned.job.run
+    assert run.state == "finished", run.problem
+    assert run.read.total == len(loaded_fruits) and run.reference is None
+    assert [e.number for e in run.epochs] == [1, 2, 3] and run.best is None
+    assert "Learned again from all images" in text_of(sentence)
+    assert charts.count("<polyline") == 2 and "hs-kept" not in charts
+    assert "learn" in drawing
+    assert learned.trained.run is run and learned.trained.model is not former.model
+    assert learned.trained.learned == former.learned
+    buttons = train_step.buttons(learned)
+    assert usable(buttons) == [True, False, True] and offered(buttons) == []
+    assert buttons[1].value == "Stop and keep the best"
+    assert "before it learned again from all images, it named 0 of 3" in text_of(test_step.prepare(learned)[1])
+    assert learned.job.former is None and learned.job.lesson is None and job.lesson is not None
+
+
+def test_learning_again_goes_to_the_end_of_an_impatient_plan_and_keeps_the_thresholds(tagged):
+    plan = Plan((Phase(4, 0, 1e-3),), views=1, patience=1)
+    visitor = Visitor(images=tagged)
+    visitor.job = Job(
+        lambda progress: small_model(tagged.classes, multi_label=True),
+        lambda model: train(model, tagged, plan),
+        Turns(),
+        Lesson(tagged, plan),
+    )
+    finish(visitor)
+    thresholds = visitor.trained.model.thresholds.clone()
+    assert not torch.equal(thresholds, torch.full_like(thresholds, 0.5))
+    train_step.again(visitor, Turns())
+    _, sentence, _ = finish(visitor)
+    assert len(visitor.job.run.epochs) == 4
+    assert torch.allclose(visitor.trained.model.thresholds, thresholds)
+    assert "The figures are the honest run's: mean average precision" in text_of(sentence)
+
+
+def test_learning_again_that_is_stopped_leaves_what_was_there(learned, monkeypatch):
+    former, drawings, before = learned.trained, train_step.drawn(learned), copied(learned.trained.model)
+    gate = threading.Event()
+
+    def slow(*given):
+        for event in refit(*given):
+            yield event
+            if isinstance(event, Epoch):
+                gate.wait(30)
+
+    monkeypatch.setattr(train_step, "refit", slow)
+    train_step.again(learned, Turns())
+    watched = train_step.watch(learned)
+    while not learned.job.run.epochs:
+        next(watched)
+    assert "From all images now. The head learns" in text_of(train_step.drawn(learned)[1])
+    train_step.stop(learned)
+    gate.set()
+    *_, (drawing, sentence, charts) = watched
+    assert text_of(sentence) == "Stopped. What had been learned before is kept."
+    assert (drawing, charts) == drawings[::2]
+    assert learned.trained is former and not moved(before, former.model)
+    assert train_step.drawn(learned) == drawings
+    assert offered(train_step.buttons(learned)) == ["frozen", "reference", "again"]
+
+
+def test_learning_again_that_fails_says_why_and_leaves_what_was_there(learned, monkeypatch):
+    former, drawings = learned.trained, train_step.drawn(learned)
+
+    def failing(*given):
+        yield FrozenPass(1, 2, 0.1)
+        raise InputError("The loss was no number.")
+
+    monkeypatch.setattr(train_step, "refit", failing)
+    train_step.again(learned, Turns())
+    drawing, sentence, charts = finish(learned)
+    assert text_of(sentence) == "The loss was no number." and "hs-wrong" in sentence
+    assert (drawing, charts) == drawings[::2]
+    assert learned.trained is former
+    assert offered(train_step.buttons(learned)) == ["frozen", "reference", "again"]
+
+
+@pytest.mark.parametrize("change", ["instead", "stopped", "images"])
+def test_learning_again_is_offered_only_where_it_can_be_done(learned, change):
+    if change == "instead":
+        train_step.keep(learned, "frozen")
+    elif change == "stopped":
+        run = replace(learned.job.run, state="stopped", kept=None)
+        learned.job.run, learned.trained = run, Trained(learned.job.model, run)
+    else:
+        learned.job.forget()
+    assert "again" not in offered(train_step.buttons(learned))
+    job = learned.job
+    train_step.again(learned, Turns())
+    assert learned.job is job
+
+
+def test_images_are_let_go_with_their_visitor_although_they_could_have_been_learned_again(fruits, temporary):
+    visitor = Visitor(images=load_images(fruits))
+    plan = Plan((Phase(1, 0, 1e-3),), views=1)
+    model = small_model(visitor.classes)
+
+    def begin(images):
+        visitor.job = Job(lambda p: model, lambda model: train(model, images, plan), Turns(), Lesson(images, plan))
+
+    begin(visitor.images)
+    finish(visitor)
+    train_step.again(visitor, Turns())
+    finish(visitor)
+    assert visitor.job.run.kept.refitted
+    job = visitor.job
+    job.join(30)
+    visitor.let_go()
+    gc.collect()
+    assert list(temporary.iterdir()) == []

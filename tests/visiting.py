@@ -1,0 +1,53 @@
+"""What a visitor chooses in the model step, and what a page says to whoever reads it. Knows no fixtures."""
+
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+from headswap.catalogue import DEFAULT
+from headswap.heads import HEADS, head_options
+from headswap.ui import model_step
+
+
+class Reader(HTMLParser):
+    """The tags, the texts and the attributes of a piece of HTML."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.texts, self.attributes = set(), [], []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        self.attributes += [value for _, value in attributes]
+
+    def handle_data(self, text):
+        self.texts.append(text)
+
+    @property
+    def text(self):
+        return "".join(self.texts)
+
+
+def text_of(html):
+    return Reader(html).text
+
+
+def is_error(html):
+    return 'role="alert"' in html
+
+
+def values(**changed):
+    """What the options of all heads hold, in their order; ``mlp_hidden_dims="3, 4"`` changes one."""
+    held = {f"{head}_{option}": default for head in HEADS for option, default in head_options(head).items()}
+    held["mlp_hidden_dims"] = "1024, 512"
+    assert changed.keys() <= held.keys()
+    return list((held | changed).values())
+
+
+def choose(visitor, head="linear", backbone=DEFAULT, other=None, crop="centre", pretrained=True, **changed):
+    """What the model step answers, by name."""
+    drawing, sentence, problem, seen, *groups = model_step.choose(
+        visitor, backbone, other, head, crop, pretrained, *values(**changed)
+    )
+    return SimpleNamespace(drawing=drawing, sentence=sentence, problem=problem, seen=seen, groups=groups)
