@@ -1,4 +1,4 @@
-"""What tests share: no calls home, uploads in a folder of their own, drawings with classes, and visitors."""
+"""What tests share: no calls home, a folder for uploads, drawings, networks that learn them, and visitors."""
 
 import asyncio
 import os
@@ -10,6 +10,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from drawings import NARROW, load_shapes, small_model
 from pictures import FLOWERS, folder, nothing_left_in
 from PIL import Image, ImageDraw
 
@@ -139,6 +140,30 @@ def trained(loaded_fruits):
     visitor = Visitor(images=loaded_fruits)
     started = train_step.start(visitor, Turns(), 3, 1, 1)
     return SimpleNamespace(visitor=visitor, started=started, rows=list(train_step.watch(visitor)))
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Ten shapes of each kind; a file with images of its own has them learned by the networks below as well."""
+    return load_shapes(tmp_path_factory.mktemp("shapes") / "shapes", each=10)
+
+
+@pytest.fixture
+def model(images):
+    """Without batch norms."""
+    return small_model(images.classes, backbone=NARROW)
+
+
+@pytest.fixture
+def normed(images):
+    """With batch norms."""
+    return small_model(images.classes)
+
+
+@pytest.fixture
+def every_step(monkeypatch):
+    """Every step is told, however fast they follow one another."""
+    monkeypatch.setattr("headswap.learning.EVERY", 0)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Small labelled folders of coloured shapes that any network can tell apart, and small networks to learn them.
+"""Small labelled folders of coloured shapes that any network can tell apart, small networks, and plans to learn them.
 
 Knows no fixtures.
 """
@@ -9,10 +9,15 @@ import torch
 from PIL import Image, ImageDraw
 
 import headswap
+from headswap import Phase, Plan
 
 SHAPES = {"dots": ("crimson", "ellipse"), "boxes": ("royalblue", "rectangle"), "bars": ("seagreen", "line")}
 SMALL = "shufflenet_v2_x0_5"  # batch norms in every stage, and an epoch takes milliseconds
 NARROW = "squeezenet1_1"  # half as many features, so that a head is solved at once in no time; no batch norms
+
+HEAD_ONLY = Plan((Phase(3, 0, 1e-2),), views=2)
+THAWED = Plan((Phase(3, 2, 1e-2, 1e-3),), views=2)
+TWO = Plan((Phase(3, 0, 1e-2), Phase(3, 1, 1e-3, 1e-4)), views=2)
 
 
 def shape(name, number=0, size=(56, 44)):

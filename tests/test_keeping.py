@@ -6,38 +6,18 @@ import gc
 
 import pytest
 import torch
-from drawings import NARROW, copied, load_shapes, moved, shape, small_model
+from drawings import HEAD_ONLY, NARROW, THAWED, TWO, copied, load_shapes, moved, shape, small_model
 from listening import events, rightly_named, until
 from torch import nn
 
 import headswap
-from headswap import InputError, Phase, Plan, learning, training
+from headswap import InputError, Phase, Plan, training
 from headswap.events import Epoch, FrozenPass, Kept, PhaseBegins, Reference, Step
-
-HEAD_ONLY = Plan((Phase(3, 0, 1e-2),), views=2)
-THAWED = Plan((Phase(3, 2, 1e-2, 1e-3),), views=2)
-TWO = Plan((Phase(3, 0, 1e-2), Phase(3, 1, 1e-3, 1e-4)), views=2)
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return load_shapes(tmp_path_factory.mktemp("shapes") / "shapes", each=10)
 
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory):
     return load_shapes(tmp_path_factory.mktemp("few") / "shapes", each=5)
-
-
-@pytest.fixture
-def model(images):
-    return small_model(images.classes, backbone=NARROW)
-
-
-@pytest.fixture
-def every_step(monkeypatch):
-    """Every step is told, however fast they follow one another."""
-    monkeypatch.setattr(learning, "EVERY", 0)
 
 
 # The best

@@ -6,39 +6,13 @@ import math
 
 import pytest
 import torch
-from drawings import NARROW, load_shapes, small_model
+from drawings import HEAD_ONLY, NARROW, TWO, load_shapes, small_model
 from listening import events, until
 from torch.nn import functional as F
 
 import headswap
 from headswap import Phase, Plan, learning
 from headswap.events import Epoch, Step
-
-HEAD_ONLY = Plan((Phase(3, 0, 1e-2),), views=2)
-TWO = Plan((Phase(3, 0, 1e-2), Phase(3, 1, 1e-3, 1e-4)), views=2)
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return load_shapes(tmp_path_factory.mktemp("shapes") / "shapes", each=10)
-
-
-@pytest.fixture
-def model(images):
-    return small_model(images.classes, backbone=NARROW)
-
-
-@pytest.fixture
-def normed(images):
-    """With batch norms."""
-    return small_model(images.classes)
-
-
-@pytest.fixture
-def every_step(monkeypatch):
-    """Every step is told, however fast they follow one another."""
-    monkeypatch.setattr(learning, "EVERY", 0)
-
 
 # Batches
 

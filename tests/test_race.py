@@ -6,7 +6,7 @@ import importlib
 
 import pytest
 import torch
-from drawings import NARROW, copied, load_shapes, moved, small_model
+from drawings import HEAD_ONLY, copied, load_shapes, moved, small_model
 from listening import events, rightly_named, until
 
 import headswap
@@ -15,18 +15,12 @@ from headswap.events import Epoch, FrozenPass, Kept, PhaseBegins, Reference, Ste
 from headswap.race import Lap, Won
 
 HEADS = {"linear": {}, "mlp": {"hidden_dims": (16,)}, "attention": {"dim": 16}, "lda": {}}
-FROZEN = Plan((Phase(3, 0, 1e-2),), views=2)
 THAWED = Plan((Phase(2, 0, 1e-2), Phase(2, 1, 1e-2, 1e-2)), views=2, keep="last")
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     return load_shapes(tmp_path_factory.mktemp("shapes") / "shapes", each=5)
-
-
-@pytest.fixture
-def model(images):
-    return small_model(images.classes, backbone=NARROW)
 
 
 @pytest.fixture
@@ -56,9 +50,9 @@ def curve(told):
 
 
 def test_each_head_learns_what_it_would_have_learned_alone(model, images, runners):
-    told = list(headswap.race(images, model, HEADS, FROZEN, engine="eager"))
+    told = list(headswap.race(images, model, HEADS, HEAD_ONLY, engine="eager"))
     for head, alone in runners[1].items():
-        assert curve(laps(head, told)) == curve(headswap.train(alone, images, FROZEN, engine="eager")), head
+        assert curve(laps(head, told)) == curve(headswap.train(alone, images, HEAD_ONLY, engine="eager")), head
 
 
 @pytest.mark.parametrize("heads", [["linear", "lda"], HEADS], ids=["vectors", "vectors and maps"])
@@ -70,17 +64,17 @@ def test_all_heads_together_cost_one_frozen_pass(model, images, heads):
             passed.append(len(given[0]))
 
     model.stages[0].register_forward_hook(listen)
-    told = list(headswap.race(images, model, heads, FROZEN, engine="eager"))
+    told = list(headswap.race(images, model, heads, HEAD_ONLY, engine="eager"))
     assert sum(passed) == 2 * 12 + 3
     assert {event.total for event in events(FrozenPass, told)} == {27}
     passed.clear()
-    headswap.fit(model, images, FROZEN, engine="eager")
+    headswap.fit(model, images, HEAD_ONLY, engine="eager")
     assert sum(passed) == 27
 
 
 def test_laps_are_told_in_turn(model, images, monkeypatch):
     monkeypatch.setattr(learning, "EVERY", 0)
-    told = list(headswap.race(images, model, ["linear", "bottleneck"], FROZEN))
+    told = list(headswap.race(images, model, ["linear", "bottleneck"], HEAD_ONLY))
     heard = events(Lap, told)
     epochs = [(lap.head, lap.event.number) for lap in heard if isinstance(lap.event, Epoch)]
     assert epochs == [(head, number) for number in (1, 2, 3) for head in ("linear", "bottleneck")]
@@ -91,12 +85,12 @@ def test_laps_are_told_in_turn(model, images, monkeypatch):
 
 
 def test_a_head_that_is_solved_is_through_after_one_lap(model, images):
-    told = list(headswap.race(images, model, ["lda", "linear"], FROZEN))
+    told = list(headswap.race(images, model, ["lda", "linear"], HEAD_ONLY))
     assert [len(events(Epoch, laps(head, told))) for head in ("lda", "linear")] == [1, 3]
 
 
 def test_the_winner_has_the_highest_score_and_of_equals_the_fewest_weights(model, images):
-    told = list(headswap.race(images, model, HEADS, FROZEN))
+    told = list(headswap.race(images, model, HEADS, HEAD_ONLY))
     [won] = events(Won, told)
     last = {head: events(Epoch, laps(head, told))[-1] for head in HEADS}
     assert {place.head: place.epoch for place in won.places} == last
@@ -175,13 +169,13 @@ def test_each_head_has_the_plan_that_is_suggested_for_it(images, monkeypatch):
 
 def test_validation_images_of_somebodys_own_judge(model, images):
     learned, checked = images.split(0.4, 3)
-    told = list(headswap.race(learned, model, ["linear", "lda"], FROZEN, checked))
+    told = list(headswap.race(learned, model, ["linear", "lda"], HEAD_ONLY, checked))
     assert told[-1].of == len(checked)
     assert events(FrozenPass, told)[-1].total == 2 * len(learned) + len(checked)
 
 
 def test_images_with_several_labels_can_be_raced_for(model, images):
-    told = list(headswap.race(images.as_multi_label(), model, ["linear", "bottleneck"], FROZEN))
+    told = list(headswap.race(images.as_multi_label(), model, ["linear", "bottleneck"], HEAD_ONLY))
     assert told[-1].metric == "mean average precision" and not events(Reference, told)
 
 
@@ -200,7 +194,7 @@ def test_closing_midway_leaves_nothing_unfrozen(model, images, runners, after):
 
 
 def test_closing_in_a_lap_leaves_every_head_at_its_best(model, images, runners):
-    told = headswap.race(images, model, ["linear", "mlp"], FROZEN)
+    told = headswap.race(images, model, ["linear", "mlp"], HEAD_ONLY)
     best = {}
     for event in told:
         if isinstance(event, Lap) and isinstance(event.event, Epoch):
@@ -277,13 +271,13 @@ def test_more_stages_than_there_are_are_refused(model, images):
 
 def test_an_unknown_engine_is_refused(model, images):
     with pytest.raises(ValueError, match="no engine 'onyx'"):
-        headswap.race(images, model, ["linear", "mlp"], FROZEN, engine="onyx")
+        headswap.race(images, model, ["linear", "mlp"], HEAD_ONLY, engine="onyx")
 
 
 def test_other_validation_classes_are_refused(model, images, tmp_path):
     others = load_shapes(tmp_path / "two", names=("bars", "dots"))
     with pytest.raises(InputError, match="show bars, dots, but"):
-        headswap.race(images, model, ["linear", "mlp"], FROZEN, others)
+        headswap.race(images, model, ["linear", "mlp"], HEAD_ONLY, others)
 
 
 def test_a_head_that_cannot_have_several_labels_is_refused(model, images):

@@ -21,11 +21,6 @@ def images(tmp_path_factory):
     return load_shapes(tmp_path_factory.mktemp("shapes") / "shapes", each=6)
 
 
-@pytest.fixture
-def model(images):
-    return small_model(images.classes, backbone=NARROW)
-
-
 def range_of(model, images, *how, **options):
     *_, last = headswap.find_rate(model, images, *how, plan=PLAN, **options)
     assert isinstance(last, RateTest)

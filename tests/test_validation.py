@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from drawings import NARROW, copied, draw_folder, load_shapes, moved, shape, small_model
+from drawings import HEAD_ONLY, NARROW, copied, draw_folder, load_shapes, moved, shape, small_model
 from listening import events
 from torch import nn
 
@@ -14,8 +14,6 @@ from headswap.activations import Activations
 from headswap.events import FrozenPass, Step
 from headswap.metrics import wilson
 from headswap.validation import CrossValidated, Fold
-
-PLAN = Plan((Phase(3, 0, 1e-2),), views=2)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +66,7 @@ class Witness:
 @pytest.mark.parametrize("folds", [2, 3, 6])
 def test_every_image_is_judged_once_by_a_head_that_has_not_seen_it(model, images, folds):
     witness = Witness(model, images)
-    list(headswap.cross_validate(images, model, witness, folds=folds, seeds=(0, 1), plan=PLAN))
+    list(headswap.cross_validate(images, model, witness, folds=folds, seeds=(0, 1), plan=HEAD_ONLY))
     assert len(witness.told) == 2 * folds
     for seed in (0, 1):
         heads = witness.told[seed * folds : (seed + 1) * folds]
@@ -80,7 +78,7 @@ def test_every_image_is_judged_once_by_a_head_that_has_not_seen_it(model, images
 
 def test_seeds_divide_the_images_anew(model, images):
     witness = Witness(model, images)
-    list(headswap.cross_validate(images, model, witness, folds=3, seeds=(0, 1, 0), plan=PLAN))
+    list(headswap.cross_validate(images, model, witness, folds=3, seeds=(0, 1, 0), plan=HEAD_ONLY))
     judged = [[tuple(judged) for _, judged in witness.told[start : start + 3]] for start in (0, 3, 6)]
     assert judged[0] == judged[2] != judged[1]
 
@@ -88,14 +86,14 @@ def test_seeds_divide_the_images_anew(model, images):
 def test_groups_stay_whole(model, images):
     together = dataclasses.replace(images, groups=tuple(place // 2 for place in range(18)))
     witness = Witness(model, images)
-    list(headswap.cross_validate(together, model, witness, folds=3, seeds=range(3), plan=PLAN))
+    list(headswap.cross_validate(together, model, witness, folds=3, seeds=range(3), plan=HEAD_ONLY))
     for seen, judged in witness.told:
         assert {place // 2 for place in seen}.isdisjoint(place // 2 for place in judged)
 
 
 def test_every_class_is_spread_over_all_folds(model, images):
     witness = Witness(model, images)
-    list(headswap.cross_validate(images, model, witness, folds=3, plan=PLAN))
+    list(headswap.cross_validate(images, model, witness, folds=3, plan=HEAD_ONLY))
     for _, judged in witness.told:
         assert sorted(images.labels[place] for place in judged) == [0, 0, 1, 1, 2, 2]
 
@@ -106,7 +104,7 @@ def test_an_image_in_the_wrong_folder_is_named_wrongly_and_all_others_rightly(tm
     shape("dots", 9).save(folder / "bars" / "9.png")
     images = headswap.load_images(folder)
     model = small_model(images.classes, backbone="efficientnet_lite0", side=64, pretrained=True)
-    told = list(headswap.cross_validate(images, model, "lda", folds=5, plan=PLAN))
+    told = list(headswap.cross_validate(images, model, "lda", folds=5, plan=HEAD_ONLY))
     assert (told[-1].right, told[-1].of) == (15, 16)
 
 
@@ -114,7 +112,7 @@ def test_an_image_in_the_wrong_folder_is_named_wrongly_and_all_others_rightly(tm
 
 
 def test_folds_add_up_to_the_whole(model, images):
-    told = list(headswap.cross_validate(images, model, folds=3, seeds=(4, 5), plan=PLAN))
+    told = list(headswap.cross_validate(images, model, folds=3, seeds=(4, 5), plan=HEAD_ONLY))
     folds, last = events(Fold, told), told[-1]
     assert [(fold.seed, fold.number, fold.folds) for fold in folds] == [(s, n, 3) for s in (4, 5) for n in (1, 2, 3)]
     assert isinstance(last, CrossValidated) and last.metric == "accuracy" and last.of == 18
@@ -125,7 +123,7 @@ def test_folds_add_up_to_the_whole(model, images):
 
 
 def test_the_images_pass_the_network_once(model, images):
-    told = list(headswap.cross_validate(images, model, folds=3, seeds=(0, 1), plan=PLAN))
+    told = list(headswap.cross_validate(images, model, folds=3, seeds=(0, 1), plan=HEAD_ONLY))
     passes = events(FrozenPass, told)
     assert [event.done for event in passes][-1] == passes[0].total == 2 * 18
     assert told.index(passes[-1]) < told.index(events(Fold, told)[0])
@@ -133,7 +131,7 @@ def test_the_images_pass_the_network_once(model, images):
 
 def test_whoever_listens_hears_each_step(model, images, monkeypatch):
     monkeypatch.setattr(learning, "EVERY", 0)
-    told = headswap.cross_validate(images, model, folds=3, plan=PLAN)
+    told = headswap.cross_validate(images, model, folds=3, plan=HEAD_ONLY)
     steps = events(Step, told)
     assert [(event.epoch, event.step) for event in steps] == [(n, 1) for n in (1, 2, 3)] * 3  # twelve images a batch
 
@@ -141,7 +139,7 @@ def test_whoever_listens_hears_each_step(model, images, monkeypatch):
 def test_the_same_seed_gives_the_same_figures_whoever_else_draws_random_numbers(model, images):
     def last(seed):
         torch.manual_seed(seed)
-        told = headswap.cross_validate(images, model, "mlp", folds=3, plan=PLAN, hidden_dims=(8,), engine="eager")
+        told = headswap.cross_validate(images, model, "mlp", folds=3, plan=HEAD_ONLY, hidden_dims=(8,), engine="eager")
         folds = []
         for event in told:
             torch.rand(3)
@@ -153,18 +151,18 @@ def test_the_same_seed_gives_the_same_figures_whoever_else_draws_random_numbers(
 
 
 def test_a_head_for_maps_can_be_judged_as_well(model, images):
-    told = list(headswap.cross_validate(images, model, "attention", folds=2, plan=PLAN, dim=16))
+    told = list(headswap.cross_validate(images, model, "attention", folds=2, plan=HEAD_ONLY, dim=16))
     assert told[-1].of == 18 and 0 <= told[-1].score <= 1
 
 
 def test_several_labels_an_image_are_judged_by_average_precision(model, images):
-    told = list(headswap.cross_validate(images.as_multi_label(), model, folds=3, plan=PLAN))
+    told = list(headswap.cross_validate(images.as_multi_label(), model, folds=3, plan=HEAD_ONLY))
     assert told[-1].metric == "mean average precision"
     assert told[-1].right == sum(fold.right for fold in events(Fold, told))
 
 
 def test_without_a_plan_the_suggested_one_is_followed(model, images, monkeypatch):
-    monkeypatch.setattr(Plan, "suggest", staticmethod(lambda images, model: dataclasses.replace(PLAN, views=3)))
+    monkeypatch.setattr(Plan, "suggest", staticmethod(lambda images, model: dataclasses.replace(HEAD_ONLY, views=3)))
     told = headswap.cross_validate(images, model, folds=3)
     assert events(FrozenPass, told)[-1].total == 3 * 18
 
@@ -191,15 +189,15 @@ def test_the_outcome_in_words(by_seed, sentence):
 def test_the_model_is_as_it_was(images, head):
     model = small_model(images.classes, backbone=NARROW).unfreeze(2)
     before, whole = copied(model), repr(model)
-    list(headswap.cross_validate(images, model, head, folds=2, plan=PLAN))
+    list(headswap.cross_validate(images, model, head, folds=2, plan=HEAD_ONLY))
     assert moved(before, model) == set() and repr(model) == whole
     assert model.learning_stages == ("fire8", "fire9")
 
 
 def test_nothing_happens_before_the_first_event_is_asked_for(model, images):
     before = torch.get_rng_state()
-    headswap.cross_validate(images, model, "lda", folds=2, plan=PLAN).close()
-    told = headswap.cross_validate(images, model, "lda", folds=2, plan=PLAN)
+    headswap.cross_validate(images, model, "lda", folds=2, plan=HEAD_ONLY).close()
+    told = headswap.cross_validate(images, model, "lda", folds=2, plan=HEAD_ONLY)
     assert isinstance(next(told), FrozenPass)
     told.close()
     assert before.numel() == torch.get_rng_state().numel()
@@ -241,7 +239,7 @@ def test_an_unknown_option_of_a_head_is_refused(model, images):
 
 def test_an_unknown_engine_is_refused(model, images):
     with pytest.raises(ValueError, match="no engine 'onyx'"):
-        headswap.cross_validate(images, model, engine="onyx", plan=PLAN)
+        headswap.cross_validate(images, model, engine="onyx", plan=HEAD_ONLY)
 
 
 def test_a_loss_that_is_no_number_says_what_to_change(model, images):
