@@ -6,6 +6,7 @@ One idea carries it: a network is a sequence of stages with a head on top, and f
 from headswap.catalogue import backbones
 from headswap.errors import InputError
 from headswap.evaluation import evaluate
+from headswap.findings import findings
 from headswap.images import LabelledImages
 from headswap.keeping import keep
 from headswap.model import Classifier, adapt
@@ -27,6 +28,7 @@ __all__ = [
     "cross_validate",
     "evaluate",
     "find_rate",
+    "findings",
     "fit",
     "keep",
     "load_images",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,12 +26,13 @@ from headswap import devices
 from headswap.catalogue import DEFAULT, backbones
 from headswap.errors import InputError
 from headswap.events import Epoch, Event, FrozenPass, Kept, PhaseBegins, Reference
+from headswap.findings import findings
 from headswap.heads import HEADS, head_options, head_sentence
 from headswap.images import LabelledImages
 from headswap.model import Classifier, adapt
 from headswap.plan import NAMED, Plan
 from headswap.race import Lap, Won, race
-from headswap.reading import load_images
+from headswap.reading import loading
 from headswap.training import refit, train
 from headswap.validation import CrossValidated, Fold, cross_validate
 
@@ -43,6 +44,7 @@ cli = typer.Typer(
 console = Console()
 
 SUGGESTED = "suggested"
+SHOWN = 10  # images of a finding
 Told = Event | Fold | CrossValidated | Lap | Won
 
 Folder = Annotated[Path, typer.Argument(help="A folder or a zip with one sub-folder for each class.")]
@@ -93,8 +95,7 @@ def train_command(
     classify: Classify = None,
 ) -> None:
     """Teach a network the classes of a folder, and perhaps classify new images with it."""
-    images = load_images(folder)
-    console.print(str(images.report), markup=False)
+    images = _read(folder)
     torch.manual_seed(seed)
     with _explaining_options():
         options = _options(head, option or ())
@@ -112,6 +113,23 @@ def train_command(
         _answer(model, path)
 
 
+@cli.command()
+def check(folder: Folder) -> None:
+    """Look for copies, mistakes and weak images before training."""
+    images = _read(folder)
+    for name, number in images.counts.items():
+        console.print(f"{number:6,}  {name}", markup=False, highlight=False)
+    found = findings(images)
+    for finding in found:
+        console.print(f"\n{finding}", markup=False, highlight=False)
+        for group in finding.images[:SHOWN]:
+            console.print(f"  {', '.join(images.names[i] for i in group)}", markup=False, highlight=False)
+        if len(finding.images) > SHOWN:
+            console.print(f"  and {len(finding.images) - SHOWN:,} more", highlight=False)
+    if not found:
+        console.print("Nothing else to remark.")
+
+
 @cli.command("race")
 def race_command(
     folder: Folder,
@@ -123,8 +141,7 @@ def race_command(
     classify: Classify = None,
 ) -> None:
     """Let several heads learn side by side, and let the best go on."""
-    images = load_images(folder)
-    console.print(str(images.report), markup=False)
+    images = _read(folder)
     torch.manual_seed(seed)
     with _explaining_options():
         runs = race(images, backbone, head or ("linear", "bottleneck", "mlp", "lda"))
@@ -166,6 +183,22 @@ def main() -> None:
     except InputError as error:
         Console(stderr=True).print(str(error), style="red", markup=False)
         raise SystemExit(1) from None
+
+
+def _read(folder: Path) -> LabelledImages:
+    """The images, read with a bar, and what their report says."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress, closing(loading(folder)) as steps:
+        bar = progress.add_task("Images", total=None)
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as end:
+                images = end.value
+                break
+            progress.update(bar, completed=step.done, total=step.of or None)
+    console.print(str(images.report), markup=False)
+    return images
 
 
 def _adapt(backbone: str, images: LabelledImages, head: str, options: dict[str, Any]) -> Classifier:

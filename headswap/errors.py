@@ -1,4 +1,4 @@
-"""The one exception that is written for a person. Knows nothing of what went wrong or where."""
+"""The exceptions that are written for a person, and text made fit for one. Knows nothing of what went wrong."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,18 @@ class InputError(ValueError):
     Its message is one sentence or two that name the file, what is wrong with it and what to do; the page and
     the command line show it as it stands.
     """
+
+
+class PictureError(InputError):
+    """One picture that cannot be used: ``name`` says which, ``reason`` why and what to do about it."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name = harmless(name)
+        self.reason = reason
+        super().__init__(f"{self.name}: {reason}.")
+
+
+def harmless(text: str) -> str:
+    """The text with control characters, direction marks and undecodable bytes written out: ``\\x1b``."""
+    joiners = "\u200c\u200d"  # parts of words in many scripts
+    return "".join(c if c.isprintable() or c in joiners else c.encode("unicode_escape").decode("ascii") for c in text)

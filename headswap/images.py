@@ -7,24 +7,30 @@ to ask for them.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 import threading
 import weakref
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import torch
 
-from headswap.errors import InputError
-from headswap.pixels import PictureError, read_pixels
+from headswap.errors import InputError, PictureError
+from headswap.pixels import read_pixels
 from headswap.splits import draw
+from headswap.traits import Traits
 
 STORE_BYTES = 512 * 1024**2
 SIDE = 256
 INTERPOLATION = "bicubic"
+
+_COLUMNS = ("labels", "groups", "names", "paths", "traits", "bursts", "held_out")
+_PLAIN = re.compile(r"\.[a-z0-9]{1,5}")
 
 
 @dataclass(frozen=True)
@@ -46,9 +52,9 @@ class LabelledImages:
 
     Iterating gives ``(uint8 tensor [3, H, W], label)``; where an image may carry several labels or none
     (``multi_label``), a label is the tuple of them. Halves and subsets share their parent's files and
-    decoded pixels; the files go away with the last that shares them, or by ``close()``. To keep images
-    together that belong together (one plant, one patient), give them the same group:
-    ``dataclasses.replace(images, groups=...)``.
+    decoded pixels; the files go away with the last that shares them, or by ``close()``. Copies of one image
+    and the frames of one burst are one group. To keep more together that belongs together (one plant, one
+    patient), give them the same group: ``dataclasses.replace(images, groups=...)``.
     """
 
     classes: tuple[str, ...]  # naturally sorted: photo2 before photo10
@@ -56,8 +62,10 @@ class LabelledImages:
     groups: tuple[int, ...]  # a group never sits on both sides of a split
     names: tuple[str, ...]  # as the source has them, for people; never used as paths
     paths: tuple[Path, ...]  # the private copies
+    traits: tuple[Traits, ...]  # what was measured of each
+    bursts: tuple[str, ...]  # the series of a camera that each comes from, or ""
     report: Report
-    _held_out: tuple[bool, ...]  # lies in a validation folder
+    held_out: tuple[bool, ...]  # lies in a validation folder
     _store: Store
     multi_label: bool = False
 
@@ -115,8 +123,56 @@ class LabelledImages:
     def subset(self, indices: Iterable[int]) -> LabelledImages:
         """The images at these places, in this order, with all the classes of the whole."""
         places = [int(i) for i in indices]
-        columns = ("labels", "groups", "names", "paths", "_held_out")
-        return replace(self, **{name: tuple(getattr(self, name)[i] for i in places) for name in columns})
+        return replace(self, **{name: tuple(getattr(self, name)[i] for i in places) for name in _COLUMNS})
+
+    def plus(self, others: LabelledImages) -> LabelledImages:
+        """These and then others of the same store, which show nothing until ``showing`` says what."""
+        report = Report(
+            self.report.read + others.report.read,
+            self.report.skipped + others.report.skipped,
+            self.report.notes + others.report.notes,
+        )
+        columns = {name: getattr(self, name) + getattr(others, name) for name in _COLUMNS}
+        return replace(self, report=report, multi_label=self.multi_label or others.multi_label, **columns)
+
+    def without(self, indices: Iterable[int]) -> LabelledImages:
+        """The others; a class that loses all its images goes with them."""
+        gone = {int(i) for i in indices}
+        kept = self.subset(i for i in range(len(self)) if i not in gone)
+        return kept.showing(kept.named)
+
+    def without_class(self, name: str) -> LabelledImages:
+        """The same without a class: its images go, but where there are several labels only the label does."""
+        if self.multi_label:
+            return self.showing([tuple(label for label in names if label != name) for names in self.named])
+        return self.without(i for i, names in enumerate(self.named) if name in names)
+
+    def renamed(self, old: str, new: str) -> LabelledImages:
+        """The same with another name for a class; under the name of another class, both become one."""
+        return self.showing([tuple(new if name == old else name for name in names) for names in self.named])
+
+    def relabelled(self, place: int, name: str) -> LabelledImages:
+        """The same with another class for one image."""
+        return self.showing([(name,) if i == place else names for i, names in enumerate(self.named)])
+
+    @property
+    def named(self) -> list[tuple[str, ...]]:
+        """For each image the names of what it shows."""
+        return [tuple(self.classes[label] for label in labels) for labels in self.shown]
+
+    def showing(self, named: Sequence[tuple[str, ...]]) -> LabelledImages:
+        """The same images showing something else: the names of each one's classes; sorted anew."""
+        named = [tuple(dict.fromkeys(names)) for names in named]
+        classes = tuple(sorted({name for names in named for name in names}, key=natural))
+        places = {name: place for place, name in enumerate(classes)}
+        order = sorted(range(len(self)), key=lambda i: ([natural(n) for n in named[i]], natural(self.names[i])))
+        labels = [tuple(sorted(places[name] for name in names)) for names in named]
+        labelled = replace(
+            self,
+            classes=classes,
+            labels=tuple(labels if self.multi_label else (label for (label,) in labels)),
+        )
+        return labelled.subset(order)
 
     def as_multi_label(self) -> LabelledImages:
         """The same images, each with a tuple of labels even where every image has just one."""
@@ -152,29 +208,43 @@ class LabelledImages:
         """
         if not 0.0 < validation < 1.0:
             raise ValueError(f"validation is a share between 0 and 1, such as 0.2, not {validation}.")
-        held_out = {i for i, held in enumerate(self._held_out) if held}
+        held_out = {i for i, held in enumerate(self.held_out) if held}
         if not 0 < len(held_out) < len(self):
             held_out = self._drawn(validation, seed)
         return self.subset(i for i in range(len(self)) if i not in held_out), self.subset(sorted(held_out))
+
+    def shares_files_with(self, others: LabelledImages) -> bool:
+        """Whether they come from the same loading, so that one keeps the files of the other."""
+        return self._store is others._store
 
     def close(self) -> None:
         """Remove the private files now, for everyone who shares them. Closing twice does no harm."""
         self._store.close()
 
     def _drawn(self, validation: float, seed: int) -> set[int]:
-        for name, count in self.counts.items():
-            if count == 1:
+        for name, images in self.counts.items():
+            if images == 1:
                 raise InputError(
                     f"The class '{name}' has one image; a class needs at least two, one to learn from and "
-                    "one to check on. Add one or remove the folder."
+                    "one to check on. Add one or remove the class."
                 )
         drawn, torn = draw(self.shown, self.together, validation, seed)
         if torn is not None:
-            raise InputError(
-                f"The groups leave the class '{self.classes[torn]}' no image on one side of the split, "
-                "because a group stays whole. Add images of it that belong to another group."
-            )
+            raise InputError(self._torn(torn))
         return drawn
+
+    def _torn(self, label: int) -> str:
+        name = self.classes[label]
+        bursts = {burst for burst, labels in zip(self.bursts, self.shown, strict=True) if label in labels}
+        if len(bursts) == 1 and bursts != {""}:
+            return (
+                f"All images of '{name}' come from one burst of the camera. Take another, a moment later and from "
+                "another side: one is learned from, the other checks."
+            )
+        return (
+            f"The groups leave the class '{name}' no image on one side of the split, because copies of one image, and "
+            "the frames of one burst, stay together. Add images of it that differ."
+        )
 
 
 class Store:
@@ -182,12 +252,19 @@ class Store:
 
     def __init__(self, limit: int) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="headswap-"))  # made for its owner alone: mode 0o700
+        self.spent = 0  # bytes that were written for it
+        self._numbers = count()
         self._limit = limit
         self._lock = threading.Lock()
         self._asked = (SIDE, INTERPOLATION)
         self._decoded: dict[Path, torch.Tensor] = {}
         self._bytes = 0
         self._removal = weakref.finalize(self, _remove, self.folder, os.getpid())
+
+    def place(self, name: str) -> Path:
+        """Where a file of this name may lie: under a number, because a given name is never trusted as a path."""
+        ending = os.path.splitext(name)[1].lower()
+        return self.folder / f"{next(self._numbers):05d}{ending if _PLAIN.fullmatch(ending) else ''}"
 
     def pixels(self, path: Path, side: int, interpolation: str) -> torch.Tensor:
         """What ``read_pixels`` gives for this file, from memory where possible; ``ValueError`` after ``close()``."""
@@ -224,6 +301,14 @@ def _remove(folder: Path, owner: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def how_many(count: int) -> str:
+def how_many(number: int) -> str:
     """Of images, in words: 1 image, 2 images."""
-    return f"{count} image" if count == 1 else f"{count} images"
+    return f"{number} image" if number == 1 else f"{number} images"
+
+
+def natural(name: str) -> tuple[list[object], str]:
+    """A key that sorts photo2 before photo10, whatever the case; equal ones by their exact name."""
+    pieces = re.split(r"([0-9]+)", name.casefold())
+    # By its length and digits, because a number of thousands of digits is more than int() takes.
+    pieces[1::2] = [(len(digits), digits) for digits in (piece.lstrip("0") for piece in pieces[1::2])]
+    return pieces, name

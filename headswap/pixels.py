@@ -6,53 +6,30 @@ business.
 
 from __future__ import annotations
 
+import io
 import math
 import os
-import stat
-from collections.abc import Mapping
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO
 
 import torch
 from PIL import Image
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.GifImagePlugin import GifImageFile
-from PIL.ImageFile import ImageFile
-from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from headswap.errors import InputError
+from headswap.errors import InputError, PictureError
+from headswap.formats import ORIENTATION_TAG, directory, opened, opened_file
+from headswap.limits import limits
 
-MAX_FILE_BYTES = 64 * 1024**2
-MAX_PIXELS = 100_000_000
 MAX_ASPECT = 4
 
 INTERPOLATIONS: Mapping[str, Image.Resampling] = MappingProxyType(
     {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 )
-
-# Pillow's readers are called by hand and not through `Image.open`, which warns about large pictures (an error
-# under `python -W error`, and silencing warnings is not thread-safe) and unpacks the many pictures of a
-# phone's MPO file, whose first one is a plain JPEG.
-_READERS: Mapping[bytes, type[ImageFile]] = MappingProxyType(
-    {
-        b"\xff\xd8\xff": JpegImageFile,
-        b"\x89PNG\r\n\x1a\n": PngImageFile,
-        b"RIFF": WebPImageFile,
-        b"BM": BmpImageFile,
-        b"GIF8": GifImageFile,
-        b"II*\0": TiffImageFile,
-        b"MM\0*": TiffImageFile,
-        b"II+\0": TiffImageFile,
-        b"MM\0+": TiffImageFile,
-    }
-)
-_HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
-_HEIC_ENDINGS = frozenset({".heic", ".heif"})
 
 # What EXIF calls orientation n, and what puts such a picture upright.
 _UPRIGHT: Mapping[int, Image.Transpose] = MappingProxyType(
@@ -66,22 +43,13 @@ _UPRIGHT: Mapping[int, Image.Transpose] = MappingProxyType(
         8: Image.Transpose.ROTATE_90,
     }
 )
-_ORIENTATION_TAG = 0x0112
+_SIDEWAYS = range(5, 9)
 
 # No less than this many times the size wanted remains when a JPEG is decoded smaller or a picture averaged.
 _REDUCING_GAP = 2
 
 # The brightest values of 8 to 16 bits: a camera's or microscope's 12 bits often come in a 16-bit file.
 _BIT_DEPTHS = (255, 1023, 4095, 16383, 65535)
-
-
-class PictureError(InputError):
-    """One picture that cannot be used: ``name`` says which, ``reason`` why and what to do about it."""
-
-    def __init__(self, name: str, reason: str) -> None:
-        self.name = harmless(name)
-        self.reason = reason
-        super().__init__(f"{self.name}: {reason}.")
 
 
 def read_pixels(
@@ -97,8 +65,8 @@ def read_pixels(
     photograph lies 0.1 to 0.5 grey levels of 255 from it on average.
 
     Args:
-        source: path of a JPEG, PNG, WebP, BMP, GIF or TIFF file of at most 64 MB and 100 megapixels, or a PIL
-            image.
+        source: path of a JPEG, PNG, WebP, AVIF, HEIC, BMP, GIF or TIFF file within ``limits()``, 64 MB and 100
+            megapixels by default, or a PIL image.
         side: length of the shorter side in pixels.
         interpolation: one of ``INTERPOLATIONS``.
 
@@ -113,64 +81,52 @@ def read_pixels(
         raise ValueError(f"There is no interpolation '{interpolation}', only {' and '.join(INTERPOLATIONS)}.")
     if side < 1:
         raise ValueError(f"The shorter side is at least one pixel long, not {side}.")
-    resampling = INTERPOLATIONS[interpolation]
+    with _picture(source) as image:
+        # A copy, because a JPEG not yet decoded would be told to come smaller, and the caller's stays.
+        return _resized(image.copy() if image is source else image, side, INTERPOLATIONS[interpolation])
+
+
+def size_of(source: str | os.PathLike[str] | Image.Image) -> tuple[int, int]:
+    """The picture's width and height in pixels as it is shown, upright: read from its header, nothing decoded.
+
+    Args:
+        source: as for ``read_pixels``.
+
+    Raises:
+        PictureError: as ``read_pixels`` does, except for damage beyond the header.
+    """
+    with _picture(source) as image:
+        width, height = image.size
+        # Pillow and libheif say a TIFF's and a HEIC's size upright.
+        turned = image.format not in ("TIFF", "HEIF") and _orientation(image) in _SIDEWAYS
+        return (height, width) if turned else (width, height)
+
+
+@contextmanager
+def _picture(source: str | os.PathLike[str] | Image.Image) -> Iterator[Image.Image]:
+    """The picture with its header read, and whatever goes wrong with it told as ``PictureError``."""
     name = "The picture" if isinstance(source, Image.Image) else Path(source).name
     try:
         if isinstance(source, Image.Image):
-            # A copy, because a JPEG not yet decoded would be told to come smaller, and the caller's stays.
-            return _resized(_bounded(source, name).copy(), side, resampling)
-        _check_file(Path(source))
-        with open(source, "rb") as stream:
-            return _resized(_bounded(_opened(stream, name), name), side, resampling)
-    except PictureError:
+            yield _bounded(source, name)
+        else:
+            with opened_file(Path(source)) as stream:
+                yield _bounded(opened(stream, name), name)
+    except InputError:
         raise
+    except MemoryError as error:
+        raise PictureError(name, "needs more memory than there is; save it smaller") from error
     # Pillow raises whatever its parsers happen to stumble over: OSError, ValueError, SyntaxError,
     # struct.error and more.
     except Exception as error:
         raise PictureError(name, "is damaged or cut short; save or download it again") from error
 
 
-def harmless(text: str) -> str:
-    """The text with control characters, direction marks and undecodable bytes written out: ``\\x1b``."""
-    joiners = "\u200c\u200d"  # parts of words in many scripts
-    return "".join(c if c.isprintable() or c in joiners else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
-def _check_file(path: Path) -> None:
-    """Look before opening: to open a named pipe waits for ever, to read a device never ends."""
-    try:
-        status = os.stat(path)
-        readable = os.access(path, os.R_OK)
-    except FileNotFoundError as error:
-        raise PictureError(path.name, "does not exist; check the name") from error
-    except (OSError, ValueError) as error:
-        raise PictureError(path.name, "cannot be opened; check its name and permissions") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise PictureError(path.name, "is not a regular file; give the picture itself")
-    if not readable:
-        raise PictureError(path.name, "may not be read; change its permissions")
-    if status.st_size == 0:
-        raise PictureError(path.name, "is empty; save or download it again")
-    if status.st_size > MAX_FILE_BYTES:
-        raise PictureError(path.name, f"is larger than {MAX_FILE_BYTES // 1024**2} MB; save it smaller")
-
-
-def _opened(stream: BinaryIO, name: str) -> ImageFile:
-    """The picture with its header read and nothing decoded."""
-    start = stream.read(16)
-    for signature, reader in _READERS.items():
-        if start.startswith(signature):
-            stream.seek(0)
-            return reader(stream)
-    brand = start[8:12] if start[4:8] == b"ftyp" else b""
-    if brand in _HEIC_BRANDS or Path(name).suffix.lower() in _HEIC_ENDINGS:
-        raise PictureError(name, "is a HEIC photograph, which is not read; export it as JPEG")
-    raise PictureError(name, "is not a JPEG, PNG, WebP, BMP, GIF or TIFF picture; export it as one of these")
-
-
 def _bounded(image: Image.Image, name: str) -> Image.Image:
-    if image.width * image.height > MAX_PIXELS:
-        size, most = f"{image.width} x {image.height}", MAX_PIXELS // 10**6
+    if min(image.size) < 1:
+        raise PictureError(name, "has no pixels; save or download it again")
+    if image.width * image.height > limits().pixels:
+        size, most = f"{image.width} x {image.height}", limits().megapixels
         raise PictureError(name, f"has {size} pixels, more than {most} million; save it smaller")
     return image
 
@@ -181,7 +137,9 @@ def _resized(image: Image.Image, side: int, resampling: Image.Resampling) -> tor
     drafted = image.draft(None, (_REDUCING_GAP * size[0], _REDUCING_GAP * size[1]))
     image.load()
     orientation = _orientation(image)
-    if drafted is not None:
+    if drafted is None:
+        size, box = _frame(*image.size, side)  # a HEIC's header may have had it wrong
+    else:
         shrink = drafted[1][2] / width
         box = tuple(edge * shrink for edge in box)
     image = _in_colour(image).resize(size, resampling, box=box, reducing_gap=_REDUCING_GAP)
@@ -202,9 +160,34 @@ def _frame(width: int, height: int, side: int) -> tuple[tuple[int, int], tuple[f
 def _orientation(image: Image.Image) -> int:
     """EXIF's orientation; upright where its data are broken, which is no reason to refuse a picture."""
     try:
-        return image.getexif().get(_ORIENTATION_TAG, 1)
+        entries = directory(io.BytesIO(_exif(image)))
+        return next((value for tag, _, _, value in entries if tag == ORIENTATION_TAG), 1)
     except Exception:
         return 1
+
+
+def _exif(image: Image.Image) -> bytes:
+    exif = image.info.get("exif")
+    if exif is None and "Raw profile type exif" in image.info:
+        exif = bytes.fromhex("".join(image.info["Raw profile type exif"].split("\n")[3:]))
+    if exif is None and isinstance(image, PngImageFile):
+        exif = _exif_behind(image.fp)
+    return (exif or b"").removeprefix(b"Exif\0\0")
+
+
+def _exif_behind(stream: BinaryIO) -> bytes:
+    """A PNG's EXIF where it follows the pixels, which need not be decoded for it."""
+    place = stream.tell()
+    try:
+        stream.seek(8)
+        while len(head := stream.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if kind == b"eXIf":
+                return stream.read(length)
+            stream.seek(length + 4, os.SEEK_CUR)
+        return b""
+    finally:
+        stream.seek(place)
 
 
 def _in_colour(image: Image.Image) -> Image.Image:
@@ -213,6 +196,8 @@ def _in_colour(image: Image.Image) -> Image.Image:
         image = _in_eight_bits(image)
     if image.mode in ("La", "RGBa"):
         image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
+    if image.mode == "LAB":
+        return _from_lab(image)
     if not image.has_transparency_data:
         return image.convert("RGB")
     image = image.convert("RGBA")
@@ -234,3 +219,11 @@ def _in_eight_bits(image: Image.Image) -> Image.Image:
     scale = 255 / max(high - low, 1e-6)
     # `convert` cuts off the fraction, so a half is added to round.
     return image.point(lambda value: value * scale + (0.5 - low * scale)).convert("L")
+
+
+def _from_lab(image: Image.Image) -> Image.Image:
+    from PIL import ImageCms  # which not every Pillow has
+
+    return ImageCms.profileToProfile(
+        image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
+    )

@@ -1,4 +1,4 @@
-"""From what a source lists to ``LabelledImages``: placed into classes, kept, decoded, with a report.
+"""From what a source lists to ``LabelledImages``: placed into classes, kept, decoded, measured, with a report.
 
 One sub-folder per class is the rule; wrapper folders and ``train``/``val``/``test`` folders are understood. What
 is read is kept in a private folder, so its source may disappear. Knows nothing of networks, nor how bytes are
@@ -8,23 +8,24 @@ fetched or become pixels: it asks for them and notes what was refused.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from headswap import tables
-from headswap.errors import InputError
-from headswap.images import INTERPOLATION, SIDE, STORE_BYTES, LabelledImages, Report, Store, how_many
-from headswap.pixels import PictureError, harmless
-from headswap.sources import EXPECTED, Fetch, Found, Meter, link_or_copy, members, opened_zip, walk
-
-MAX_FILES = 20_000
+from headswap import archives, tables
+from headswap.errors import InputError, PictureError, harmless
+from headswap.images import INTERPOLATION, SIDE, STORE_BYTES, LabelledImages, Report, Store, how_many, natural
+from headswap.limits import limits
+from headswap.pixels import size_of
+from headswap.sources import EXPECTED, Fetch, Found, Meter, adopt, leads_outside, walk
+from headswap.traits import Traits, measured, resembling
 
 _ROLES: Mapping[str, str] = MappingProxyType(
     {
@@ -36,117 +37,215 @@ _ROLES: Mapping[str, str] = MappingProxyType(
         "test": "test",
     }
 )
+_TABLES = 10  # that are looked at, of a source
+_TOLD = 20  # files between two words on how far it is
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How far reading is: ``done`` files of ``of``, which is not known (0) while a source is being listed."""
+
+    done: int
+    of: int = 0
+
+
+Loading = Generator[Reading, None, LabelledImages]
 
 
 def load_images(
     source: str | os.PathLike[str], *, name: str | None = None, store_bytes: int = STORE_BYTES
 ) -> LabelledImages:
-    """Read a folder or a zip with one sub-folder per class, or a CSV with labels, and check every image.
+    """Read a folder, a zip or a tar.gz with one sub-folder per class, or a CSV with labels, and check every image.
 
     A file that cannot be used is skipped and listed in ``.report``; the classes are those that have an image.
     Folders that hold everything are peeled off, deeper ones belong to their class. Where ``train`` stands
     beside ``val`` or ``test``, the classes lie in these: ``val`` becomes the validation half and ``test`` is
     set aside. A CSV says instead what the images beside it show, each one label, or several or none of them
-    (``multi_label``); one called ``labels.csv`` inside a folder or a zip is found by itself.
+    (``multi_label``); one called ``labels.csv`` inside a folder or an archive is found by itself. Copies of one
+    image belong to one group, which never sits on both sides of the split.
 
     Args:
-        source: path of a folder, a zip or a CSV.
+        source: path of a folder, an archive or a CSV.
         name: what to call the source in messages; its own file name by default.
         store_bytes: how many bytes of decoded pixels stay in memory; the rest is decoded when asked for.
 
     Raises:
-        InputError: if there is no such source, no image or only one class in it, or more than ``MAX_FILES``
-            files or ``sources.MAX_BYTES`` bytes to be written, counted while they are written.
+        InputError: if there is no such source, no image or only one class in it, or more of something than
+            ``headswap.limits`` allows, counted while it is read.
+    """
+    return _finished(loading(source, name=name, store_bytes=store_bytes))
+
+
+def loading(
+    source: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    store_bytes: int = STORE_BYTES,
+    onto: LabelledImages | None = None,
+    least: int = 2,
+) -> Loading:
+    """The same, told as it goes; the images are what the generator returns. Closing it leaves nothing behind.
+
+    Args:
+        source, name, store_bytes: as for ``load_images``.
+        onto: images to add these to; they stay as they are and share their store with what is returned.
+        least: how many classes there must be in the end.
     """
     path = Path(source)
     label = harmless(name or path.name or str(path))
+    how = _How(label, store_bytes, onto, least)
     if path.suffix.lower() == ".csv" and os.path.isfile(path):
         home = path.absolute().parent
-        return _load(walk(home, home.name), label, store_bytes, table=path.name)
+        return (yield from _load(walk(home, home.name), replace(how, table=path.name)))
     if os.path.isdir(path):  # unlike Path's own, never raises
-        return _load(walk(path, name or path.name), label, store_bytes)
+        return (yield from _load(walk(path, name or path.name), how))
     if not os.path.exists(path):
         raise InputError(f"{label} does not exist; check the name.")
-    with opened_zip(path, label) as archive:
-        return _load(members(archive, label), label, store_bytes)
+    with archives.opened(path, label) as files:
+        return (yield from _load(files, how))
 
 
-def gather(files: Iterable[tuple[str, Path]], *, store_bytes: int = STORE_BYTES) -> LabelledImages:
-    """The same for files that lie anywhere: what a browser's upload of a folder gives.
+def gather(files: Iterable[tuple[str, Path]], **options: int) -> LabelledImages:
+    """The images of files that lie anywhere, by their relative names: ``gathering``, run to its end."""
+    return _finished(gathering([(name, path, "") for name, path in files], **options))
+
+
+def gathering(
+    files: Iterable[tuple[str, Path, str]],
+    *,
+    label: str = "",
+    store_bytes: int = STORE_BYTES,
+    onto: LabelledImages | None = None,
+    least: int = 2,
+) -> Loading:
+    """What a browser's upload gives, told as it goes: ``loading`` for files that lie anywhere.
 
     Args:
-        files: pairs of a relative name, such as "flowers/roses/a.png", and the path where its bytes lie.
-            Whether that path may be read at all is for the caller to decide.
-        store_bytes: as for ``load_images``.
+        files: relative name, such as "flowers/roses/a.png", the path where its bytes lie, and the burst of a camera
+            that it belongs to or "". Whether that path may be read at all is for the caller to decide.
+        label: the class of all of them; without one their folders or a table say what they show.
+        store_bytes, onto, least: as for ``loading``.
 
     Raises:
         InputError: as ``load_images`` does.
     """
-    found = (Found.named(name, partial(link_or_copy, Path(path))) for name, path in files)
-    return _load(found, "The upload", store_bytes)
+    found = (Found.named(name, partial(adopt, Path(path)), burst=burst) for name, path, burst in files)
+    return (yield from _load(found, _How("The upload", store_bytes, onto, least, of_class=harmless(label.strip()))))
+
+
+def _finished(loading: Loading) -> LabelledImages:
+    while True:
+        try:
+            next(loading)
+        except StopIteration as end:
+            return end.value
+
+
+@dataclass(frozen=True)
+class _How:
+    """What is asked of a loading."""
+
+    label: str  # what to call the source
+    store_bytes: int
+    onto: LabelledImages | None
+    least: int
+    table: str = tables.NAME
+    of_class: str = ""
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """A file with what it shows, by its folder or by a table, and its private copy once there is one."""
+    """A file with what it shows, by its folder or by a table, and what was made of it so far."""
 
     name: str
     labels: tuple[str, ...]  # one of them, unless a table says otherwise
     held_out: bool
-    fetch: Fetch
+    fetch: Fetch = field(repr=False)
+    burst: str = ""
     path: Path = Path()
+    traits: Traits | None = None
 
 
 _Pictures = list[_Picture]
 _Skipped = list[tuple[str, str]]  # (name, reason)
 
 
-def _load(found: Iterable[Found], label: str, store_bytes: int, table: str = tables.NAME) -> LabelledImages:
-    pictures, skipped, listing = _sort_out(found, label, table)
-    store = Store(store_bytes)
+def _load(found: Iterable[Found], how: _How) -> Loading:
+    pictures, skipped, listings = yield from _sort_out(found, how)
+    store = how.onto._store if how.onto else Store(how.store_bytes)
+    written: list[Path] = []
     try:
-        if listing is None:
-            multi_label, (placed, outside, notes) = False, _place(pictures)
+        multi_label = False
+        listing, said = _table_among(listings, pictures, store, how)
+        skipped += [(each.name, each.problem) for each in listings if each is not listing]
+        if how.of_class:
+            placed = [_Picture(p.name, (how.of_class,), False, p.fetch, p.burst) for p in pictures]
+            outside, notes = [], []
+        elif said is None:
+            placed, outside, notes = _place(pictures)
         else:
-            said = _read_table(listing, store, label)
             multi_label, (placed, outside, notes) = said.multi_label, _place_by_table(pictures, said, listing)
-        kept, unusable = _keep(placed, store, label)
-        decoded, broken = _decode(kept, store)
-        usable, strangers = _with_training(decoded)
+        _check_classes(placed, how)
+        kept, unusable = yield from _keep(placed, store, how.label, written)
+        decoded, broken = yield from _decode(kept, store)
+        usable, strangers = _with_training(decoded, how.onto)
         skipped = [*skipped, *outside, *unusable, *broken, *strangers]
-        notes += _missing(placed, usable)
-        report = Report(len(usable), tuple(sorted(skipped, key=lambda pair: _natural(pair[0]))), tuple(notes))
-        return _labelled(usable, report, store, label, multi_label)
+        notes += _missing(placed, usable, how.onto)
+        report = Report(len(usable), tuple(sorted(skipped, key=lambda pair: natural(pair[0]))), tuple(notes))
+        return _labelled(usable, report, store, how, multi_label)
     except BaseException:
-        store.close()
+        for path in written:
+            path.unlink(missing_ok=True)
+        if how.onto is None:
+            store.close()
         raise
 
 
-def _sort_out(found: Iterable[Found], label: str, table: str) -> tuple[list[Found], _Skipped, Found | None]:
-    """What may be a picture, what is not, and the table of labels if there is one, by name alone."""
-    listing: Found | None = None
-    pictures: dict[str, Found] = {}
+def _sort_out(found: Iterable[Found], how: _How) -> Generator[Reading, None, tuple[list[Found], _Skipped, list[Found]]]:
+    """What may be a picture, what is not, and what may be a table of labels, by name alone."""
+    pictures: list[Found] = []
+    listings: list[Found] = []
     skipped: _Skipped = []
+    there, most = Counter[str](how.onto.names if how.onto else ()), limits().images
     for item in found:
         if item.litter:
             continue
-        if len(pictures) + len(skipped) >= MAX_FILES:
-            raise InputError(f"{label} holds more than {MAX_FILES} files; take fewer.")
-        if item.parts[-1].lower() == table.lower() and item.fetch and listing is None:
-            listing = item
+        if len(pictures) + len(skipped) + (len(how.onto) if how.onto else 0) >= most:
+            raise InputError(f"{how.label} holds more than {most:,} files; take fewer.")
+        if item.parts[-1].lower().endswith(".csv") and item.fetch and len(listings) < _TABLES:
+            listings.append(item)
         elif item.problem:
             skipped.append((item.name, item.problem))
-        elif item.name in pictures:
-            skipped.append((item.name, "is there twice; the first is taken"))
         else:
-            pictures[item.name] = item
-    return list(pictures.values()), skipped, listing
+            there[item.name] += 1
+            again = there[item.name]
+            pictures.append(item if again == 1 else replace(item, name=f"{item.name} ({again})"))
+        if len(pictures) % _TOLD == 0:
+            yield Reading(len(pictures))
+    return pictures, skipped, listings
+
+
+def _table_among(
+    listings: Sequence[Found], pictures: Sequence[Found], store: Store, how: _How
+) -> tuple[Found | None, tables.Table | None]:
+    """The table that says what the pictures show: by its own name, or the only one whose header says so."""
+    if how.of_class:
+        return None, None
+    expected = [listing for listing in listings if listing.parts[-1].lower() == how.table.lower()]
+    if expected:
+        return expected[0], _read_table(expected[0], store, how.label)
+    if len(listings) == 1:
+        with suppress(InputError):
+            said = _read_table(listings[0], store, how.label)
+            if said.explicit and any(_key(picture, listings[0], said, Counter()) for picture in pictures):
+                return listings[0], said
+    return None, None
 
 
 def _read_table(listing: Found, store: Store, label: str) -> tables.Table:
-    path = store.folder / tables.NAME
+    path = store.place(tables.NAME)
     try:
-        listing.fetch(path, Meter(label))
+        listing.fetch(path, Meter(tables.MAX_BYTES, f"{label} has a table of labels that is too large."))
         return tables.read_table(path, listing.parts[-1])
     except PictureError as error:
         raise InputError(str(error)) from error
@@ -154,23 +253,30 @@ def _read_table(listing: Found, store: Store, label: str) -> tables.Table:
         path.unlink(missing_ok=True)
 
 
+def _key(picture: Found, listing: Found, table: tables.Table, alone: Mapping[str, int]) -> str | None:
+    """What the table calls a picture: its path from there, or in full, or its name if no other has that."""
+    name, home = picture.parts[-1], len(listing.parts) - 1
+    keys = ["/".join(picture.parts[home:]), picture.name, *([name] if alone.get(name, 1) == 1 else [])]
+    return next((key for key in keys if key in table.rows), None)
+
+
 def _place_by_table(
     pictures: Sequence[Found], table: tables.Table, listing: Found
 ) -> tuple[_Pictures, _Skipped, list[str]]:
     """Give each picture the labels that a table names beside it: by its path from there, or by its name alone."""
-    home, missing = len(listing.parts) - 1, dict(table.rows)
+    missing = dict(table.rows)
     alone = Counter(picture.parts[-1] for picture in pictures)
     placed, skipped = [], []
     for picture in pictures:
-        name = picture.parts[-1]
-        keys = ["/".join(picture.parts[home:]), picture.name, *([name] if alone[name] == 1 else [])]
-        key = next((key for key in keys if key in table.rows), None)
+        key = _key(picture, listing, table, alone)
         if key is None:
             skipped.append((picture.name, f"is not named in {listing.parts[-1]}"))
         else:
-            placed.append(_Picture(picture.name, table.rows[key], False, picture.fetch))
+            placed.append(_Picture(picture.name, table.rows[key], False, picture.fetch, picture.burst))
             missing.pop(key, None)
-    placed.sort(key=_by_label)
+    for name in [name for name in missing if leads_outside(name) or "://" in name]:
+        del missing[name]
+        skipped.append((harmless(name), f"lies outside the folder of {listing.parts[-1]}; put the picture beside it"))
     first = f"{listing.parts[-1]} names {how_many(len(missing))} that {'is' if len(missing) == 1 else 'are'} not there"
     notes = [f"{first}; the first is {harmless(next(iter(missing)))}."] if missing else []
     if table.multi_label:
@@ -196,8 +302,7 @@ def _place(pictures: Sequence[Found]) -> tuple[_Pictures, _Skipped, list[str]]:
         elif len(inside) < 2:
             skipped.append((picture.name, "lies outside the class folders"))
         else:
-            placed.append(_Picture(picture.name, inside[:1], role == "validation", picture.fetch))
-    placed.sort(key=_by_label)
+            placed.append(_Picture(picture.name, inside[:1], role == "validation", picture.fetch, picture.burst))
     notes = [
         f"{folder}/: {how_many(count)} set aside; a test folder never chooses anything."
         for folder, count in sorted(set_aside.items())
@@ -218,11 +323,28 @@ def _wrappers(names: Sequence[tuple[str, ...]]) -> int:
         depth += 1
 
 
-def _keep(placed: _Pictures, store: Store, label: str) -> tuple[_Pictures, _Skipped]:
-    """Put each picture into the store's folder under a number: a given name is never trusted as a path."""
-    kept, skipped, meter = [], [], Meter(label)
+def _check_classes(placed: _Pictures, how: _How) -> None:
+    most = limits().classes
+    if len(_shown(placed, how.onto)) > most:
+        raise InputError(f"{how.label} holds more than {most:,} classes; a class is a folder, or a label of the table.")
+
+
+def _keep(
+    placed: _Pictures, store: Store, label: str, written: list[Path]
+) -> Generator[Reading, None, tuple[_Pictures, _Skipped]]:
+    """Put each picture into the store's folder; where they lie is noted in ``written`` as well."""
+    kept, skipped, most = [], [], limits()
+    size = f"{most.megabytes / 1024:.3g} GB"
+    meter = Meter(
+        most.bytes - store.spent,
+        f"{label} holds more than {size} that would have to be unpacked or copied, with what is there already; make "
+        "the pictures smaller (1000 pixels are plenty) or take fewer.",
+    )
     for number, picture in enumerate(placed):
-        path = store.folder / f"{number:05d}{os.path.splitext(picture.name)[1].lower()}"
+        if number % _TOLD == 0:
+            yield Reading(number, 2 * len(placed))
+        path = store.place(picture.name)
+        written.append(path)
         try:
             picture.fetch(path, meter)
             kept.append(replace(picture, path=path))
@@ -235,36 +357,50 @@ def _keep(placed: _Pictures, store: Store, label: str) -> tuple[_Pictures, _Skip
                 raise InputError(f"{label} {reason}") from error
             skipped.append((picture.name, "cannot be opened; check that it exists and may be read"))
             path.unlink(missing_ok=True)
+    store.spent += meter.bytes
     return kept, skipped
 
 
-def _decode(kept: _Pictures, store: Store) -> tuple[_Pictures, _Skipped]:
-    """Decode everything once, in parallel, for the store's sake and to find what is damaged."""
+def _decode(kept: _Pictures, store: Store) -> Generator[Reading, None, tuple[_Pictures, _Skipped]]:
+    """Decode and measure everything once, in parallel, for the store's sake and to find what is damaged."""
 
-    def reason(picture: _Picture) -> str:
+    def looked_at(picture: _Picture) -> _Picture | str:
         try:
-            store.pixels(picture.path, SIDE, INTERPOLATION)
-            return ""
+            size = size_of(picture.path)
+            pixels = store.pixels(picture.path, SIDE, INTERPOLATION)
+            digest = hashlib.blake2b(picture.path.read_bytes(), digest_size=16).digest()
+            return replace(picture, traits=measured(pixels, size, digest))
         except PictureError as error:
             picture.path.unlink(missing_ok=True)
             return error.reason
 
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        checked = list(zip(kept, pool.map(reason, kept), strict=True))
-    return [picture for picture, why in checked if not why], [(p.name, why) for p, why in checked if why]
+    pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
+    decoded, broken = [], []
+    try:
+        for number, (picture, result) in enumerate(zip(kept, pool.map(looked_at, kept), strict=True)):
+            if number % _TOLD == 0:
+                yield Reading(len(kept) + number, 2 * len(kept))
+            if isinstance(result, str):
+                broken.append((picture.name, result))
+            else:
+                decoded.append(result)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return decoded, broken
 
 
-def _with_training(decoded: _Pictures) -> tuple[_Pictures, _Skipped]:
+def _with_training(decoded: _Pictures, onto: LabelledImages | None) -> tuple[_Pictures, _Skipped]:
     """Leave out validation images of classes that cannot be learned."""
     learnable = {label for picture in decoded if not picture.held_out for label in picture.labels}
+    learnable.update(onto.classes if onto else ())
     strangers = [picture.name for picture in decoded if not learnable.issuperset(picture.labels)]
     usable = [picture for picture in decoded if learnable.issuperset(picture.labels)]
     return usable, [(name, "has a class without an image to learn from") for name in strangers]
 
 
-def _missing(placed: _Pictures, usable: _Pictures) -> list[str]:
+def _missing(placed: _Pictures, usable: _Pictures, onto: LabelledImages | None) -> list[str]:
     """Notes on classes that lost all their images, or that the validation folder lacks."""
-    there = _shown(usable)
+    there = _shown(usable, onto)
     lost = [label for label in _shown(placed) if label not in there]
     notes = [f"'{name}' has no image that can be used, so it is not a class." for name in lost]
     checked = _shown([picture for picture in usable if picture.held_out])
@@ -274,34 +410,39 @@ def _missing(placed: _Pictures, usable: _Pictures) -> list[str]:
     return notes
 
 
-def _shown(pictures: _Pictures) -> dict[str, None]:
-    """The labels of pictures, each once, in the order of their first picture."""
-    return dict.fromkeys(label for picture in pictures for label in picture.labels)
+def _shown(pictures: _Pictures, onto: LabelledImages | None = None) -> list[str]:
+    """The labels of pictures, and of images that they are added to, each once and sorted."""
+    labels = {label for picture in pictures for label in picture.labels}
+    return sorted(labels.union(onto.classes if onto else ()), key=natural)
 
 
-def _by_label(picture: _Picture) -> tuple[object, object]:
-    return [_natural(label) for label in picture.labels], _natural(picture.name)
-
-
-def _labelled(usable: _Pictures, report: Report, store: Store, label: str, multi_label: bool) -> LabelledImages:
-    classes = tuple(sorted(_shown(usable), key=_natural))
-    places = [tuple(sorted(classes.index(name) for name in picture.labels)) for picture in usable]
-    if not classes:
-        raise InputError(f"{label} holds no image to learn from; expected {EXPECTED}, but found {_instead(report)}.")
-    if len(classes) == 1:
+def _labelled(usable: _Pictures, report: Report, store: Store, how: _How, multi_label: bool) -> LabelledImages:
+    classes = _shown(usable, how.onto)
+    if not usable:
+        raise InputError(
+            f"{how.label} holds no image to learn from; expected {EXPECTED}, but found {_instead(report)}."
+        )
+    if len(classes) < how.least:
         wanted = "add a sub-folder with what it is to be told from."
-        raise InputError(" ".join([f"{label} holds only one class, '{classes[0]}';", wanted, *report.notes]))
-    return LabelledImages(
-        classes,
-        labels=tuple(places) if multi_label else tuple(place for (place,) in places),
-        groups=tuple(range(len(usable))),
+        raise InputError(" ".join([f"{how.label} holds only one class, '{classes[0]}';", wanted, *report.notes]))
+    images = LabelledImages(
+        classes=(),
+        labels=((),) * len(usable),
+        groups=tuple(picture.burst or None for picture in usable),
         names=tuple(picture.name for picture in usable),
         paths=tuple(picture.path for picture in usable),
+        traits=tuple(picture.traits for picture in usable),
+        bursts=tuple(picture.burst for picture in usable),
         report=report,
-        _held_out=tuple(picture.held_out for picture in usable),
+        held_out=tuple(picture.held_out for picture in usable),
         _store=store,
         multi_label=multi_label,
     )
+    named = [picture.labels for picture in usable]
+    if how.onto:
+        images, named = how.onto.plus(images), how.onto.named + named
+    images = images.showing(named)
+    return replace(images, groups=tuple(resembling(images.traits, images.groups)))
 
 
 def _instead(report: Report) -> str:
@@ -312,11 +453,3 @@ def _instead(report: Report) -> str:
         name, reason = report.skipped[0]
         return f"{len(report.skipped)} unusable (the first, {name}, {reason})"
     return "nothing"
-
-
-def _natural(name: str) -> tuple[list[object], str]:
-    """A key that sorts photo2 before photo10, whatever the case; equal ones by their exact name."""
-    pieces = re.split(r"([0-9]+)", name.casefold())
-    # By its length and digits, because a number of thousands of digits is more than int() takes.
-    pieces[1::2] = [(len(digits), digits) for digits in (piece.lstrip("0") for piece in pieces[1::2])]
-    return pieces, name

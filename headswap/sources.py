@@ -1,7 +1,7 @@
-"""What a folder, a zip or an upload lists, and how the bytes of each file are fetched: safely, whatever it is.
+"""What a folder or an upload lists, and how the bytes of each file are fetched: safely, whatever it is.
 
-Names that lead outside, links, pipes, bombs and false promises of size end here. Knows nothing of what becomes
-of a file: it decodes none, gives none a class and chooses no place for it.
+Names that lead outside, links, pipes and more bytes than may be written end here. Knows nothing of what becomes of
+a file: it decodes none, gives none a class and chooses no place for it.
 """
 
 from __future__ import annotations
@@ -9,40 +9,52 @@ from __future__ import annotations
 import os
 import re
 import stat
-import zipfile
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from headswap.errors import InputError
-from headswap.pixels import MAX_FILE_BYTES, PictureError, harmless
+from headswap.errors import InputError, PictureError, harmless
+from headswap.limits import MEGABYTE, limits
 
-MAX_BYTES = 2 * 1024**3  # written to disk: what is unpacked or copied; a hard link costs nothing
 EXPECTED = "one sub-folder per class, such as roses/a.jpg and tulips/b.jpg"
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst")
 
-_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-_EXPLAINED = (".heic", ".heif")  # not read, but the reader says what to do
-_LITTER = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
-_CHUNK = 1024**2
+# fmt: off
+_ENDINGS = frozenset(
+    {
+        ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif",
+        ".tiff", ".avif", ".avifs", ".heic", ".heif", ".hif",
+    }
+)
+# Never read, but the reader says what to do.
+_EXPLAINED = frozenset(
+    {
+        ".svg", ".svgz", ".pdf", ".eps", ".ps", ".ai", ".psd", ".psb", ".cr2", ".cr3", ".nef", ".arw", ".dng",
+        ".orf", ".pef", ".raf", ".rw2",
+    }
+)
+# fmt: on
+_LITTER = frozenset({"__macosx", "thumbs.db", "desktop.ini", "icon\\r"})
+_OUTSIDE = re.compile(r"[/\\]|[A-Za-z]:")
+_CHUNK = MEGABYTE
 
 
 class Meter:
     """Counts bytes while they are written, because what a header promises may be a lie."""
 
-    def __init__(self, label: str) -> None:
-        self._label = label
-        self._bytes = 0
+    def __init__(self, most: int, refusal: str) -> None:
+        """Up to ``most`` bytes; ``refusal`` says what happens beyond, and what to do."""
+        self.bytes = 0
+        self._most, self._refusal = most, refusal
 
     def count(self, size: int) -> None:
-        """Add so many bytes. Raises ``InputError`` when all together exceed ``MAX_BYTES``."""
-        self._bytes += size
-        if self._bytes > MAX_BYTES:
-            raise InputError(
-                f"{self._label} holds more than {MAX_BYTES / 1024**3:.3g} GB that would have to be unpacked "
-                "or copied; make the pictures smaller (1000 pixels are plenty) or take fewer."
-            )
+        """Add so many bytes. Raises ``InputError`` when all together are too many."""
+        self.bytes += size
+        if self.bytes > self._most:
+            raise InputError(self._refusal)
 
 
 Fetch = Callable[[Path, Meter], None]
@@ -56,17 +68,24 @@ class Found:
     parts: tuple[str, ...]
     fetch: Fetch | None
     problem: str = ""
+    burst: str = ""  # the series of a camera that it comes from
 
     @classmethod
-    def named(cls, name: str, fetch: Fetch | None, problem: str = "") -> Found:
+    def named(cls, name: str, fetch: Fetch | None, problem: str = "", burst: str = "") -> Found:
         """The file under the name that a stranger gave it, with that name made harmless or a problem."""
-        parts = tuple(harmless(part) for part in re.split(r"[/\\]", name) if part not in ("", "."))
-        if re.match(r"[/\\]|[A-Za-z]:[/\\]", name) or ".." in parts:
-            problem = "has a name that leads outside; zip the folder again"
-        elif not problem and not _ends_like_a_picture(parts):
-            zipped = name.lower().endswith(".zip")
-            problem = "is a zip inside; unpack it first" if zipped else "is not a picture, by its name"
-        return cls("/".join(parts), parts, fetch, problem)
+        most = limits()
+        # Composed, because a Mac writes an accented letter as two characters and a table names it as one.
+        parts = tuple(
+            harmless(unicodedata.normalize("NFC", part)) for part in re.split(r"[/\\]", name) if part not in ("", ".")
+        )
+        if leads_outside(name):
+            problem = "has a name that leads outside its folder; pack the folder again"
+        elif len(parts) > most.depth or any(len(part) > most.name for part in parts):
+            problem = f"has a name of more than {most.depth} folders or {most.name} characters; rename it"
+            parts = tuple(part[: most.name] for part in parts[: most.depth])
+        elif not problem:
+            problem = _no_picture(parts)
+        return cls("/".join(parts), parts, fetch, problem, burst)
 
     @property
     def litter(self) -> bool:
@@ -75,8 +94,17 @@ class Found:
         return not named or any(part.startswith(".") or part.lower() in _LITTER for part in named)
 
 
-def _ends_like_a_picture(parts: Sequence[str]) -> bool:
-    return bool(parts) and os.path.splitext(parts[-1])[1].lower() in _ENDINGS + _EXPLAINED
+def leads_outside(name: str) -> bool:
+    """Whether a name is none of a file inside its own folder: absolute, of another drive, or upwards."""
+    return bool(_OUTSIDE.match(name)) or ".." in re.split(r"[/\\]", name)
+
+
+def _no_picture(parts: Sequence[str]) -> str:
+    """Why a file of this name is none; nothing where it may be one."""
+    ending = os.path.splitext(parts[-1])[1].lower() if parts else ""
+    if ending in ARCHIVES:
+        return "is an archive inside; unpack it first"
+    return "" if ending in _ENDINGS or ending in _EXPLAINED else "is not a picture, by its name"
 
 
 def walk(root: Path, name: str) -> Iterator[Found]:
@@ -99,71 +127,35 @@ def walk(root: Path, name: str) -> Iterator[Found]:
         yield Found.named(closed, None, "is a folder that may not be read; change its permissions")
 
 
-def opened_zip(path: Path, label: str) -> zipfile.ZipFile:
-    """The zip, its directory read. Raises ``InputError`` if it is none, is damaged or may not be read."""
-    neither = f"{label} is neither a folder nor a zip; give one that holds {EXPECTED}."
-    if not path.is_file():  # a named pipe would be waited for
-        raise InputError(neither)
-    try:
-        return zipfile.ZipFile(path)
-    except PermissionError as error:
-        raise InputError(f"{label} may not be read; change its permissions.") from error
-    # A damaged zip raises BadZipFile, but also struct.error, ValueError, NotImplementedError and others.
-    except Exception as error:
-        damaged = f"{label} is not a zip or is damaged; make or download it again."
-        raise InputError(damaged if Path(label).suffix.lower() == ".zip" else neither) from error
-
-
-def members(archive: zipfile.ZipFile, label: str) -> Iterator[Found]:
-    """The files in a zip. Raises ``InputError`` if one of them is encrypted."""
-    for member in archive.infolist():
-        if member.filename.endswith(("/", "\\")):
-            continue
-        if member.flag_bits & 0x1:
-            raise InputError(f"{label} is encrypted; unpack it and zip it again without a password.")
-        problem = ""
-        if stat.S_ISLNK(member.external_attr >> 16):
-            problem = "is a link, which is not followed"
-        # The other methods unpack without a bound on what one read gives.
-        elif member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            problem = "is packed by an unusual method; zip it again"
-        yield Found.named(member.filename, partial(_unpack, archive, member), problem)
-
-
-def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, meter: Meter) -> None:
-    try:
-        with archive.open(member) as stream:
-            _copy(stream, target, meter)
-    except (InputError, OSError):
-        raise
-    # A damaged member raises BadZipFile, but also zlib.error, struct.error, EOFError and others.
-    except Exception as error:
-        raise PictureError(member.filename, "is damaged inside the zip; zip it again") from error
-
-
 def link_or_copy(path: Path, target: Path, meter: Meter) -> None:
     """A hard link where the disk allows, because it costs nothing and stays when the source goes.
 
     Raises ``PictureError`` for what is no regular file or too large, and ``OSError`` where the disk says no.
     """
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
+    if not stat.S_ISREG(path.stat().st_mode):
         raise PictureError(path.name, "is not a regular file; give the picture itself")
     try:
         # A link to a link would be as short-lived as the first.
         os.link(os.path.realpath(path), target)
     except OSError:
         with open(path, "rb") as stream:
-            _copy(stream, target, meter)
+            copy(stream, target, meter)
 
 
-def _copy(stream: BinaryIO, target: Path, meter: Meter) -> None:
-    size = 0
+def adopt(path: Path, target: Path, meter: Meter) -> None:
+    """The same for a file that is not the person's own but was written for us, so its bytes count."""
+    meter.count(path.stat().st_size)
+    link_or_copy(path, target, Meter(limits().file_bytes, f"{target.name} is too large."))
+
+
+def copy(stream: BinaryIO, target: Path, *meters: Meter) -> None:
+    """Write what a stream gives, counted by all meters. Raises ``PictureError`` if it is more than one picture has."""
+    size, most = 0, limits().file_bytes
     with open(target, "wb") as kept:
         while chunk := stream.read(_CHUNK):
             size += len(chunk)
-            if size > MAX_FILE_BYTES:
-                most = MAX_FILE_BYTES // 1024**2
-                raise PictureError(target.name, f"is larger than {most} MB; save it smaller")
-            meter.count(len(chunk))
+            if size > most:
+                raise PictureError(target.name, f"is larger than {most // MEGABYTE} MB; save it smaller")
+            for meter in meters:
+                meter.count(len(chunk))
             kept.write(chunk)

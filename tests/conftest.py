@@ -10,6 +10,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from browsing import chromium
 from drawings import NARROW, load_shapes, small_model
 from pictures import FLOWERS, folder, nothing_left_in
 from PIL import Image, ImageDraw
@@ -62,6 +63,13 @@ def upload(tmp_path, monkeypatch):
 
     send.home = home
     return send
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium or Chrome, whichever is installed."""
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Pictures drawn into folders and zips for the tests, and what loading them says. Knows no fixtures."""
 
 import io
+import random
 import tempfile
 import zipfile
 from contextlib import contextmanager
@@ -23,20 +24,28 @@ def drawn(colour="red", size=(12, 10), ending="png"):
     return stream.getvalue()
 
 
+def own(name, size=(12, 10)):
+    """The bytes of a picture like no other: coloured squares, drawn by lot for each name."""
+    squares = Image.frombytes("RGB", (4, 4), random.Random(ascii(name)).randbytes(48))
+    stream = io.BytesIO()
+    squares.resize(size, Image.Resampling.NEAREST).save(stream, "JPEG" if name.endswith(".jpg") else "PNG")
+    return stream.getvalue()
+
+
 def folder(root, *names, content=None):
-    """A folder with a picture under each of the names."""
+    """A folder with a picture of its own under each of the names."""
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(drawn(ending=path.suffix[1:]) if content is None else content)
+        path.write_bytes(own(name) if content is None else content)
     return root
 
 
 def zipped(path, *names):
-    """A zip with a picture under each of the names."""
+    """A zip with a picture of its own under each of the names."""
     with zipfile.ZipFile(path, "w") as archive:
         for name in names:
-            archive.writestr(name, drawn())
+            archive.writestr(name, own(name))
     return path
 
 

@@ -1,39 +1,16 @@
 """A person's way through the page, in a real browser against the running program."""
 
-import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 import zipfile
-from pathlib import Path
 from urllib.parse import urlparse
 
 import pytest
+from browsing import PATIENCE, serving
 
 pytestmark = pytest.mark.browser
 
-ROOT = Path(__file__).parents[1]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-PLACES = (
-    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-    "/Applications/Chromium.app/Contents/MacOS/Chromium",
-    "C:/Program Files/Google/Chrome/Application/chrome.exe",
-    "C:/Program Files (x86)/Google/Chrome/Application/chrome.exe",
-)
-ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-START = 120  # seconds for the program to answer
-READ = 60_000  # milliseconds for images to be read
+READ = PATIENCE  # milliseconds for images to be read
 TRAIN = 150_000  # and for a training to get somewhere
 SOON = 3_000  # and for Stop to be heard
 
@@ -46,76 +23,11 @@ COUNT_DRAWINGS = """() => {
 }"""
 
 
-def unavailable(reason):
-    """Without a browser there is nothing to test, unless somebody counts on it."""
-    if os.environ.get("HEADSWAP_REQUIRE_BROWSER"):
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Chromium or Chrome, whichever is installed."""
-    try:
-        from playwright.sync_api import expect, sync_playwright
-    except ImportError:
-        unavailable("playwright is not installed")
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    program = program or next((place for place in PLACES if os.path.exists(place)), None)
-    if program is None:
-        unavailable("neither Chromium nor Chrome is installed")
-    expect.set_options(timeout=READ)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture(scope="module")
 def server(browser, tmp_path_factory):
     """``python app.py`` as anybody would start it, on a free port."""
-    home = tmp_path_factory.mktemp("server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = os.environ | {
-        "BROWSER": "true",  # a program that opens nothing
-        "GRADIO_SERVER_PORT": str(port),
-        "GRADIO_TEMP_DIR": str(home / "uploads"),
-        "PYTHONUNBUFFERED": "1",
-    }
-    environment.pop("GRADIO_ANALYTICS_ENABLED", None)  # the program has to see to that itself
-    with open(home / "log", "wb") as log:
-        process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)
-    server = Server(f"http://127.0.0.1:{port}/", process, home / "log", home / "uploads")
-    try:
-        server.wait()
+    with serving(tmp_path_factory.mktemp("server"), "app.py") as server:
         yield server
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-class Server:
-    """A running page."""
-
-    def __init__(self, address, process, log, uploads):
-        self.address, self.process, self.log, self.uploads = address, process, log, uploads
-
-    def wait(self):
-        """Until it answers."""
-        deadline = time.monotonic() + START
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                with urllib.request.urlopen(self.address, timeout=10):
-                    return
-            except (urllib.error.URLError, ConnectionError, TimeoutError):
-                time.sleep(0.2)
-        pytest.fail(f"The page did not answer.\n{self.log.read_text(errors='replace')}", pytrace=False)
 
 
 class Visit:
@@ -153,7 +65,7 @@ class Visit:
 
     def uploads(self, folder, classes):
         """Choose a folder and wait until it was understood."""
-        self.at("#picker input[webkitdirectory]").set_input_files(folder)
+        self.at("#picker .hs-folder-input").set_input_files(folder)
         self.expect(self.at(".hs-classes li")).to_have_count(classes, timeout=READ)
 
     def opens(self, step):
@@ -273,6 +185,60 @@ def test_a_folder_becomes_a_model_that_names_a_new_picture(visit, server, fruits
     assert first > max(others)
 
 
+def test_classes_are_filmed_renamed_and_removed_and_everything_is_let_go_of(visit, fruits):
+    me = visit()
+    me.uploads(fruits, classes=3)
+    me.at(".hs-class-name").fill("hand")
+    me.at(".hs-open-camera").click()
+    shutter = me.at(".hs-shutter")
+    me.expect(shutter).to_be_enabled()
+    shutter.hover()
+    me.page.mouse.down()
+    me.sees(".hs-counted", re.compile(r"^[5-9] pictures"))
+    me.page.mouse.up()
+    row = me.at(".hs-classes li").filter(has_text="hand")
+    me.expect(row).to_have_count(1, timeout=READ)
+    me.sees(".hs-wanting", "All images of 'hand' come from one burst of the camera")
+    me.expect(me.at("#onward-model")).to_be_disabled()
+    me.at(".hs-close-camera").click()
+
+    row.get_by_role("button", name="Rename").click()
+    me.page.keyboard.type("<b>left</b> hand")
+    me.page.keyboard.press("Enter")
+    me.expect(me.at(".hs-classes li b").filter(has_text="<b>left</b> hand")).to_have_count(1)
+    row.get_by_role("button", name="Remove: <b>left</b> hand").click()
+    me.expect(me.at(".hs-classes li")).to_have_count(3)
+    me.expect(me.at("#onward-model")).to_be_enabled()
+    me.at("[data-do=undo]").click()
+    me.expect(me.at(".hs-classes li")).to_have_count(4)
+
+    me.at("[data-do=forget]").click()
+    me.expect(me.at("[data-do=forget]")).to_have_text("Really remove all images?")
+    me.at("[data-do=forget]").click()
+    me.sees("#understood", "What was understood appears here")
+
+
+def test_copies_are_shown_and_removed_by_a_press(visit, fruits, tmp_path):
+    messy = tmp_path / "messy"
+    shutil.copytree(fruits, messy)
+    shutil.copyfile(fruits / "red/1.png", messy / "blue/twin.png")
+    (messy / "blue/notes.txt").write_text("notes")
+    me = visit()
+    me.uploads(messy, classes=3)
+    twins = me.at(".hs-finding").filter(has_text="The same picture stands in several classes: blue, red.")
+    me.expect(twins.locator("figure")).to_have_count(2)
+    me.sees(".hs-skipped", "1 file left out")
+    with me.page.expect_download() as download:
+        me.at(".hs-skipped summary").click()
+        me.at(".hs-skipped a[download]").click()
+    assert download.value.suggested_filename == "left-out.csv"
+    assert 'messy/blue/notes.txt,"is not a picture' in download.value.path().read_text("utf-8-sig")
+
+    twins.get_by_role("button", name="Remove: messy/blue/twin.png").click()
+    me.expect(twins).to_have_count(0)
+    me.sees(".hs-understood", "36 images in 3 classes")
+
+
 def test_stop_is_heard_in_every_phase_and_says_what_was_kept(visit, fruits):
     me = visit()
     me.uploads(fruits, classes=3)
@@ -386,7 +352,7 @@ def test_a_zip_is_read_and_names_that_are_code_are_only_names(visit, fruits, tmp
     me = visit()
     dialogs = []
     me.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
-    me.at("#picker input[accept]").set_input_files(tmp_path / "fruits.zip")
+    me.at("#picker .hs-files-input").set_input_files(tmp_path / "fruits.zip")
     me.sees(".hs-understood", "36 images in 3 classes")
     shown = me.at(".hs-classes .hs-class b").all_inner_texts()
     assert sorted(shown) == sorted(name.replace("\\", "") for name in names.values())
@@ -397,7 +363,7 @@ def test_an_upload_that_cannot_be_read_says_so_in_its_place_and_keeps_what_was_t
     me = visit()
     me.uploads(fruits, classes=3)
     (tmp_path / "My leaves.zip").write_bytes(b"PK\x03\x04 and then nothing that makes sense")
-    me.at("#picker input[accept]").set_input_files(tmp_path / "My leaves.zip")
+    me.at("#picker .hs-files-input").set_input_files(tmp_path / "My leaves.zip")
     me.sees("#images-problem", "My leaves.zip is not a zip or is damaged")
     me.sees(".hs-understood", "36 images in 3 classes")
     me.expect(me.at("#onward-model")).to_be_enabled()

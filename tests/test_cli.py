@@ -254,3 +254,15 @@ def test_the_readme_writes_about_every_head_and_its_options():
     for name in HEADS:
         (row,) = (line for line in readme.splitlines() if line.startswith(f"| `{name}` |"))
         assert re.findall(r"`(\w+)`", row.split("|")[3]) == list(head_options(name))
+
+
+def test_a_folder_is_checked_before_anything_is_trained(folder):
+    twin = next((folder / "dots").iterdir())
+    (folder / "bars" / "twin.png").write_bytes(twin.read_bytes())
+    (folder / "bars" / "notes.txt").write_text("x")
+    told = CliRunner().invoke(cli.cli, ["check", str(folder)])
+    assert told.exit_code == 0
+    for words in ("notes.txt: is not a picture", "The same picture stands in several classes: bars, dots", "twin.png"):
+        assert words in told.output
+    (folder / "bars" / "twin.png").unlink()
+    assert "several classes" not in CliRunner().invoke(cli.cli, ["check", str(folder)]).output

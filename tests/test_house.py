@@ -136,11 +136,11 @@ def test_public_names_are_sorted_and_there_once():
 @pytest.fixture(scope="module")
 def example():
     """The names that the README's example leaves behind, and what it and the one after it print."""
-    first, second = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     names, told = {}, []
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
-        for code in (first, second):
+        for code in examples:
             with contextlib.redirect_stdout(io.StringIO()) as printed:
                 exec(compile(code, "README.md", "exec"), names)
             told.append(printed.getvalue().splitlines())
@@ -148,16 +148,23 @@ def example():
 
 
 def test_the_example_of_the_readme_runs(example):
-    _, [[*events, answer], _] = example
+    _, [[*events, answer], *_] = example
     assert events[0].startswith("FrozenPass(") and events[-1].startswith("Kept(")
     ranked = ast.literal_eval(answer)
     assert ranked[0][0] == "rust" and {name for name, _ in ranked} == {"healthy", "mildew", "rust"}
 
 
 def test_the_second_example_says_what_the_readme_says_it_does(example):
-    names, [_, [sentence, *table]] = example
+    names, [_, [sentence, *table], _] = example
     assert sentence == names["kept"].sentence and "unfreezing changed" in sentence
     assert any(line.startswith("class") and "recall" in line for line in table)
+
+
+def test_the_third_example_finds_nothing_in_the_sample_and_changes_a_copy_of_it(example):
+    names, [*_, told] = example
+    assert told == []
+    assert names["fewer"].classes == ("healthy", "leaf rust", "mildew") and len(names["fewer"]) == 88
+    assert names["images"].classes == ("healthy", "mildew", "rust")
 
 
 @pytest.mark.parametrize("call", re.findall(r"^\| `(headswap\.\w+\(.*?\))` \|", README, re.MULTILINE))

@@ -91,7 +91,10 @@ def test_a_visitor_is_remembered_by_the_tab_and_not_by_the_browser(blocks):
 def test_stop_can_be_pressed_while_the_training_is_watched(blocks):
     stop, train = named(blocks, "stop"), triggered_by(blocks, "train", "click")
     assert train.outputs
-    streamed = [event for event in blocks.fns.values() if inspect.isgeneratorfunction(event.fn)]
+    reading = {triggered_by(blocks, "sample", "click"), triggered_by(blocks, "picker", "submit")}
+    streamed = [
+        event for event in blocks.fns.values() if inspect.isgeneratorfunction(event.fn) and event not in reading
+    ]
     [found], watching = (
         [event for event in streamed if (event is triggered_by(blocks, "find-rate", "click")) == rate]
         for rate in (True, False)
@@ -114,7 +117,15 @@ def test_what_is_below_the_sentence_is_hidden_until_it_can_be_used(blocks):
 def test_stopping_changes_nothing_but_the_training(blocks):
     stop = triggered_by(blocks, "stop", "click")
     assert stop.outputs == []
-    assert not any(event.cancels for event in blocks.fns.values())
+    assert not stop.cancels
+
+
+def test_reading_is_all_that_an_event_ends(blocks):
+    stops = [event for event in blocks.fns.values() if (named(blocks, "picker")._id, "stop") in event.targets]
+    [stop] = [event for event in stops if event.cancels]
+    reading = {triggered_by(blocks, "sample", "click"), triggered_by(blocks, "picker", "submit")}
+    assert set(stop.cancels) == {number for number, event in blocks.fns.items() if event in reading}
+    assert not any(event.cancels for event in blocks.fns.values() if event is not stop)
 
 
 def test_of_several_quick_choices_the_last_counts(blocks):

@@ -1,12 +1,13 @@
 """Only plain files that were uploaded here pass, whatever a browser says."""
 
 import os
+import re
 
 import pytest
 from gradio.utils import get_upload_folder
 
 from headswap.errors import InputError
-from headswap.ui.picker import forget, received
+from headswap.ui.picker import LONGEST_BURST, LONGEST_NAME, TEMPLATE, forget, picker, received
 
 
 @pytest.fixture
@@ -33,10 +34,22 @@ def refused(files, words="Choose the folder again."):
 def test_uploads_pass_with_their_names_in_order(upload, file):
     assert str(upload.home) == get_upload_folder()
     sent = upload({"fruits/red/1.png": file, "fruits/green/1.png": file})
-    pairs = received(sent)
-    assert [name for name, _ in pairs] == ["fruits/red/1.png", "fruits/green/1.png"]
-    assert [path.read_bytes() for _, path in pairs] == [b"bytes", b"bytes"]
-    assert len({path for _, path in pairs}) == 2
+    uploads = received(sent)
+    assert [each.name for each in uploads] == ["fruits/red/1.png", "fruits/green/1.png"]
+    assert [each.path.read_bytes() for each in uploads] == [b"bytes", b"bytes"]
+    assert [each.burst for each in uploads] == ["", ""]
+    assert len({each.path for each in uploads}) == 2
+
+
+def test_pictures_of_one_burst_stay_together(upload, file):
+    one, two, three = upload({"1.png": file, "2.png": file, "3.png": file})
+    uploads = received([one | {"burst": "b" * LONGEST_BURST}, two | {"burst": "b" * LONGEST_BURST}, three])
+    assert [each.burst for each in uploads] == ["b" * LONGEST_BURST] * 2 + [""]
+
+
+def test_a_name_may_be_as_long_as_a_path(upload, file):
+    (sent,) = upload({"a" * LONGEST_NAME: file})
+    assert received([sent])[0].name == sent["name"]
 
 
 def test_an_empty_list_is_nothing(home):
@@ -44,10 +57,10 @@ def test_an_empty_list_is_nothing(home):
 
 
 def test_what_was_read_can_be_forgotten_twice(upload, file):
-    pairs = received(upload({"1.png": file, "2.png": file}))
-    forget(pairs[:1])
-    forget(pairs)
-    assert not any(path.exists() for _, path in pairs)
+    uploads = received(upload({"1.png": file, "2.png": file}))
+    forget(uploads[:1])
+    forget(uploads)
+    assert not any(each.path.exists() for each in uploads)
     assert file.exists()
 
 
@@ -120,6 +133,25 @@ def test_one_bad_file_among_good_ones_refuses_all_and_removes_nothing(upload, fi
     assert all(os.path.exists(each["path"]) for each in good)
 
 
+# Names and bursts
+
+
+@pytest.mark.parametrize(
+    "name", [None, 5, ["a.png"], {"a": 1}, b"a.png", "a" * (LONGEST_NAME + 1)], ids=lambda value: type(value).__name__
+)
+def test_a_name_that_is_none_is_refused(upload, file, name):
+    (sent,) = upload({"1.png": file})
+    refused([sent | {"name": name}], "could not be read")
+
+
+@pytest.mark.parametrize(
+    "burst", [None, 5, ["b"], {"b": 1}, True, "b" * (LONGEST_BURST + 1)], ids=lambda value: type(value).__name__
+)
+def test_a_burst_that_is_none_is_refused(upload, file, burst):
+    (sent,) = upload({"1.png": file})
+    refused([sent | {"burst": burst}], "could not be read")
+
+
 # Lists
 
 
@@ -149,3 +181,33 @@ def test_one_bad_file_among_good_ones_refuses_all_and_removes_nothing(upload, fi
 )
 def test_garbage_is_an_error_for_a_person(home, garbage):
     refused(garbage)
+
+
+# The component
+
+
+def test_what_the_server_tells_never_draws_the_picker_anew(built):
+    drop = built(picker)
+    assert drop.props == {"most": 20_000, "loaded": False, "says": "", "told": 0}
+    assert "${" not in TEMPLATE and "{{" not in TEMPLATE
+    assert "`" not in TEMPLATE and "\\" not in TEMPLATE  # they mean something in a template
+
+
+def test_everything_that_can_be_pressed_or_chosen_has_a_name():
+    for tag in re.findall(r"<(?:input type=\"file\"|progress|video)[^>]*>", TEMPLATE):
+        assert "aria-label=" in tag
+    for field in re.findall(r"<input type=\"(?:text|checkbox)\"[^>]*>", TEMPLATE):
+        assert any(field in label and re.search(r"\w{4}", re.sub("<.*?>", "", label)) for label in labels())
+
+
+def labels():
+    return re.findall(r"<label.*?</label>", TEMPLATE, re.DOTALL)
+
+
+def test_more_entries_than_images_are_read_are_refused(upload, tmp_path, monkeypatch):
+    (tmp_path / "a.png").write_bytes(b"a")
+    sent = upload({f"{number}.png": tmp_path / "a.png" for number in range(4)})
+    monkeypatch.setenv("HEADSWAP_MAX_IMAGES", "3")
+    with pytest.raises(InputError, match="More than 3 files are not read at once"):
+        received(sent)
+    assert len(received(sent[:3])) == 3

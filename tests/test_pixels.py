@@ -1,7 +1,11 @@
 """Every file becomes upright colour pixels of the right size, or one sentence that says why not."""
 
+import base64
 import os
+import socket
 import struct
+import sys
+import tracemalloc
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -9,14 +13,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageCms, ImageDraw, ImageFile
 from torchvision.transforms import v2
 
-from headswap import pixels
-from headswap.errors import InputError
-from headswap.pixels import INTERPOLATIONS, PictureError, harmless, read_pixels
+from headswap import formats, pixels
+from headswap.errors import InputError, PictureError, harmless
+from headswap.limits import limits
+from headswap.pixels import INTERPOLATIONS, read_pixels, size_of
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+# 64 x 48 pixels, white with a red quarter at the top left, kept lying on its side: 587 bytes of HEIC.
+HEIC = base64.b64decode(
+    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAchtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAA"
+    "ADRpbG9jAAAAAERAAAIAAQAAAAAB7AABAAAAAAAAADsAAgAAAAACJwABAAAAAAAAACQAAAA4aWluZgAAAAAAAgAAABVpbmZlAgAA"
+    "AAABAABodmMxAAAAABVpbmZlAgAAAQACAABFeGlmAAAAAA5waXRtAAAAAAABAAABB2lwcnAAAADmaXBjbwAAAHZodmNDAQNwAAAA"
+    "kAAAAAAAHvAA/P34+AAADwNgAAEAGEABDAH//wNwAAADAJAAAAMAAAMAHroCQGEAAQAqQgEBA3AAAAMAkAAAAwAAAwAeoCCBBZbq"
+    "5Ka5uAhoMCAAAAMDIAAAAwAhYgABAAZEAcFzwIkAAAATY29scm5jbHgAAQANAAaAAAAAFGlzcGUAAAAAAAAAQAAAAEAAAAAoY2xh"
+    "cAAAADAAAAABAAAAQAAAAAH////wAAAAAgAAAAAAAAACAAAAEHBpeGkAAAAAAwgICAAAAAlpcm90AwAAABlpcG1hAAAAAAAAAAEA"
+    "AQaBAgMFhIYAAAAaaXJlZgAAAAAAAAAOY2RzYwACAAEAAQAAAGdtZGF0AAAANygBrwngOdvaD7x/iXpoH5Bps//qdl/+y7yHpsE4"
+    "Ez3J9qjCQdtwE/CSPhk/pq+Q/1rgUTCT9PwAAAAGRXhpZgAATU0AKgAAAAgAAQESAAMAAAABAAYAAAAAAAA="
+)
 
 
 def flat(colour, size=(40, 30), mode="RGB"):
@@ -95,7 +112,7 @@ def test_a_picture_in_memory_is_read_and_left_as_it_was(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif", "avif"])
 def test_exif_orientation_is_applied(tmp_path, orientation, ending):
     upright = flat(WHITE, (80, 60))
     upright.paste(RED, (0, 0, 40, 30))
@@ -117,6 +134,39 @@ def test_exif_orientation_is_applied(tmp_path, orientation, ending):
     assert tuple(tensor.shape) == (3, 60, 80)
     found = [colour_of(tensor, place)[1] < 100 for place in [(0.2, 0.2), (0.2, 0.8), (0.8, 0.2), (0.8, 0.8)]]
     assert found == [True, False, False, False]
+    assert size_of(path) == (80, 60)
+
+
+def test_a_heic_photograph_is_turned_upright_once(tmp_path):
+    (tmp_path / "a.heic").write_bytes(HEIC)
+    assert b"Exif" in HEIC and b"irot" in HEIC  # it says twice that it lies on its side
+    tensor = read_pixels(tmp_path / "a.heic", side=48)
+    assert tuple(tensor.shape) == (3, 48, 64)
+    found = [colour_of(tensor, place)[1] < 100 for place in [(0.2, 0.2), (0.2, 0.8), (0.8, 0.2), (0.8, 0.8)]]
+    assert found == [True, False, False, False]
+    assert size_of(tmp_path / "a.heic") == (64, 48)
+
+
+def test_without_its_package_a_heic_photograph_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "_pi_heif", None)
+    (tmp_path / "a.heic").write_bytes(HEIC)
+    refused(tmp_path / "a.heic", "pip install pi-heif", "export it as JPEG")
+
+
+def test_exif_behind_the_pixels_of_a_png_counts(tmp_path):
+    path = saved(flat(RED, (80, 60)), tmp_path / "a.png")
+    exif = b"II*\0\x08\0\0\0" + struct.pack("<HHHIII", 1, 0x0112, 3, 1, 6, 0)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-12] + chunk(b"eXIf", exif) + whole[-12:])
+    assert tuple(read_pixels(path, side=60).shape) == (3, 80, 60)
+    assert size_of(path) == (60, 80)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif", "gif", "bmp", "avif"])
+def test_the_size_is_told_without_decoding(tmp_path, monkeypatch, ending):
+    path = saved(photograph(200, 150), tmp_path / f"a.{ending}")
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded"))
+    assert size_of(path) == (200, 150)
 
 
 def test_broken_exif_is_no_reason_to_refuse(tmp_path):
@@ -134,6 +184,22 @@ def test_what_is_transparent_becomes_white(tmp_path, mode):
     assert colour_of(tensor, (0.5, 0.8)) != WHITE
 
 
+@pytest.mark.parametrize("ending", ["webp", "avif", "gif", "tif"])
+def test_what_is_transparent_becomes_white_in_every_format(tmp_path, ending):
+    picture = flat((255, 0, 0, 255), (40, 40), "RGBA")
+    picture.paste((0, 0, 0, 0), (0, 0, 20, 40))
+    tensor = read_pixels(saved(picture, tmp_path / f"a.{ending}"), side=40)
+    assert min(colour_of(tensor, (0.5, 0.2))) > 250
+    assert colour_of(tensor, (0.5, 0.8))[1] < 30
+
+
+@pytest.mark.parametrize("mode", ["PA", "La", "RGBa"])
+def test_transparency_that_no_file_holds_becomes_white_too(mode):
+    picture = Image.new("RGBA", (40, 40), (0, 0, 0, 0))
+    picture = picture.convert("LA").convert(mode) if mode == "La" else picture.convert(mode)
+    assert colour_of(read_pixels(picture, side=40)) == WHITE
+
+
 def test_a_palette_with_transparent_entries_becomes_white_there(tmp_path):
     picture = Image.new("P", (40, 40), 0)
     picture.putpalette([0, 0, 0, 0, 0, 255])
@@ -148,6 +214,29 @@ def test_cmyk_is_read(tmp_path, ending):
     red, green, blue = colour_of(read_pixels(saved(flat((0, 255, 255, 0), mode="CMYK"), tmp_path / f"a.{ending}")))
     assert red > 200
     assert max(green, blue) < 60
+
+
+def test_lab_is_read(tmp_path):
+    lab = ImageCms.profileToProfile(
+        flat(RED), ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
+    )
+    red, green, blue = colour_of(read_pixels(saved(lab, tmp_path / "a.tif")))
+    assert red > 240 and max(green, blue) < 20
+
+
+def test_luma_and_chroma_are_read(tmp_path):
+    red, green, blue = colour_of(
+        read_pixels(saved(flat(RED).convert("YCbCr"), tmp_path / "a.tif", compression="tiff_lzw"))
+    )
+    assert red > 240 and max(green, blue) < 20
+
+
+def test_16_bits_of_each_colour_are_read(tmp_path):
+    rows = b"".join(b"\0" + struct.pack(">HHH", 65535, 32896, 0) * 4 for _ in range(4))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0))
+    png = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(png)
+    assert colour_of(read_pixels(tmp_path / "a.png", side=4)) == (255, 128, 0)
 
 
 def test_a_black_and_white_picture_is_read(tmp_path):
@@ -185,12 +274,13 @@ def test_floats_that_are_no_numbers_are_refused():
         read_pixels(Image.fromarray(np.full((9, 9), np.nan, dtype=np.float32)))
 
 
-@pytest.mark.parametrize("ending", ["gif", "webp", "png", "tif"])
+@pytest.mark.parametrize("ending", ["gif", "webp", "png", "tif", "avif"])
 def test_the_first_frame_of_an_animation_counts(tmp_path, ending):
     frames = [flat(BLUE), flat(GREEN)]
     lossless = {"lossless": True} if ending == "webp" else {}
     path = saved(flat(RED), tmp_path / f"a.{ending}", save_all=True, append_images=frames, **lossless)
-    assert colour_of(read_pixels(path)) == RED
+    red, green, blue = colour_of(read_pixels(path))
+    assert red > 250 and max(green, blue) < 5
 
 
 def test_a_bmp_is_read(tmp_path):
@@ -214,20 +304,24 @@ def test_a_picture_is_known_by_its_bytes_not_by_its_ending(tmp_path):
 def refused(source, *words):
     with pytest.raises(InputError) as caught:
         read_pixels(source)
+    if "damaged" not in str(caught.value):  # which may lie beyond the header
+        with pytest.raises(InputError) as size:
+            size_of(source)
+        assert str(size.value) == str(caught.value)
     assert isinstance(caught.value, PictureError)
     assert str(caught.value) == f"{caught.value.name}: {caught.value.reason}."
     for word in words:
         assert word in str(caught.value)
 
 
-@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "bmp", "gif", "tif"])
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "bmp", "gif", "tif", "avif"])
 def test_a_file_cut_short_is_refused_by_name(tmp_path, ending):
     path = saved(photograph(200, 150), tmp_path / f"rose.{ending}")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     refused(path, f"rose.{ending}: ", "damaged or cut short", "again")
 
 
-@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "bmp", "gif", "tif"])
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "bmp", "gif", "tif", "avif"])
 def test_damage_anywhere_gives_pixels_or_a_reason_but_no_other_exception(tmp_path, ending):
     path = saved(photograph(60, 40), tmp_path / f"a.{ending}")
     whole, rng = path.read_bytes(), np.random.default_rng(0)
@@ -245,11 +339,16 @@ def test_damage_anywhere_gives_pixels_or_a_reason_but_no_other_exception(tmp_pat
     [
         (b"", ["empty"]),
         (b"roses are red", ["is not a JPEG, PNG", "export"]),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", ["is not a JPEG, PNG"]),
         (b"\xff\xd8\xff", ["damaged"]),
-        (b"\0\0\0\x18ftypheic\0\0\0\0", ["is a HEIC photograph", "export it as JPEG"]),
-        (b"\0\0\0\x18ftypmif1\0\0\0\0", ["is a HEIC photograph"]),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", ["damaged"]),
         (b"\0\0\0\x18ftypisom\0\0\0\0", ["is not a JPEG, PNG"]),
+        (b"\xef\xbb\xbf<?xml version='1.0'?>\n<!-- drawn -->\n<svg/>", ["an SVG drawing", "export it as PNG"]),
+        (b"  <svg xmlns='http://www.w3.org/2000/svg'/>", ["an SVG drawing"]),
+        (b"<!DOCTYPE html><html><svg/>", ["a web page", "download the picture itself"]),
+        (b"%PDF-1.7", ["a PDF document"]),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", ["a PostScript drawing"]),
+        (b"8BPS\0\1", ["a Photoshop document"]),
+        (b"II*\0\x10\0\0\0CR\2\0", ["a camera's raw file", "export it as JPEG"]),
     ],
 )
 def test_what_is_no_picture_is_refused_with_its_reason(tmp_path, content, words):
@@ -258,16 +357,16 @@ def test_what_is_no_picture_is_refused_with_its_reason(tmp_path, content, words)
     refused(path, "rose.jpg", *words)
 
 
-def test_a_heic_photograph_is_known_by_its_ending_too(tmp_path):
-    path = tmp_path / "rose.HEIC"
-    path.write_bytes(b"something else")
-    refused(path, "is a HEIC photograph")
+@pytest.mark.parametrize("name, word", [("a.svg", "SVG"), ("a.PDF", "PDF"), ("a.eps", "PostScript"), ("a.nef", "raw")])
+def test_what_is_no_picture_is_known_by_its_ending_too(tmp_path, name, word):
+    (tmp_path / name).write_bytes(b"something else")
+    refused(tmp_path / name, word)
 
 
-def test_formats_that_can_run_code_or_leave_the_file_are_not_tried(tmp_path):
-    path = tmp_path / "a.jpg"
-    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
-    refused(path, "is not a JPEG, PNG")
+def test_a_raw_file_that_looks_like_a_tiff_is_not_taken_for_its_thumbnail(tmp_path):
+    path = tmp_path / "a.dng"
+    flat(RED).save(path, format="TIFF")
+    refused(path, "a camera's raw file")
 
 
 def test_a_named_pipe_a_device_and_a_folder_do_not_hang(tmp_path):
@@ -276,6 +375,9 @@ def test_a_named_pipe_a_device_and_a_folder_do_not_hang(tmp_path):
     (tmp_path / "folder.png").mkdir()
     for name in ("pipe.png", "zero.png", "folder.png"):
         refused(tmp_path / name, name, "not a regular file")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "s"))
+        refused(tmp_path / "s", "cannot be opened")
 
 
 def test_a_link_to_a_picture_is_read(tmp_path):
@@ -290,19 +392,21 @@ def test_a_path_that_leads_nowhere_is_refused(path):
     refused(path)
 
 
-def test_a_file_too_large_is_refused_before_it_is_opened(tmp_path):
+def test_a_file_too_large_is_refused_before_it_is_read(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     with open(path, "wb") as stream:
-        stream.truncate(pixels.MAX_FILE_BYTES + 1)
+        stream.truncate(limits().file_bytes + 1)
     refused(path, "larger than 64 MB")
+    monkeypatch.setenv("HEADSWAP_MAX_FILE_MEGABYTES", "3")
+    refused(path, "larger than 3 MB")
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def bomb(path, width, height):
     """A PNG of a few bytes whose header promises many pixels."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b""))
     return path
@@ -311,6 +415,55 @@ def bomb(path, width, height):
 @pytest.mark.parametrize("size", [(10_001, 10_000), (60_000, 60_000), (2**31 - 1, 2**31 - 1)])
 def test_too_many_pixels_are_refused_by_the_header(tmp_path, size):
     refused(bomb(tmp_path / "a.png", *size), f"{size[0]} x {size[1]} pixels", "100 million")
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "bmp", "gif", "tif", "avif"])
+def test_the_bound_on_pixels_holds_in_every_format_before_decoding(tmp_path, monkeypatch, ending):
+    path = saved(flat(RED, (1001, 1000)), tmp_path / f"a.{ending}")
+    monkeypatch.setenv("HEADSWAP_MAX_MEGAPIXELS", "1")
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded"))
+    refused(path, "1001 x 1000 pixels", "1 million")
+
+
+def test_a_jpeg_of_very_many_scans_is_refused(tmp_path):
+    path = saved(flat(RED), tmp_path / "a.jpg", progressive=True)
+    whole = path.read_bytes()
+    assert colour_of(read_pixels(path))[0] > 250
+    last = whole[whole.rindex(b"\xff\xc4") : -2]
+    path.write_bytes(whole[:-2] + 100 * last + whole[-2:])
+    refused(path, "more than 100 scans")
+
+
+def test_a_gif_whose_comment_never_ends_is_refused(tmp_path):
+    path = saved(flat(RED), tmp_path / "a.gif")
+    whole = path.read_bytes()
+    frame = whole.index(b",")
+    path.write_bytes(whole[:frame] + b"!\xfe" + (b"\xff" + bytes(255)) * 5000 + b"\0" + whole[frame:])
+    refused(path, "damaged")
+
+
+def test_a_tiff_whose_tags_share_their_megabytes_is_refused_unread(tmp_path, monkeypatch):
+    path = saved(flat(RED), tmp_path / "a.tif")
+    tags = b"".join(struct.pack("<HHII", tag, 1, 10_000, 8) for tag in range(40_000, 41_000))
+    path.write_bytes(b"II*\0\x08\0\0\0" + struct.pack("<H", 1000) + tags + bytes(4))
+    monkeypatch.setattr(formats, "TiffImageFile", lambda stream: pytest.fail("read"))
+    refused(path, "damaged")
+
+
+def test_a_tiff_whose_only_tile_is_far_larger_than_the_picture_is_refused(tmp_path):
+    tags = {256: 9, 257: 9, 258: 8, 259: 8, 262: 1, 277: 1, 322: 60_000, 323: 60_000, 324: 200, 325: 100}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(400))
+    with pytest.raises(PictureError, match="damaged") as caught:
+        read_pixels(path)
+    assert "more than a picture needs" in str(caught.value.__cause__)
+
+
+def test_a_bound_that_is_no_number_is_not_blamed_on_the_picture(tmp_path, monkeypatch):
+    monkeypatch.setenv("HEADSWAP_MAX_MEGAPIXELS", "many")
+    with pytest.raises(InputError, match="HEADSWAP_MAX_MEGAPIXELS is a whole number"):
+        read_pixels(saved(flat(RED), tmp_path / "a.png"))
 
 
 def test_the_pixels_that_pillow_warns_about_are_read_without_a_warning(tmp_path):
@@ -336,3 +489,25 @@ def test_control_characters_in_a_name_are_written_out(tmp_path):
     path.write_bytes(b"no picture")
     refused(path, r"a\x1b[31m\u202egpj.png")
     assert harmless("Früh‌ling 日本 \udcff") == "Früh‌ling 日本 \\udcff"
+
+
+def test_an_avif_whose_exif_shares_its_megabytes_is_read_without_it(tmp_path):
+    entries = b"".join(struct.pack("<HHII", tag, 1, 200_000, 8) for tag in range(40_000, 42_000))
+    exif = b"II*\0\x08\0\0\0" + struct.pack("<H", 2000) + entries + bytes(200_000)
+    path = saved(flat(RED, (40, 30)), tmp_path / "a.avif", exif=exif)
+    tracemalloc.start()
+    assert size_of(path) == (40, 30)
+    assert colour_of(read_pixels(path, side=30))[0] > 200
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6
+
+
+def test_a_large_bmp_of_runs_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    path = tmp_path / "a.bmp"
+    rows = b"\x09\x00\0\0" * 9 + b"\0\1"
+    head = struct.pack("<IiiHHIIiiII", 40, 9, 9, 1, 8, 1, len(rows), 0, 0, 256, 0) + bytes(1024)
+    path.write_bytes(b"BM" + struct.pack("<IHHI", 14 + len(head) + len(rows), 0, 0, 14 + len(head)) + head + rows)
+    assert read_pixels(path, side=9).shape == (3, 9, 9)
+    monkeypatch.setattr(formats, "_MOST_RUNS", 1024)
+    refused(path, "packed BMP", "save it as PNG")

@@ -6,11 +6,11 @@ import stat
 
 import pytest
 import torch
-from pictures import FLOWERS, check_refused, drawn, folder, reasons, zipped
+from pictures import FLOWERS, check_refused, drawn, folder, own, reasons, zipped
 
-from headswap import reading, sources
+from headswap import archives
 from headswap.errors import InputError
-from headswap.images import Report
+from headswap.images import Report, natural
 from headswap.reading import gather, load_images
 
 pytestmark = pytest.mark.usefixtures("private_folders")
@@ -36,7 +36,7 @@ def test_a_folder_per_class_is_read(flowers):
 
 def test_a_folder_a_zip_and_an_upload_give_the_same(tmp_path, flowers):
     archive = zipped(tmp_path / "flowers.zip", *FLOWERS)
-    uploads = [(name, folder(tmp_path / str(i), "x.png") / "x.png") for i, name in enumerate(FLOWERS)]
+    uploads = [(name, folder(tmp_path / str(i), "x", content=own(name)) / "x") for i, name in enumerate(FLOWERS)]
     read = [load_images(flowers), load_images(str(archive)), gather(reversed(uploads))]
     for images in read:
         assert (images.classes, images.labels, images.names) == (read[0].classes, read[0].labels, FLOWERS)
@@ -59,7 +59,7 @@ def test_classes_and_names_are_sorted_as_people_sort(tmp_path):
     images = load_images(root)
     assert images.classes == ("alpha", "type 2", "Type 10")
     assert images.names[1:4] == ("type 2/9.png", "type 2/10.png", "type 2/a.png")
-    assert sorted(["a" + "9" * 9999, "a" + "1" * 9999], key=reading._natural)[0] == "a" + "1" * 9999
+    assert sorted(["a" + "9" * 9999, "a" + "1" * 9999], key=natural)[0] == "a" + "1" * 9999
 
 
 def test_the_order_of_the_file_system_does_not_matter(flowers, monkeypatch):
@@ -106,7 +106,7 @@ def test_what_is_no_picture_is_skipped_with_a_reason(flowers):
         "roses/more.zip": "unpack it first",
         "roses/text.jpg": "is not a JPEG",
         "roses/empty.png": "is empty",
-        "roses/phone.heic": "export it as JPEG",
+        "roses/phone.heic": "damaged or cut short",
         "tulips/short.jpg": "damaged or cut short",
         "cover.png": "lies outside the class folders",
     }
@@ -133,10 +133,12 @@ def test_an_upload_that_is_gone_is_skipped(flowers):
     assert "cannot be opened" in reasons(images)["roses/a.png"]
 
 
-def test_the_same_name_twice_is_read_once(tmp_path, flowers):
-    images = gather([(name, flowers / name) for name in (*FLOWERS, FLOWERS[0])])
-    assert len(images) == 4
-    assert "twice" in reasons(images)[FLOWERS[0]]
+def test_files_of_the_same_name_are_kept_apart(flowers):
+    files = [(name, flowers / name) for name in FLOWERS]
+    images = gather([*files, (FLOWERS[0], flowers / FLOWERS[1]), ("roses/A.png", flowers / FLOWERS[2])])
+    assert images.names[:4] == ("roses/A.png", "roses/a.png", "roses/a.png (2)", "roses/b.png")
+    assert len({images.paths[i].name for i in range(6)}) == 6
+    assert torch.equal(images.pixels(2), images.pixels(3))
 
 
 # Halves on disk
@@ -211,7 +213,7 @@ def test_a_source_is_called_by_the_name_it_is_given(tmp_path):
     check_refused(upload, "my flowers.zip holds only one class", name="my flowers.zip")
     check_refused(upload, r"flow\x1b[31mers.zip holds", name="flow\x1b[31mers.zip")
     upload.write_bytes(b"PK")
-    check_refused(upload, "flowers.zip is not a zip or is damaged", name="flowers.zip")
+    check_refused(upload, "flowers.zip is not a zip or tar.gz, or is damaged", name="flowers.zip")
     check_refused(tmp_path / "nowhere", "flowers does not exist", name="flowers")
 
 
@@ -222,7 +224,7 @@ def test_one_class_is_too_few_and_the_lost_one_is_named(flowers):
 
 
 def test_too_many_files_are_refused(tmp_path, flowers, monkeypatch):
-    monkeypatch.setattr(reading, "MAX_FILES", 3)
+    monkeypatch.setenv("HEADSWAP_MAX_IMAGES", "3")
     check_refused(flowers, "more than 3 files", "take fewer")
     check_refused(zipped(tmp_path / "a.zip", *FLOWERS), "more than 3 files")
 
@@ -231,7 +233,7 @@ def test_a_full_disk_is_an_error_for_a_person(tmp_path, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(sources, "_copy", full)
+    monkeypatch.setattr(archives, "copy", full)
     check_refused(zipped(tmp_path / "a.zip", *FLOWERS), "a.zip does not fit on the disk", "make room")
 
 

@@ -1,16 +1,15 @@
 """A folder, a zip or an upload is listed and fetched safely, whatever lies in it."""
 
 import errno
+import io
 import os
-import stat
-import struct
+import random
 import zipfile
 
 import pytest
-from pictures import FLOWERS, check_refused, drawn, folder, reasons, zipped
+from pictures import FLOWERS, check_refused, folder, reasons, zipped
+from PIL import Image
 
-from headswap import sources
-from headswap.errors import InputError
 from headswap.images import Report
 from headswap.reading import gather, load_images
 
@@ -89,6 +88,16 @@ def test_what_may_not_be_read_is_skipped(flowers):
     assert "permissions" in reasons(named)["my flowers/tulips"]
 
 
+def noisy(path):
+    """A zip with two pictures of about a megabyte each, which cannot be packed smaller."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("roses/large.bmp", "tulips/large.bmp"):
+            stream = io.BytesIO()
+            Image.frombytes("RGB", (600, 500), random.Random(name).randbytes(900_000)).save(stream, "BMP")
+            archive.writestr(name, stream.getvalue())
+    return path
+
+
 # What cannot be opened at all, or is too much
 
 
@@ -96,119 +105,19 @@ def test_sources_that_are_none_are_refused(tmp_path):
     check_refused(tmp_path / "nowhere", "nowhere does not exist")
     check_refused(tmp_path / ("x" * 5000), "does not exist")
     check_refused(folder(tmp_path, "a.csv", content=b"a,b") / "a.csv", "a.csv", "holds no image")
-    check_refused(folder(tmp_path, "a.zip", content=b"PK") / "a.zip", "a.zip is not a zip or is damaged")
+    check_refused(folder(tmp_path, "a.zip", content=b"PK") / "a.zip", "a.zip is not a zip or tar.gz, or is damaged")
     check_refused(folder(tmp_path, "b.zip", content=b"") / "b.zip", "not a zip")
     os.mkfifo(tmp_path / "pipe.zip")
-    check_refused(tmp_path / "pipe.zip", "neither a folder nor a zip")
+    check_refused(tmp_path / "pipe.zip", "neither a folder nor a zip or tar.gz")
 
 
 def test_too_many_bytes_are_refused_while_they_are_unpacked(tmp_path, flowers, monkeypatch):
-    archive = zipped(tmp_path / "a.zip", *FLOWERS)
-    monkeypatch.setattr(sources, "MAX_BYTES", 3 * len(drawn()))
+    archive = noisy(tmp_path / "a.zip")
+    monkeypatch.setenv("HEADSWAP_MAX_MEGABYTES", "1")
     check_refused(archive, "a.zip holds more than", "take fewer")
-    load_images(flowers)  # a hard link costs nothing
-
-
-# Hostile zips
-
-
-def test_a_name_that_leads_outside_is_skipped_and_nothing_is_written_there(tmp_path, private_folders):
-    names = ("../../evil/a.png", "/evil/a.png", r"..\evil\a.png", r"C:\evil\a.png", "roses/../../a.png")
-    before = set(tmp_path.rglob("*"))
-    images = load_images(zipped(tmp_path / "a.zip", *FLOWERS, *names))
-    assert len(images) == 4
-    assert len(images.report.skipped) == len(names)
-    assert all("leads outside" in reason for _, reason in images.report.skipped)
-    assert set(tmp_path.rglob("*")) - before == {tmp_path / "a.zip"}
-    for path in images.paths:
-        assert path.parent.parent == private_folders
-
-
-def test_links_inside_a_zip_are_skipped(tmp_path):
-    archive = zipped(tmp_path / "a.zip", *FLOWERS)
-    link = zipfile.ZipInfo("roses/link.png")
-    link.external_attr = (stat.S_IFLNK | 0o777) << 16
-    with zipfile.ZipFile(archive, "a") as opened:
-        opened.writestr(link, "/etc/passwd")
-    assert reasons(load_images(archive)) == {"roses/link.png": "is a link, which is not followed"}
-
-
-def test_a_zip_inside_is_skipped(tmp_path):
-    archive = zipped(tmp_path / "a.zip", *FLOWERS)
-    with zipfile.ZipFile(archive, "a") as opened:
-        opened.writestr("violets/all.zip", zipped(tmp_path / "b.zip", "a.png").read_bytes())
-    assert reasons(load_images(archive)) == {"violets/all.zip": "is a zip inside; unpack it first"}
-
-
-def test_a_damaged_member_is_skipped(tmp_path):
-    archive = zipped(tmp_path / "a.zip", *FLOWERS)
-    content = bytearray(archive.read_bytes())
-    content[content.index(b"IDAT") + 6] ^= 0xFF
-    archive.write_bytes(content)
-    images = load_images(archive)
-    assert images.names == FLOWERS[1:]
-    assert "damaged inside the zip" in reasons(images)["roses/a.png"]
-
-
-def test_damage_anywhere_gives_images_or_an_input_error(tmp_path):
-    archive = zipped(tmp_path / "a.zip", *FLOWERS)
-    content = archive.read_bytes()
-    for place in range(0, len(content), 17):
-        archive.write_bytes(content[:place] + bytes([content[place] ^ 0x15]) + content[place + 1 :])
-        try:
-            load_images(archive)
-        except InputError:
-            continue
-
-
-def test_an_encrypted_zip_is_refused(tmp_path):
-    archive = zipped(tmp_path / "a.zip", *FLOWERS)
-    content = bytearray(archive.read_bytes())
-    content[content.index(b"PK\1\2") + 8] |= 1
-    archive.write_bytes(content)
-    check_refused(archive, "a.zip is encrypted", "without a password")
-
-
-@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_packing_methods_without_a_bound_are_not_unpacked(tmp_path, method):
-    archive = zipped(tmp_path / "a.zip", *FLOWERS)
-    with zipfile.ZipFile(archive, "a", method) as opened:
-        opened.writestr("roses/c.png", drawn())
-    assert "unusual method" in reasons(load_images(archive))["roses/c.png"]
-
-
-def bombed(path, promised=None):
-    """A zip with one picture's worth of zeros that is packed a thousandfold and may lie about its size."""
-    zipped(path, *FLOWERS)
-    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as opened:
-        opened.writestr("roses/bomb.png", bytes(8 * 1024**2))
-    if promised is not None:
-        content = bytearray(path.read_bytes())
-        central = content.rindex(b"PK\1\2")
-        struct.pack_into("<I", content, central + 24, promised)
-        struct.pack_into("<I", content, content.index(b"roses/bomb.png") - 8, promised)
-        path.write_bytes(content)
-    return path
-
-
-@pytest.mark.parametrize("promised", [None, 2**31])
-def test_a_bomb_is_stopped_while_it_unpacks(tmp_path, monkeypatch, promised):
-    archive = bombed(tmp_path / "a.zip", promised)
-    monkeypatch.setattr(sources, "_CHUNK", 1024)
-    monkeypatch.setattr(sources, "MAX_BYTES", 1024**2)
-    check_refused(archive, "a.zip holds more than")
-
-
-def test_a_single_file_that_is_too_large_is_skipped(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "MAX_FILE_BYTES", 1024**2)
-    assert "larger than 1 MB" in reasons(load_images(bombed(tmp_path / "a.zip")))["roses/bomb.png"]
-
-
-@pytest.mark.parametrize("promised", [10, 2**31])
-def test_a_header_that_lies_about_a_size_costs_only_its_file(tmp_path, promised):
-    images = load_images(bombed(tmp_path / "a.zip", promised))
-    assert images.names == FLOWERS
-    assert set(reasons(images)) == {"roses/bomb.png"}
+    with zipfile.ZipFile(archive) as opened:
+        opened.extractall(flowers)
+    assert len(load_images(flowers)) == 6  # a hard link costs nothing
 
 
 # What stays when the source goes

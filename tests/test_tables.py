@@ -1,5 +1,8 @@
 """A CSV says what images show: one label, several or none, in whatever dialect a spreadsheet writes."""
 
+import csv
+import io
+
 import pytest
 from pictures import drawn, reasons
 
@@ -92,3 +95,65 @@ def test_a_table_that_is_too_large_is_refused(folder, monkeypatch):
 def test_a_table_of_one_label_is_refused(folder):
     with pytest.raises(InputError, match="only one class, 'rose'"):
         load_images(folder("file,label\na.png,rose\nb.png,rose\n"))
+
+
+@pytest.mark.parametrize(
+    "name", ["../up.png", "/etc/passwd", "C:\\secret.png", "https://example.org/a.png", "..\\up.png"]
+)
+def test_a_table_names_only_files_inside_its_own_folder(folder, name):
+    root = folder(f"file,label\n{name},rose\na.png,rose\nb.png,tulip\n").parent
+    (root.parent / "up.png").write_bytes((root / "a.png").read_bytes())
+    images = load_images(root)
+    assert set(images.names) == {"a.png", "b.png"}
+    assert reasons(images)[name.replace("\\", "/")].startswith("lies outside the folder of labels.csv")
+
+
+def test_a_cell_may_hold_several_lines_and_a_name_be_written_in_two_ways(folder):
+    images = load_images(folder('file,label\n"a.png","red\nrose"\nb.png,e\u0301te\u0301\nc.png,\u00e9t\u00e9\n'))
+    assert images.classes == (r"red\nrose", "\u00e9t\u00e9")
+
+
+def test_a_table_that_is_wider_or_longer_than_images_can_be_is_refused(folder, monkeypatch):
+    monkeypatch.setenv("HEADSWAP_MAX_CLASSES", "3")
+    with pytest.raises(InputError, match="3 columns of labels"):
+        load_images(folder(f"a.png{',x' * 9}\n").parent)
+    monkeypatch.setenv("HEADSWAP_MAX_IMAGES", "5")
+    with pytest.raises(InputError, match="more than 5 rows"):
+        load_images(folder("a.png,x\n" * 9).parent)
+
+
+def test_more_classes_than_can_be_learned_are_refused(folder, monkeypatch):
+    monkeypatch.setenv("HEADSWAP_MAX_CLASSES", "3")
+    with pytest.raises(InputError, match="holds more than 3 classes"):
+        load_images(folder("file,labels\na.png,a|b|c|d\nb.png,a\n").parent)
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "|cmd", "\uff1d1", "%1"])
+def test_no_cell_of_a_table_to_take_along_begins_a_formula(cell):
+    [header, row] = csv.reader(io.StringIO(tables.written(["file"], [[cell]]), newline=""))
+    assert (header, row) == (["file"], [f"'{cell}"])
+
+
+def test_what_is_written_is_read_again():
+    rows = [['a "b"', "x,y"], ["two\nlines", ""], ["2", "NA"]]
+    assert list(csv.reader(io.StringIO(tables.written(["n", "m"], rows), newline=""))) == [["n", "m"], *rows]
+
+
+def test_the_only_table_beside_the_pictures_counts_whatever_it_is_called_if_its_header_says_so(folder):
+    root = folder(
+        "image,class\na.png,rose\nb.png,tulip\nc.png,rose\nin/d.png,tulip\n", name="from a colleague.csv"
+    ).parent
+    assert shown(load_images(root)) == ONE_EACH
+    assert load_images(root).report.skipped == ()
+
+
+@pytest.mark.parametrize(
+    "text", ["image,width\na.png,30\n", "file,label\nelsewhere.png,rose\n", "notes\n", "a.png,rose\n"]
+)
+def test_any_other_table_is_only_no_picture(folder, text):
+    root = folder(text, name="notes.csv").parent
+    (root / "out").mkdir()
+    (root / "out" / "e.png").write_bytes((root / "a.png").read_bytes())
+    images = load_images(root)
+    assert images.classes == ("in", "out")
+    assert reasons(images)["notes.csv"] == "is not a picture, by its name"

@@ -1,31 +1,28 @@
-"""The first step: a folder, a zip or the sample in; what was understood of it out. Knows nothing of networks."""
+"""The first step: images in, what was understood of them out, and what is wrong with it mended. Knows no networks."""
 
 from __future__ import annotations
 
-import base64
-import io
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from PIL import Image
-from torch import Tensor
-from torchvision.transforms.v2 import functional as pictures
 
-from headswap.errors import InputError
+from headswap.errors import InputError, harmless
 from headswap.images import LabelledImages
-from headswap.reading import gather, load_images
-from headswap.ui.picker import forget, picker, received
-from headswap.ui.visitors import Visitor
-from headswap.ui.wording import count, listed
+from headswap.limits import limits
+from headswap.reading import Loading, gathering, loading
+from headswap.sources import ARCHIVES
+from headswap.ui.cards import problem_card
+from headswap.ui.classes import describe, nothing_yet
+from headswap.ui.picker import Upload, forget, picker, received
+from headswap.ui.visitors import Visitor, missing
 
 SAMPLE = Path(__file__).parents[2] / "assets" / "leaves"
-THUMBNAILS = 6  # for each class
-MOST_THUMBNAILS = 120  # on the page
-THUMBNAIL = 96  # pixels a side; drawn at half that, for sharp screens
+TELLS = 0.3  # seconds between two words on how far reading is
 
 
 @dataclass(frozen=True)
@@ -49,107 +46,118 @@ def build() -> ImagesStep:
             drop = picker()
             problem = gr.HTML(elem_id="images-problem", apply_default_css=False)
         with gr.Column(scale=3, min_width=300):
-            understood = gr.HTML(nothing_yet(), elem_id="understood", apply_default_css=False)
+            understood = gr.HTML(
+                nothing_yet(),
+                js_on_load=Path(__file__).with_name("classes.js").read_text(encoding="utf-8"),
+                elem_id="understood",
+                apply_default_css=False,
+            )
             onward = gr.Button("Go on to the model", interactive=False, elem_id="onward-model")
     return ImagesStep(sample, drop, problem, understood, onward)
 
 
-def load_sample(visitor: Visitor) -> tuple[Any, ...]:
-    """Read the sample; returns what ``read_files`` returns."""
-    return _read(visitor, lambda: load_images(SAMPLE))
-
-
 def welcome(visitor: Visitor) -> tuple[Any, ...]:
-    """What stands here for somebody who comes back: values for ``problem``, ``understood`` and ``onward``."""
-    if visitor.images is None:
-        return "", gr.skip(), gr.skip()
-    return "", describe(visitor.images), gr.Button(interactive=True, variant="primary")
+    """What stands here for somebody who comes back: values for ``problem``, ``understood``, ``onward``, ``picker``."""
+    return "", *_state(visitor)
 
 
-def read_files(visitor: Visitor, files: object) -> tuple[Any, ...]:
-    """Read what the drop area sent.
+def load_sample(visitor: Visitor) -> Iterator[tuple[Any, ...]]:
+    """Read the sample; gives what ``read`` gives."""
+    yield from _reading(visitor, lambda: loading(SAMPLE))
+
+
+def read(visitor: Visitor, sent: object) -> Iterator[tuple[Any, ...]]:
+    """Read what the drop area sent: its files, the class of them all if there is one, and whether they are added.
+
+    Gives values for ``problem``, ``understood``, ``onward`` and ``picker``, first while it reads. What was loaded
+    before stays when this cannot be read, or is closed.
+    """
+    files, label, add = (getattr(sent, name, None) for name in ("files", "label", "add"))
+    uploads: list[Upload] = []
+
+    def load() -> Loading:
+        uploads.extend(received(files))
+        onto = visitor.images if add else None
+        of_class = harmless(str(label or "")).strip()[: limits().name]
+        first = uploads[0] if len(uploads) == 1 else None
+        if first and first.name.lower().endswith(ARCHIVES) and not of_class:
+            return loading(first.path, name=first.name, onto=onto, least=1)
+        entries = [(upload.name, upload.path, upload.burst) for upload in uploads]
+        return gathering(entries, label=of_class, onto=onto, least=1)
+
+    try:
+        yield from _reading(visitor, load)
+    finally:
+        forget(uploads)
+
+
+def edit(visitor: Visitor, asked: object) -> tuple[Any, ...]:
+    """What a press on a class or an image asks for; what no longer exists is passed over.
 
     Returns:
-        Values for ``problem``, ``understood`` and ``onward``. What was loaded before stays when this cannot be read.
+        Values for ``problem``, ``understood``, ``onward`` and ``picker``.
     """
-    return _read(visitor, lambda: _load(files))
+    do, label, name, keys = (getattr(asked, part, None) for part in ("do", "label", "name", "images"))
+    images = visitor.images
+    if do == "undo":
+        visitor.undo()
+    elif do == "forget":
+        visitor.forget_images()
+    elif images is not None and do == "remove" and isinstance(keys, list):
+        _take(visitor, images.without(i for i, path in enumerate(images.paths) if path.stem in keys))
+    elif images is not None and label in images.classes:
+        new = harmless(str(name or "")).strip()[: limits().name]
+        if do == "open":
+            visitor.opened = None if visitor.opened == label else label
+        elif do == "remove class":
+            _take(visitor, images.without_class(label))
+        elif do == "rename" and new:
+            _take(visitor, images.renamed(label, new))
+    return "", *_state(visitor)
 
 
-def _load(files: object) -> LabelledImages:
-    pairs = received(files)
+def _take(visitor: Visitor, images: LabelledImages) -> None:
+    if images.classes:
+        visitor.take(images)
+    else:
+        visitor.forget_images()
+
+
+def _state(visitor: Visitor) -> tuple[Any, ...]:
+    """Values for ``understood``, ``onward`` and ``picker``."""
+    images, told = visitor.images, time.monotonic_ns()
+    if images is None:
+        return nothing_yet(), gr.Button(interactive=False, variant="secondary"), gr.HTML(told=told, loaded=False)
+    ready = not visitor.wanting
+    button = gr.Button(interactive=ready, variant="primary" if ready else "secondary")
+    shown = describe(images, visitor.wanting, visitor.opened, visitor.former is not None)
+    return shown, button, gr.HTML(told=told, loaded=True)
+
+
+def _reading(visitor: Visitor, load: Callable[[], Loading]) -> Iterator[tuple[Any, ...]]:
+    said = 0.0
     try:
-        if len(pairs) == 1 and pairs[0][0].lower().endswith(".zip"):
-            return load_images(pairs[0][1], name=pairs[0][0])
-        return gather(pairs)
-    finally:
-        forget(pairs)
-
-
-def _read(visitor: Visitor, load: Callable[[], LabelledImages]) -> tuple[Any, ...]:
-    images = None
-    try:
-        images = load()
-        shown = describe(images)
+        with closing(load()) as steps:
+            while True:
+                try:
+                    step = next(steps)
+                except StopIteration as end:
+                    _take_instead(visitor, end.value)
+                    break
+                if time.monotonic() - said > TELLS:
+                    said = time.monotonic()
+                    share = f"{step.done / step.of:.0%}" if step.of else f"{step.done:,} files so far"
+                    yield gr.skip(), gr.skip(), gr.skip(), gr.HTML(says=f"Reading: {share}")
     except InputError as error:
-        if images is not None:
-            images.close()
-        return problem_card(str(error)), gr.skip(), gr.skip()
+        yield problem_card(str(error)), gr.skip(), gr.skip(), gr.HTML(told=time.monotonic_ns())
+        return
+    yield "", *_state(visitor)
+
+
+def _take_instead(visitor: Visitor, images: LabelledImages) -> None:
+    """Images that cannot be learned from yet are a beginning, but never cost those that can."""
+    before = visitor.images
+    if before is not None and not before.shares_files_with(images) and (lacking := missing(images)):
+        images.close()
+        raise InputError(f"{lacking} Until then what was loaded before is kept.")
     visitor.take(images)
-    return "", shown, gr.Button(interactive=True, variant="primary")
-
-
-def nothing_yet() -> str:
-    """What stands at the right before anything was read."""
-    return (
-        '<div class="hs-card hs-hint"><p><b>What was understood appears here</b>: the classes, how many images each '
-        "has, and what was left out and why.</p><p>A class is a folder: <code>flowers/rose/1.jpg</code> shows a rose. "
-        "Twenty images a class are a good start.</p></div>"
-    )
-
-
-def problem_card(text: str) -> str:
-    """An error, where the mistake was made."""
-    return f'<p class="hs-card hs-wrong hs-problem" role="alert">{escape(text)}</p>'
-
-
-def describe(images: LabelledImages) -> str:
-    """What was understood, as HTML. Raises ``InputError`` where the images cannot be split."""
-    learned, checked = images.split()
-    each = max(1, min(THUMBNAILS, MOST_THUMBNAILS // len(images.classes)))
-    rows = "".join(_row(images, label, each) for label in range(len(images.classes)))
-    return (
-        f'<div class="hs-understood" role="status"><p class="hs-sentence"><b>{count(len(images), "image")} in '
-        f"{count(len(images.classes), 'class', 'classes')}</b>: {len(learned)} to learn from, {len(checked)} to check "
-        f"on.</p><ul class='hs-classes'>{rows}</ul>{_findings(images)}</div>"
-    )
-
-
-def _row(images: LabelledImages, label: int, each: int) -> str:
-    shown = [i for i, labels in enumerate(images.shown) if label in labels][:each]
-    name = escape(images.classes[label])
-    thumbnails = "".join(f'<img alt="" src="{thumbnail(images.pixels(i))}">' for i in shown)
-    number = count(images.counts[images.classes[label]], "image")
-    title = f"<span class='hs-class'><b>{name}</b><span>{number}</span></span>"
-    return f"<li>{title}<span class='hs-thumbs'>{thumbnails}</span></li>"
-
-
-def _findings(images: LabelledImages) -> str:
-    report = images.report
-    cards = [f"<p class='hs-card hs-finding'>{escape(note)}</p>" for note in report.notes]
-    if report.skipped:
-        names = "".join(f"<li><b>{escape(name)}</b>: {escape(reason)}</li>" for name, reason in report.skipped[:200])
-        more = f"<li>and {len(report.skipped) - 200} more</li>" if len(report.skipped) > 200 else ""
-        first = listed([Path(name).name for name, _ in report.skipped], most=2)
-        cards.append(
-            f"<details class='hs-card hs-finding'><summary>{count(len(report.skipped), 'file')} left out: "
-            f"{escape(first)}</summary><ul>{names}{more}</ul></details>"
-        )
-    return "".join(cards)
-
-
-def thumbnail(pixels: Tensor, side: int = THUMBNAIL) -> str:
-    """A small square picture as a ``data:`` address: no file that somebody else could ask for."""
-    square = pictures.resize(pictures.center_crop(pixels, [min(pixels.shape[1:])] * 2), [side, side], antialias=True)
-    stream = io.BytesIO()
-    Image.fromarray(square.permute(1, 2, 0).numpy()).save(stream, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -18,7 +18,7 @@ from headswap.model import Classifier, StageOutline, adapt, crown
 from headswap.parts import count_weights
 from headswap.pixels import read_pixels
 from headswap.ui import strip
-from headswap.ui.images_step import problem_card, thumbnail
+from headswap.ui.cards import problem_card, thumbnail
 from headswap.ui.jobs import Turns
 from headswap.ui.visitors import Choice, Visitor
 from headswap.ui.wording import count, million

@@ -6,7 +6,6 @@ A handler is a plain function of a visitor and some values; here it is bound to 
 from __future__ import annotations
 
 import inspect
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -44,7 +43,7 @@ def build(visitors: Visitors) -> gr.Blocks:
             with gr.Tab("4 Test", id="test") as test_tab:
                 testing = test_step.build()
 
-        understood = [images.problem, images.understood, images.onward]
+        understood = [images.problem, images.understood, images.onward, images.picker]
         chosen = [model.strip, model.sentence, model.problem, model.seen, *model.groups.values()]
         plan = [training.head_epochs, training.stages, training.stage_epochs]
         buttons = training.buttons
@@ -52,8 +51,13 @@ def build(visitors: Visitors) -> gr.Blocks:
         tested = [testing.strip, testing.state]
 
         # Images
-        images.sample.click(bound(images_step.load_sample), ticket, understood)
-        images.picker.submit(_with_event(bound(images_step.read_files)), ticket, [*understood, images.picker])
+        quiet = {"show_progress": "hidden"}  # the drop area says itself how far it is
+        reading = [
+            images.sample.click(bound(images_step.load_sample), ticket, understood, **quiet),
+            images.picker.submit(_with_event(bound(images_step.read)), ticket, understood, **quiet),
+        ]
+        images.picker.stop(bound(images_step.welcome), ticket, understood, cancels=reading, **quiet)
+        images.understood.submit(_with_event(bound(images_step.edit)), ticket, understood, **quiet)
         images.onward.click(lambda: gr.Tabs(selected="model"), None, tabs, queue=False)
 
         # Model
@@ -196,10 +200,14 @@ def _picked(event: gr.SelectData) -> tuple[str | None, str | None]:
 
 
 def _with_event(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """What the drop area sends travels in the event, not in a value; afterwards it stops saying that it is busy."""
+    """What our own components send travels in the event, not in a value."""
+    if inspect.isgeneratorfunction(handler):
 
-    def event(ticket: str | None, sent: gr.EventData) -> Any:
-        told = gr.HTML(told=time.monotonic_ns())
-        return (*handler(ticket, getattr(sent, "files", None)), told)
+        def event(ticket: str | None, sent: gr.EventData) -> Any:
+            yield from handler(ticket, sent)
+    else:
+
+        def event(ticket: str | None, sent: gr.EventData) -> Any:
+            return handler(ticket, sent)
 
     return event

@@ -1,90 +1,121 @@
-// A folder keeps its class names: Gradio's own upload drops them, so each file is sent alone beside its relative name.
-const area = element.querySelector(".hs-drop");
-const says = element.querySelector(".hs-drop-says");
-const folder = element.querySelector("input[webkitdirectory]");
-const archive = element.querySelector("input[accept]");
-const AT_ONCE = 4;
-const MOST = 20000;
-let busy = false;
+// How images come in: chosen, dropped, pasted or photographed. Gradio's own upload drops the names of folders, so each
+// file is sent alone beside its relative name.
+const area = element.querySelector(".hs-picker");
+const field = element.querySelector(".hs-class-name");
+const input = (name) => element.querySelector(`input.hs-${name}-input`);
+const LITTER = /(^|\/)(\.|__MACOSX|Thumbs\.db$|desktop\.ini$)/;
+const WHOLE = /\/|\.(zip|tar|gz|tgz|csv)$/i; // brings its classes along
 
-// A name that nobody can guess: whoever knows an upload's path can fetch it. (crypto.randomUUID needs https.)
-function randomName(name) {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  const ending = /\.[A-Za-z0-9]{1,5}$/.exec(name);
-  return Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("") + (ending ? ending[0] : "");
+function className() {
+  const name = field.value.trim();
+  if (!name) {
+    say("Type the name of a class first, then add its images.");
+    field.focus();
+  }
+  return name;
 }
 
-async function send(found) {
-  const chosen = found.filter(({ name }) => !/(^|\/)(\.|__MACOSX|Thumbs\.db$|desktop\.ini$)/.test(name));
-  if (busy) return;
-  if (!chosen.length || chosen.length > MOST) {
-    says.textContent = chosen.length
-      ? `${chosen.length} files are more than the ${MOST} that are read at once.`
-      : "There is no file in it.";
-    return;
-  }
-  busy = true;
-  area.classList.add("hs-busy");
-  const sent = [];
-  let next = 0;
-  try {
-    await Promise.all(
-      Array.from({ length: AT_ONCE }, async () => {
-        while (next < chosen.length) {
-          const { name, file } = chosen[next++];
-          const { path } = await upload(new File([file], randomName(file.name), { type: file.type }));
-          sent.push({ name, path });
-          says.textContent = `Sending ${sent.length} of ${chosen.length}`;
-        }
-      })
-    );
-    says.textContent = `Reading ${sent.length === 1 ? chosen[0].name : sent.length + " files"}`;
-    trigger("submit", { files: sent });
-  } catch (error) {
-    says.textContent = `Sending stopped: ${error.message || error}. What was there before is kept; try again.`;
-  } finally {
-    busy = false;
-    area.classList.remove("hs-busy");
-  }
+function offer(files) {
+  if (!isFree()) return;
+  const found = files.filter(({ name }) => !LITTER.test(name));
+  if (!found.length) return say("There is no file in it.");
+  if (found.length > props.most) return say(`More than ${props.most} files are not read at once. Take fewer.`);
+  const whole = found.some(({ name }) => WHOLE.test(name));
+  const label = whole ? "" : className();
+  if (whole || label) send(found.entries(), () => found.length, label);
 }
 
 async function walk(entry, found) {
+  if (LITTER.test(entry.name) || found.length > props.most) return;
   if (entry.isFile) {
     const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
     found.push({ name: entry.fullPath.replace(/^\/+/, ""), file });
-    return found;
+    return;
   }
   const reader = entry.createReader();
   for (;;) {
     const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-    if (!some.length) return found;
+    if (!some.length) return;
     for (const inner of some) await walk(inner, found);
   }
 }
 
-function chosenIn(input) {
-  const found = Array.from(input.files, (file) => ({ name: file.webkitRelativePath || file.name, file }));
-  input.value = "";
-  send(found);
+async function drop({ items, files }) {
+  if (!isFree()) return;
+  const entries = Array.from(items, (item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  const found = entries.length ? [] : named(files);
+  const mine = show({}, "Looking what is in it");
+  try {
+    for (const entry of entries) await walk(entry, found);
+  } catch (error) {
+    if (now === mine) show(null, `It could not be opened: ${error.message || error}`);
+  }
+  if (now !== mine) return;
+  show(null, "");
+  offer(found);
 }
 
-element.querySelector(".hs-choose-folder").addEventListener("click", () => folder.click());
-element.querySelector(".hs-choose-zip").addEventListener("click", () => archive.click());
-folder.addEventListener("change", () => chosenIn(folder));
-archive.addEventListener("change", () => chosenIn(archive));
+function named(files) {
+  return Array.from(files, (file) => ({ name: file.webkitRelativePath || file.name, file }));
+}
+
+function onPress(button, act) {
+  element.querySelector(`.hs-${button}`).addEventListener("click", act);
+}
+
+for (const kind of ["folder", "files", "images", "capture"]) {
+  input(kind).addEventListener("change", ({ target }) => {
+    const files = named(target.files);
+    target.value = ""; // so that the same can be chosen again
+    offer(files);
+  });
+}
+onPress("choose-folder", () => input("folder").click());
+onPress("choose-files", () => input("files").click());
+onPress("add-images", () => className() && input("images").click());
+onPress("open-camera", () => {
+  if (canFilm) return panel.hidden ? openCamera() : closeCamera();
+  if (className()) input("capture").click();
+});
+if (!canFilm) {
+  opener.removeAttribute("aria-expanded");
+  element.querySelector(".hs-no-film").hidden = false;
+}
+
 area.addEventListener("dragover", (event) => {
   event.preventDefault();
   area.classList.add("hs-over");
 });
-area.addEventListener("dragleave", () => area.classList.remove("hs-over"));
-area.addEventListener("drop", async (event) => {
+area.addEventListener("dragleave", (event) => {
+  if (!area.contains(event.relatedTarget)) area.classList.remove("hs-over");
+});
+area.addEventListener("drop", (event) => {
   event.preventDefault();
   area.classList.remove("hs-over");
-  const entries = Array.from(event.dataTransfer.items, (item) => item.webkitGetAsEntry()).filter(Boolean);
-  const found = [];
-  for (const entry of entries) await walk(entry, found);
-  send(found);
+  drop(event.dataTransfer);
 });
-watch("told", () => {
-  says.textContent = "";
+document.addEventListener("paste", (event) => {
+  const { files, types } = event.clipboardData;
+  const images = named(files).filter(({ file }) => file.type.startsWith("image/"));
+  const writing = event.target.matches?.("input, textarea, [contenteditable]") && types.includes("text/plain");
+  if (!element.offsetParent || !images.length || writing) return;
+  event.preventDefault();
+  offer(images);
 });
+
+function showAdding() {
+  adding.closest("label").hidden = !props.loaded;
+}
+watch("loaded", showAdding);
+showAdding();
+
+// Captured, so that it is heard on the picker's own element as well as on the document.
+document.addEventListener(
+  "headswap-class",
+  ({ detail }) => {
+    field.value = String(detail?.name ?? "").slice(0, field.maxLength);
+    field.scrollIntoView({ block: "center" });
+    field.focus({ preventScroll: true });
+  },
+  true
+);

@@ -14,7 +14,7 @@ from headswap.errors import InputError
 from headswap.events import FrozenPass, Step
 from headswap.ranges import HIGHEST, LOWEST, RateTest, find_rate
 from headswap.ui import curve
-from headswap.ui.images_step import problem_card
+from headswap.ui.cards import problem_card
 from headswap.ui.jobs import Turns
 from headswap.ui.model_step import network
 from headswap.ui.visitors import Visitor
@@ -39,8 +39,8 @@ def build() -> Rates:
 
 def find(visitor: Visitor, turns: Turns) -> Iterator[str]:
     """Run the test on the visitor's images with a network of its own; values for ``told``."""
-    if visitor.images is None:
-        yield problem_card("There are no images yet. Choose a folder in the first step.")
+    if visitor.wanting:
+        yield problem_card(visitor.wanting)
         return
     yield _said("Building the network; it may wait for its turn on this machine.")
     images = visitor.images

@@ -12,7 +12,7 @@ import gradio as gr
 from headswap.errors import InputError
 from headswap.model import Classifier
 from headswap.pixels import read_pixels
-from headswap.ui.images_step import problem_card, thumbnail
+from headswap.ui.cards import problem_card, thumbnail
 from headswap.ui.model_step import draw, head_title, preview, title
 from headswap.ui.visitors import Visitor
 from headswap.ui.wording import listed, percent

@@ -18,7 +18,7 @@ from headswap.metrics import ACCURACY
 from headswap.plan import HEAD, Phase, Plan
 from headswap.training import refit, train
 from headswap.ui import curve, rates
-from headswap.ui.images_step import problem_card
+from headswap.ui.cards import problem_card
 from headswap.ui.jobs import Job, Lesson, Run, Turns
 from headswap.ui.model_step import draw, network, preview
 from headswap.ui.visitors import Choice, Trained, Visitor
@@ -102,8 +102,8 @@ def prepare(visitor: Visitor) -> tuple[Any, ...]:
     if visitor.job and visitor.job.model:
         return *drawn(visitor), *_followed(visitor.job), *buttons(visitor)
     model = preview(visitor.choice, visitor.classes)
-    if visitor.images is None:
-        missing = "<p class='hs-sentence'>Choose images in the first step, and the training can begin.</p>"
+    if visitor.wanting:
+        missing = f"<p class='hs-sentence'>{escape(visitor.wanting)}</p>"
         return (
             draw(model, model.outline(), ()),
             missing,
@@ -141,7 +141,7 @@ def _sliders(plan: Plan, most: int) -> tuple[gr.Slider, gr.Slider, gr.Slider]:
 
 def buttons(visitor: Visitor) -> tuple[Any, ...]:
     """``TrainStep.buttons`` as this visitor can use them now."""
-    ready = visitor.images is not None and not visitor.training
+    ready = not visitor.training and not visitor.wanting
     repeats = visitor.training and visitor.job.former
     trained = _ended(visitor)
     offered = trained.offered if trained else ()
@@ -187,8 +187,8 @@ def start(
     """
     if visitor.training:
         return gr.skip(), *buttons(visitor)
-    if visitor.images is None:
-        return problem_card("There are no images yet. Choose a folder in the first step."), *buttons(visitor)
+    if visitor.wanting:
+        return problem_card(visitor.wanting), *buttons(visitor)
     try:
         wanted = int(head_epochs), int(stages), int(stage_epochs), head_rate
         visitor.job = _job(visitor, visitor.choice, turns, *wanted)

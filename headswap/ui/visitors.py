@@ -17,6 +17,7 @@ from math import nan
 from torch import Tensor
 
 from headswap.catalogue import DEFAULT
+from headswap.errors import InputError
 from headswap.events import Figures, Offer
 from headswap.images import LabelledImages
 from headswap.keeping import keep
@@ -99,6 +100,17 @@ class Trained:
         return {name: state[name].clone() for name in named}
 
 
+def missing(images: LabelledImages) -> str:
+    """What these images lack before they can be learned from, in a sentence; nothing where they lack nothing."""
+    if len(images.classes) < 2:
+        return f"There is only one class, '{images.classes[0]}'. Add another that it is to be told from."
+    try:
+        images.split()
+    except InputError as error:
+        return str(error)
+    return ""
+
+
 @dataclass
 class Visitor:
     """What one tab of a browser has here."""
@@ -107,6 +119,8 @@ class Visitor:
     choice: Choice = Choice(DEFAULT, "linear")
     job: Job | None = None
     trained: Trained | None = None  # the last model that learned something
+    former: LabelledImages | None = None  # the images before the last change, if that can be undone
+    opened: str | None = None  # the class whose images are all shown
     tabs: set[str] = field(default_factory=set)
     away_since: float | None = None
 
@@ -125,9 +139,34 @@ class Visitor:
         """Whether a training runs."""
         return self.job is not None and not self.job.run.ended
 
+    @property
+    def wanting(self) -> str:
+        """What is missing before the images can be learned from, in a sentence; nothing where they can."""
+        if self.images is None:
+            return "There are no images yet. Choose images in the first step, and the training can begin."
+        return missing(self.images)
+
     def take(self, images: LabelledImages) -> None:
         """New images in place of the old ones; a training that runs keeps its own until it ends."""
+        shared = self.images is not None and self.images.shares_files_with(images)
+        self.former = self.images if shared else None
+        self._hold(images)
+
+    def undo(self) -> None:
+        """The images as they were before the last change."""
+        if self.former is not None:
+            self._hold(self.former)
+            self.former = None
+
+    def forget_images(self) -> None:
+        """No images; their files go with the training that still uses them."""
+        self.former = None
+        self._hold(None)
+
+    def _hold(self, images: LabelledImages | None) -> None:
         self.images = images
+        if images is None or self.opened not in images.classes:
+            self.opened = None
         if self.job:
             self.job.forget()
         self._forget_what_was_drawn()
@@ -159,7 +198,7 @@ class Visitor:
         if self.job:
             self.job.stop()
             self.job.forget()
-        self.images = self.job = self.trained = None
+        self.images = self.former = self.job = self.trained = None
 
 
 class Visitors:

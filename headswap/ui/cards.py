@@ -1,0 +1,31 @@
+"""Small pieces of HTML that several steps show: an error in its place, a thumbnail. Knows no step."""
+
+from __future__ import annotations
+
+import base64
+import io
+from html import escape
+
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as pictures
+
+THUMBNAIL = 96  # pixels a side; drawn at half that, for sharp screens
+
+
+def problem_card(text: str) -> str:
+    """An error, where the mistake was made."""
+    return f'<p class="hs-card hs-wrong hs-problem" role="alert">{escape(text)}</p>'
+
+
+def thumbnail(pixels: Tensor, side: int = THUMBNAIL) -> str:
+    """A small square picture as a ``data:`` address: no file that somebody else could ask for."""
+    square = pictures.resize(pictures.center_crop(pixels, [min(pixels.shape[1:])] * 2), [side, side], antialias=True)
+    stream = io.BytesIO()
+    Image.fromarray(square.permute(1, 2, 0).numpy()).save(stream, "JPEG", quality=80)
+    return data_address(stream.getvalue(), "image/jpeg")
+
+
+def data_address(content: bytes, kind: str) -> str:
+    """A ``data:`` address of this content."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,38 @@
+"""Every bound has a default and an environment variable that takes effect at once."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from headswap.errors import InputError
+from headswap.limits import Limits, limits
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Limits)])
+def test_every_bound_is_an_environment_variable(name, monkeypatch):
+    assert limits() == Limits()
+    monkeypatch.setenv(f"HEADSWAP_MAX_{name.upper()}", "7")
+    assert getattr(limits(), name) == 7
+    monkeypatch.setenv(f"HEADSWAP_MAX_{name.upper()}", "")
+    assert limits() == Limits()
+
+
+@pytest.mark.parametrize("text", ["many", "-1", "0", "1.5", "٣", "9" * 5000])
+def test_a_bound_that_is_no_number_names_its_variable(text, monkeypatch):
+    monkeypatch.setenv("HEADSWAP_MAX_IMAGES", text)
+    with pytest.raises(InputError, match="HEADSWAP_MAX_IMAGES is a whole number above zero, such as 20000"):
+        limits()
+
+
+def test_bytes_and_pixels_are_counted():
+    bounds = Limits(megabytes=2, unpacked_megabytes=3, file_megabytes=4, megapixels=5)
+    assert (bounds.bytes, bounds.unpacked_bytes, bounds.file_bytes) == (2**21, 3 * 2**20, 2**22)
+    assert bounds.pixels == 5_000_000
+
+
+def test_the_readme_lists_every_bound_with_its_default():
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    table = dict(re.findall(r"^\| `([A-Z_]+)` \|[^|]*\| (\d+) \|$", readme, re.MULTILINE))
+    assert table == {field.name.upper(): str(field.default) for field in fields(Limits)}
