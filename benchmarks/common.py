@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -84,3 +85,23 @@ def through(events: Iterable[object]) -> object:
 
 def machine() -> str:
     return f"{torch.get_num_threads()} threads"
+
+
+def watched(act: Callable[[], object]) -> tuple[float, float]:
+    """Seconds of it, and the most bytes meanwhile that were resident and belong to no file."""
+    peak, over = [0.0], threading.Event()
+    watching = threading.Thread(target=_watch, args=(peak, over))
+    watching.start()
+    began = time.perf_counter()
+    act()
+    taken = time.perf_counter() - began
+    over.set()
+    watching.join()
+    return taken, peak[0]
+
+
+def _watch(peak: list[float], over: threading.Event) -> None:
+    while not over.wait(0.2):
+        with open("/proc/self/status") as status:
+            anonymous = next(line for line in status if line.startswith("RssAnon"))
+        peak[0] = max(peak[0], 1024.0 * int(anonymous.split()[1]))

@@ -11,10 +11,8 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import statistics
-import threading
-import time
 
-from common import BACKBONE, machine
+from common import BACKBONE, machine, watched
 
 import headswap
 from headswap.memory import BUDGET
@@ -43,22 +41,7 @@ def run(folder: str, count: int) -> tuple[float, float]:
     images = headswap.load_images(folder)
     images = images.subset(i % len(images) for i in range(count))
     model = headswap.adapt(BACKBONE, images.classes)
-    peak, over = [0.0], threading.Event()
-    watching = threading.Thread(target=_watch, args=(peak, over))
-    watching.start()
-    began = time.perf_counter()
-    headswap.fit(model, images)
-    taken = time.perf_counter() - began
-    over.set()
-    watching.join()
-    return taken, peak[0]
-
-
-def _watch(peak: list[float], over: threading.Event) -> None:
-    while not over.wait(0.2):
-        with open("/proc/self/status") as status:
-            anonymous = next(line for line in status if line.startswith("RssAnon"))
-        peak[0] = max(peak[0], 1024.0 * int(anonymous.split()[1]))
+    return watched(lambda: headswap.fit(model, images))
 
 
 if __name__ == "__main__":

@@ -14,14 +14,11 @@ import argparse
 import multiprocessing
 import os
 import tempfile
-import threading
-import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from common import in_turn, machine
-from many import _watch
+from common import in_turn, machine, watched
 from PIL import Image
 
 import headswap
@@ -86,15 +83,7 @@ def alone(folder: str) -> tuple[float, float]:
 
 
 def load(folder: str) -> tuple[float, float]:
-    peak, over = [0.0], threading.Event()
-    watching = threading.Thread(target=_watch, args=(peak, over))
-    watching.start()
-    began = time.perf_counter()
-    headswap.load_images(folder).close()
-    taken = time.perf_counter() - began
-    over.set()
-    watching.join()
-    return taken, peak[0]
+    return watched(lambda: headswap.load_images(folder).close())
 
 
 def told(peak: float) -> str:

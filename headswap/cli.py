@@ -32,7 +32,7 @@ from headswap.images import LabelledImages
 from headswap.model import Classifier, adapt
 from headswap.plan import NAMED, Plan
 from headswap.race import Lap, Won, race
-from headswap.reading import loading
+from headswap.reading import Reading, loading
 from headswap.training import refit, train
 from headswap.validation import CrossValidated, Fold, cross_validate
 
@@ -190,15 +190,11 @@ def _read(folder: Path) -> LabelledImages:
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress, closing(loading(folder)) as steps:
         bar = progress.add_task("Images", total=None)
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as end:
-                images = end.value
-                break
-            progress.update(bar, completed=step.done, total=step.of or None)
-    console.print(str(images.report), markup=False)
-    return images
+        for step in steps:
+            if isinstance(step, Reading):
+                progress.update(bar, completed=step.done, total=step.of or None)
+    console.print(str(step.report), markup=False)
+    return step
 
 
 def _adapt(backbone: str, images: LabelledImages, head: str, options: dict[str, Any]) -> Classifier:

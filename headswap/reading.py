@@ -49,7 +49,7 @@ class Reading:
     of: int = 0
 
 
-Loading = Generator[Reading, None, LabelledImages]
+Loading = Generator[Reading | LabelledImages, None, None]  # the images come last
 
 
 def load_images(
@@ -73,7 +73,8 @@ def load_images(
         InputError: if there is no such source, no image or only one class in it, or more of something than
             ``headswap.limits`` allows, counted while it is read.
     """
-    return _finished(loading(source, name=name, store_bytes=store_bytes))
+    *_, images = loading(source, name=name, store_bytes=store_bytes)
+    return images
 
 
 def loading(
@@ -84,7 +85,7 @@ def loading(
     onto: LabelledImages | None = None,
     least: int = 2,
 ) -> Loading:
-    """The same, told as it goes; the images are what the generator returns. Closing it leaves nothing behind.
+    """The same, told as it goes; the images come last. Closed before, it leaves nothing behind.
 
     Args:
         source, name, store_bytes: as for ``load_images``.
@@ -96,18 +97,20 @@ def loading(
     how = _How(label, store_bytes, onto, least)
     if path.suffix.lower() == ".csv" and os.path.isfile(path):
         home = path.absolute().parent
-        return (yield from _load(walk(home, home.name), replace(how, table=path.name)))
-    if os.path.isdir(path):  # unlike Path's own, never raises
-        return (yield from _load(walk(path, name or path.name), how))
-    if not os.path.exists(path):
+        yield from _load(walk(home, home.name), replace(how, table=path.name))
+    elif os.path.isdir(path):  # unlike Path's own, never raises
+        yield from _load(walk(path, name or path.name), how)
+    elif not os.path.exists(path):
         raise InputError(f"{label} does not exist; check the name.")
-    with archives.opened(path, label) as files:
-        return (yield from _load(files, how))
+    else:
+        with archives.opened(path, label) as files:
+            yield from _load(files, how)
 
 
 def gather(files: Iterable[tuple[str, Path]], **options: int) -> LabelledImages:
     """The images of files that lie anywhere, by their relative names: ``gathering``, run to its end."""
-    return _finished(gathering([(name, path, "") for name, path in files], **options))
+    *_, images = gathering([(name, path, "") for name, path in files], **options)
+    return images
 
 
 def gathering(
@@ -130,15 +133,7 @@ def gathering(
         InputError: as ``load_images`` does.
     """
     found = (Found.named(name, partial(adopt, Path(path)), burst=burst) for name, path, burst in files)
-    return (yield from _load(found, _How("The upload", store_bytes, onto, least, of_class=harmless(label.strip()))))
-
-
-def _finished(loading: Loading) -> LabelledImages:
-    while True:
-        try:
-            next(loading)
-        except StopIteration as end:
-            return end.value
+    yield from _load(found, _How("The upload", store_bytes, onto, least, of_class=harmless(label.strip())))
 
 
 @dataclass(frozen=True)
@@ -192,13 +187,14 @@ def _load(found: Iterable[Found], how: _How) -> Loading:
         skipped = [*skipped, *outside, *unusable, *broken, *strangers]
         notes += _missing(placed, usable, how.onto)
         report = Report(len(usable), tuple(sorted(skipped, key=lambda pair: natural(pair[0]))), tuple(notes))
-        return _labelled(usable, report, store, how, multi_label)
+        images = _labelled(usable, report, store, how, multi_label)
     except BaseException:
         for path in written:
             path.unlink(missing_ok=True)
         if how.onto is None:
             store.close()
         raise
+    yield images
 
 
 def _sort_out(found: Iterable[Found], how: _How) -> Generator[Reading, None, tuple[list[Found], _Skipped, list[Found]]]:

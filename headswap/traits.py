@@ -12,8 +12,6 @@ import imagehash
 import numpy as np
 import torch
 from PIL import Image
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 from torch.nn.functional import conv2d
 from torchvision.transforms.v2 import functional as pictures
@@ -69,6 +67,9 @@ def resembling(traits: Sequence[Traits], together: Sequence[object] = ()) -> lis
         traits: of the pictures.
         together: what else holds pictures together: those with an equal entry, unless it is None.
     """
+    from scipy.sparse import coo_array  # here, because SciPy takes a fifth of a second of every program's start
+    from scipy.sparse.csgraph import connected_components
+
     first: dict[object, int] = {}
     pairs = [(i, first.setdefault(("file", trait.digest), i)) for i, trait in enumerate(traits)]
     pairs += [(i, first.setdefault(("group", key), i)) for i, key in enumerate(together) if key is not None]

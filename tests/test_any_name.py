@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from pictures import own
 
 from headswap.errors import InputError
-from headswap.images import LabelledImages
 from headswap.reading import gathering, load_images
 from headswap.sources import Found
 from headswap.tables import written
@@ -93,22 +92,13 @@ def test_a_class_of_any_name_is_shown_as_text(names):
                 path = Path(home, f"{len(files)}{hash(name)}.png")
                 path.write_bytes(own(f"{name} {i}"))
                 files.append((f"{i}.png", path, ""))
-            images = finished(gathering(files, label=name, onto=images, least=1))
+            *_, images = gathering(files, label=name, onto=images, least=1)
     shown = Words(describe(images))
     assert shown.tags <= {"div", "p", "b", "span", "ul", "li", "img", "button", "details", "summary", "figure"}
     assert shown.labels == {*images.classes}
     for name in images.classes:
         assert name in shown.words
     images.close()
-
-
-def finished(loading) -> LabelledImages:
-    """What a generator returns."""
-    while True:
-        try:
-            next(loading)
-        except StopIteration as end:
-            return end.value
 
 
 @given(st.lists(st.tuples(LABELS, LABELS), max_size=5))

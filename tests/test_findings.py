@@ -101,19 +101,9 @@ def test_the_frames_of_a_burst_are_no_copies_and_yet_one_group(tmp_path):
     for i in range(12):
         picture(f"rose {i // 6}").save(tmp_path / f"{i}.png", compress_level=i % 6)
         files.append((f"{i}.png", tmp_path / f"{i}.png", f"burst {i // 6}"))
-    *_, images = steps(gathering(files, label="rose", least=1))
+    *_, images = gathering(files, label="rose", least=1)
     assert images.groups == (0,) * 6 + (1,) * 6
     assert "copies" not in found(images)
-
-
-def steps(generator):
-    """What a generator gives, and last what it returns."""
-    while True:
-        try:
-            yield next(generator)
-        except StopIteration as end:
-            yield end.value
-            return
 
 
 def test_few_images_and_uneven_classes_are_said_with_their_numbers(folder):

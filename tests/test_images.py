@@ -191,3 +191,19 @@ def test_groups_that_leave_a_class_one_sided_are_refused(many):
     images = dataclasses.replace(many, groups=tuple(i if i < 20 else 99 for i in range(len(many))))
     with pytest.raises(InputError, match="groups leave the class 'b' no image on one side"):
         images.split()
+
+
+# Putting right
+
+
+def test_an_image_gets_another_class_and_stands_among_its_fellows(many):
+    moved = many.relabelled(many.names.index("c/1.png"), "b")
+    assert moved.counts == {"a": 20, "b": 8, "c": 1}
+    assert moved.names[27] == "c/1.png" and moved.names[28] == "c/0.png"
+    assert many.relabelled(0, "new").classes == ("a", "b", "c", "new")
+
+
+def test_a_class_goes_with_its_images_but_a_label_alone(many):
+    assert many.without_class("b").counts == {"a": 20, "c": 2}
+    labelled = many.as_multi_label().without_class("b")
+    assert len(labelled) == len(many) and labelled.counts == {"a": 20, "c": 2}

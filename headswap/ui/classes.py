@@ -24,7 +24,6 @@ MOST_SKIPPED = 200  # rows of the table of what was left out
 # What is offered to be removed at once: which of the images that belong together, and how the button says so.
 _AT_ONCE = {
     "copies": (slice(1, None), "Keep one of each"),
-    "leaks": (slice(0, 0), ""),
     "dark": (slice(None), "Remove them"),
     "blurred": (slice(None), "Remove them"),
 }

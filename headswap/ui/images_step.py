@@ -138,13 +138,10 @@ def _reading(visitor: Visitor, load: Callable[[], Loading]) -> Iterator[tuple[An
     said = 0.0
     try:
         with closing(load()) as steps:
-            while True:
-                try:
-                    step = next(steps)
-                except StopIteration as end:
-                    _take_instead(visitor, end.value)
-                    break
-                if time.monotonic() - said > TELLS:
+            for step in steps:
+                if isinstance(step, LabelledImages):
+                    _take_instead(visitor, step)
+                elif time.monotonic() - said > TELLS:
                     said = time.monotonic()
                     share = f"{step.done / step.of:.0%}" if step.of else f"{step.done:,} files so far"
                     yield gr.skip(), gr.skip(), gr.skip(), gr.HTML(says=f"Reading: {share}")
