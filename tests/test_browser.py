@@ -364,7 +364,7 @@ def test_an_upload_that_cannot_be_read_says_so_in_its_place_and_keeps_what_was_t
     me.uploads(fruits, classes=3)
     (tmp_path / "My leaves.zip").write_bytes(b"PK\x03\x04 and then nothing that makes sense")
     me.at("#picker .hs-files-input").set_input_files(tmp_path / "My leaves.zip")
-    me.sees("#images-problem", "My leaves.zip is not a zip or is damaged")
+    me.sees("#images-problem", "My leaves.zip is not a zip or tar.gz, or is damaged")
     me.sees(".hs-understood", "36 images in 3 classes")
     me.expect(me.at("#onward-model")).to_be_enabled()
     me.expect(me.at(".hs-drop-says")).to_have_text("")

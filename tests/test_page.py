@@ -313,3 +313,9 @@ def test_the_private_copies_of_images_cannot_be_fetched(fetch, tmp_path, monkeyp
         fetch(f"/gradio_api/file={images.paths[0]}")
     with caught.value as answer:
         assert answer.code in (403, 404)
+
+
+def test_no_two_drawings_share_a_name_in_the_style_sheet():
+    names = re.findall(r"^\.(hs-[\w-]+) {", re.sub(r"/\*.*?\*/", "", theme.css(), flags=re.DOTALL), re.MULTILINE)
+    assert len(names) > 30
+    assert [name for name in names if names.count(name) > 1] == []

@@ -134,7 +134,7 @@ def _found(images: LabelledImages, finding: Finding) -> str:
     opened = " open" if finding.kind == "contradictions" else ""
     return (
         f"<details class='hs-card hs-finding'{opened}><summary>{text}</summary>"
-        f"<div class='hs-groups'>{''.join(shown)}</div>{more}{button}</details>"
+        f"<div class='hs-sets'>{''.join(shown)}</div>{more}{button}</details>"
     )
 
 
