@@ -184,7 +184,8 @@ def _random_torchvision(row: Backbone) -> nn.Module:
             return tv.get_model(row.name, weights=None).to("meta")
     options: dict[str, Any] = {}
     if row.name in ("googlenet", "inception_v3"):
-        options = {"init_weights": False}  # takes a minute
+        # Initialising takes a minute; and the weights would say that pictures are to be transformed.
+        options = {"init_weights": False, "transform_input": True}
     elif row.name.startswith("vit"):
         options = {"image_size": row.side}  # which the weights would say
     return tv.get_model(row.name, weights=None, **options)

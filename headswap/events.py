@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import nan
 
 from torch import Tensor, nn
 
 from headswap import metrics
 from headswap.plan import Phase
+from headswap.record import Record, Result
 from headswap.verdict import Verdict
 
 
@@ -34,6 +36,11 @@ class FrozenPass:
         return (self.total - self.done) / max(self.rate, 1e-9)
 
 
+def _nested(rows: list | int) -> tuple | int:
+    """Lists in lists as tuples in tuples."""
+    return tuple(map(_nested, rows)) if isinstance(rows, list) else rows
+
+
 @dataclass(frozen=True)
 class Figures:
     """How a network answered the validation images."""
@@ -43,11 +50,18 @@ class Figures:
     right: int  # of `of`: with several labels exactly those, called above one half
     of: int
     loss: float
+    answers: metrics.Answers | None = field(default=None, repr=False, compare=False)
 
     @property
     def interval(self) -> tuple[float, float]:
         """Where the share of images that are named rightly lies for all such images, 19 times of 20."""
         return metrics.wilson(self.right, self.of)
+
+    @property
+    def result(self) -> Result:
+        """The same as a model's record keeps it."""
+        confusion = self.answers.confusion().tolist() if self.answers else []
+        return Result(self.score, self.metric, self.right, self.of, _nested(confusion))
 
 
 @dataclass(frozen=True)
@@ -122,11 +136,14 @@ class Epoch:
     best: bool = False  # so far: a higher score than ever before, or the same with a lower loss
     labels: tuple[LabelFigures, ...] = ()  # of the best epoch, where images carry several labels
     left: float = 0.0  # seconds of the whole run
+    answers: metrics.Answers | None = field(default=None, repr=False, compare=False)
 
     @property
     def figures(self) -> Figures:
         """How the network of this epoch answered the validation images."""
-        return Figures(self.validation_score, self.metric, self.right, self.of, self.validation_loss)
+        return Figures(
+            self.validation_score, self.metric, self.right, self.of, self.validation_loss, self.answers
+        )
 
 
 @dataclass(frozen=True)
@@ -136,6 +153,8 @@ class Offer:
     figures: Figures | None  # None for what was never asked
     head: nn.Module = field(repr=False)
     weights: Mapping[str, Tensor] = field(repr=False)  # of everything else that learned in this run
+    record: Record | None = field(default=None, repr=False)  # what its network had been through before this run
+    name: str = ""  # "start", "frozen" or "reference"
 
 
 @dataclass(frozen=True)
@@ -157,6 +176,13 @@ class Kept:
     offers: Mapping[str, Offer] = field(default_factory=dict, repr=False)  # "start", "frozen" and "reference"
     problem: str = ""  # why it ended early, and what to change
     refitted: bool = False  # on all images: the figures are the honest run's, before
+    loss: float = nan
+    answers: metrics.Answers | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def figures(self) -> Figures:
+        """How the network that was kept answered the validation images."""
+        return Figures(self.score, self.metric, self.right, self.of, self.loss, self.answers)
 
     @property
     def interval(self) -> tuple[float, float]:

@@ -1,8 +1,8 @@
 """The heads: what turns a backbone's features into the logits of new classes.
 
 A head is an ``nn.Sequential`` whose ``__init__`` names its parts; ``print(model.head)`` reads like a drawing. To add
-one, write its class and put it into ``HEADS``: the page, the command line, the tests and ``adapt`` find it there, its
-options in its signature and its sentence in the first line of its docstring.
+one, write its class and put it into ``HEADS``, or ``register`` one of your own: the page, the command line, the tests
+and ``adapt`` find it there, its options in its signature and its sentence in the first line of its docstring.
 
 Knows nothing of backbones but the width of their features.
 """
@@ -13,6 +13,7 @@ import inspect
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
@@ -132,7 +133,7 @@ class Attention(nn.Module):
 
     def forward(self, positions: Tensor) -> Tensor:
         places = self.project(self.normalise(positions))
-        query = self.query.expand(len(places), -1, -1)
+        query = self.query.expand(places.shape[0], -1, -1)
         return self.linear(self.transformer(torch.cat([query, places], 1))[:, 0])
 
 
@@ -266,11 +267,53 @@ FOLDS = 4
 SHRINKAGE = 0.5
 HEADS_OF_ATTENTION = 4  # of which dim is a multiple
 
-HEADS: Mapping[str, type[nn.Module]] = MappingProxyType(
-    {"linear": Linear, "bottleneck": Bottleneck, "mlp": MLP, "attention": Attention, "lda": LDA}
-)
+WIDEST = 65_536  # units of a layer
+DEEPEST = 32  # layers in a row
+
+_HEADS: dict[str, Callable[..., nn.Module]] = {
+    "linear": Linear,
+    "bottleneck": Bottleneck,
+    "mlp": MLP,
+    "attention": Attention,
+    "lda": LDA,
+}
+HEADS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(_HEADS)
 
 Head = str | Callable[..., nn.Module]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """By which a head can be built again: its name in ``HEADS`` and all its options."""
+
+    name: str
+    options: Mapping[str, Any]
+
+
+def register(name: str, head: Callable[..., nn.Module]) -> None:
+    """Give a head of your own a name, so that it can be chosen, saved and loaded like any other.
+
+    Whoever loads a model with it registers it first: a model's file brings no code.
+
+    Args:
+        name: a Python identifier that is not taken.
+        head: ``(features_in, classes, *, options with defaults) -> nn.Module``; the defaults are numbers, texts or
+            tuples of whole numbers, and the first line of its docstring is its sentence.
+
+    Raises:
+        ValueError: if the name is taken or none, or an option has no such default.
+    """
+    if not name.isidentifier() or name in HEADS:
+        raise ValueError(f"A head's name is a word of its own, such as my_head, and not '{name}'.")
+    parameters = list(inspect.signature(head).parameters.values())
+    for p in parameters[2:]:
+        plain = isinstance(p.default, tuple) and all(isinstance(n, int) for n in p.default)
+        if p.kind is not p.KEYWORD_ONLY or not (plain or isinstance(p.default, bool | int | float | str)):
+            raise ValueError(
+                f"The option '{p.name}' of the head '{name}' is wanted by keyword, with a number, a text or a tuple of "
+                "whole numbers as its default."
+            )
+    _HEADS[name] = head
 
 
 def build_head(head: Head, features_in: int, classes: int, **options: Any) -> nn.Module:
@@ -297,7 +340,14 @@ def build_head(head: Head, features_in: int, classes: int, **options: Any) -> nn
             elsewhere = f" '{name}' belongs to {' and '.join(takers)}." if takers else ""
             raise ValueError(f"The head '{head}' takes {', '.join(known) or 'no options'}, not '{name}'.{elsewhere}")
     _check_range(options)
-    return HEADS[head](features_in, classes, **options)
+    built = HEADS[head](features_in, classes, **options)
+    built.recipe = Recipe(head, head_options(head) | options)
+    return built
+
+
+def recipe(head: nn.Module) -> Recipe | None:
+    """How a head can be built again; None for one that was given as a callable or a module."""
+    return getattr(head, "recipe", None)
 
 
 def takes_map(head: Head | nn.Module) -> bool:
@@ -331,8 +381,12 @@ def _check_range(options: Mapping[str, Any]) -> None:
     dropout = options.get("dropout", 0.0)
     if not 0.0 <= dropout < 1.0:
         raise ValueError(f"dropout is the share of features that is dropped, from 0 to below 1, not {dropout}.")
-    for width in [*(options.get(name, 1) for name in ("bottleneck_dim", "layers")), *options.get("hidden_dims", ())]:
-        if width < 1:
-            raise ValueError(f"A layer needs at least one unit, not {width}.")
-    if options.get("dim", 256) % HEADS_OF_ATTENTION or options.get("dim", 256) < 1:
-        raise ValueError(f"dim is shared by {HEADS_OF_ATTENTION} heads of attention; {options['dim']} is no multiple.")
+    dim = options.get("dim", HEADS_OF_ATTENTION)
+    if dim % HEADS_OF_ATTENTION or dim < 1:
+        raise ValueError(f"dim is shared by {HEADS_OF_ATTENTION} heads of attention; {dim} is no multiple.")
+    hidden = options.get("hidden_dims", ())
+    for width in (dim, options.get("bottleneck_dim", 1), *hidden):
+        if not 1 <= width <= WIDEST:
+            raise ValueError(f"A layer has from one unit to {WIDEST:,}, not {width}.")
+    if options.get("layers", 1) < 1 or max(options.get("layers", 1), len(hidden)) > DEEPEST:
+        raise ValueError(f"A head has from one layer to {DEEPEST}, not {options.get('layers', len(hidden))}.")

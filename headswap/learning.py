@@ -226,6 +226,7 @@ def figures(model: Classifier, logits: Tensor, targets: Tensor) -> Figures:
         metrics.right(logits, targets),
         len(targets),
         metrics.loss(logits, targets).item(),
+        metrics.answers(logits, targets),
     )
 
 

@@ -5,6 +5,7 @@ Knows nothing of models: logits in, figures out.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
 
@@ -13,6 +14,32 @@ from torch import Tensor
 from torch.nn import functional as F
 
 ACCURACY, AVERAGE_PRECISION = "accuracy", "mean average precision"
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a network called some images, and what they show: int64 ``[N]``, or with several labels an image bool
+    ``[N, classes]``."""
+
+    called: Tensor
+    shown: Tensor
+    classes: int
+
+    def confusion(self) -> Tensor:
+        """int64 ``[classes, classes]``, a row for each true class and a column for each answer; with several labels
+        ``[classes, 2, 2]``: the rows "does not carry it" and "carries it", the columns "not called" and "called"."""
+        if self.shown.ndim == 1:
+            pairs = self.shown * self.classes + self.called
+            return pairs.bincount(minlength=self.classes**2).view(self.classes, self.classes)
+        pairs = 2 * self.shown.long() + self.called.long()
+        return torch.stack([column.bincount(minlength=4) for column in pairs.T]).view(-1, 2, 2)
+
+
+def answers(logits: Tensor, targets: Tensor) -> Answers:
+    """What logits ``[N, classes]`` call: the likeliest class, or with several labels all above one half."""
+    if targets.is_floating_point():
+        return Answers(logits > 0, targets > 0, logits.shape[1])
+    return Answers(logits.argmax(1), targets, logits.shape[1])
 
 
 def loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:

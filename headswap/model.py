@@ -55,6 +55,7 @@ class Classifier(nn.Module):
         pretrained: whether the backbone started from learned weights.
         note: what is to be said of how the backbone came apart; mostly nothing.
         multi_label: whether an image may show several classes or none; then each class has a probability of its own.
+        record: what it has been through, a ``headswap.record.Record``; None before it was taught.
         thresholds: only with ``multi_label``: the probability ``[classes]`` above which ``labels`` names a class.
     """
 
@@ -78,6 +79,7 @@ class Classifier(nn.Module):
         self.backbone = backbone
         self.pretrained = pretrained
         self.multi_label = multi_label
+        self.record: Any = None
         if multi_label:
             self.register_buffer("thresholds", torch.full((len(self.classes),), 0.5))
 

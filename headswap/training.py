@@ -7,18 +7,20 @@ Knows nothing of screens and files.
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from math import isfinite, nan
 from time import perf_counter
+from typing import Any
 
 import torch
 
 from headswap import metrics
 from headswap.activations import Activations
 from headswap.events import Epoch, Event, Figures, FrozenPass, Kept, LabelFigures, Offer, PhaseBegins, Reference
-from headswap.heads import LDA, soften, solvable
+from headswap.heads import build_head, soften, solvable
 from headswap.images import LabelledImages
 from headswap.keeping import Keeper, keep
 from headswap.learning import (
@@ -36,6 +38,7 @@ from headswap.learning import (
 from headswap.model import Classifier
 from headswap.parts import count_weights
 from headswap.plan import Plan
+from headswap.record import Passed, Record, Stretch
 from headswap.verdict import History, Verdict, judge
 
 SOFT = 0.6  # to which a head that was solved is softened in every plan: it already fits what it has seen
@@ -121,7 +124,8 @@ def refit(
 
 def _refitted(model: Classifier, plan: Plan, everything: Activations, kept: Kept) -> Iterator[Event]:
     start, state = kept.offers["start"], model.state_dict()
-    before = Offer(None, copy.deepcopy(model.head), {name: state[name].clone() for name in start.weights})
+    weights = {name: state[name].clone() for name in start.weights}
+    before = Offer(None, copy.deepcopy(model.head), weights, model.record)
     done = False
     try:
         keep(model, start)
@@ -152,10 +156,16 @@ class Training:
         self.learner = Learner(model, plan, learned)
         self.history = {False: History(), True: History()}  # by whether stages had begun to learn
         self.reference: Figures | None = None
-        self.last: Epoch | None = None
+        self.epochs: list[Epoch] = []
+        self.stretches: list[Stretch] = []
         self.problem = ""  # why it ended early, after something had been learned
         self.thawed_seconds = 0.0
         self.predicted: dict[int, float] = {}  # boundary to seconds of an epoch
+
+    @property
+    def last(self) -> Epoch | None:
+        """The last epoch so far."""
+        return self.epochs[-1] if self.epochs else None
 
     def run(self) -> Generator[Event, None, None]:
         """All events in order."""
@@ -180,6 +190,9 @@ class Training:
                 model.unfreeze(learning)
             elif not self._settled:
                 self.keeper.restore_best()
+                if self.keeper.best:
+                    best = self.keeper.best
+                    model.record = self._record("best", best.number, best.figures, chosen=True)
             model.to(self.home).eval()
 
     def begin(self) -> Iterator[Reference]:
@@ -203,9 +216,32 @@ class Training:
     def end(self) -> Kept:
         """The last event; whoever hears of it can use the model at once."""
         kept = self._keep()
+        verdict = kept.verdict.sentence if kept.verdict else ""
+        told = {"chosen": kept.chosen, "refitted": kept.refitted, "verdict": verdict}
+        self.model.record = self._record(kept.what, kept.epoch, kept.figures, **told)
         self._settled = True
         self.model.eval()
         return kept
+
+    def _record(self, kept: str, epoch: int, figures: Figures, **told: Any) -> Record:
+        """What the model is to remember of this run."""
+        reference = self.honest.reference if self.honest else self.reference
+        counts = Counter[str]()
+        for half in self.halves:
+            counts.update(half.images.counts)
+        return Record(
+            self.plan,
+            {name: counts[name] for name in self.model.classes},
+            len(self.learner.learned.targets),
+            tuple(_passed(e) for e in self.epochs),
+            tuple(self.stretches),
+            kept,
+            epoch,
+            figures.result,
+            reference.result if reference else None,
+            perf_counter() - self.began,
+            **told,
+        )
 
     def first_boundaries(self) -> set[int]:
         """What one pass can keep: the features for the reference, and what no earlier phase changes."""
@@ -224,7 +260,7 @@ class Training:
             return
         began = perf_counter()
         features = vectors(model, learned)
-        head = LDA(features.shape[-1], len(model.classes))
+        head = build_head("lda", features.shape[-1], len(model.classes))
         head.solve(features, learned.targets)
         with torch.no_grad():
             logits = head(vectors(model, self.checked)[:, 0])
@@ -269,6 +305,7 @@ class Training:
         if model.learning_stages:
             self._thaw()
         optimizer = self.learner.enter(phase)
+        self.stretches.append(Stretch(first, model.learning_stages))
         yield self._begins(number, first, optimizer)
         if solved:
             yield self._judged(replace(self._solved(first), left=self._left(number, phase.epochs)))
@@ -343,8 +380,8 @@ class Training:
             return Epoch(number, loss, score, nan, nan, 0, 0, self.model.metric, seconds)
         self._logits = answers(self.model, self.checked)
         told = figures(self.model, self._logits, self.checked.targets)
-        seconds = perf_counter() - began
-        return Epoch(number, loss, score, told.loss, told.score, told.right, told.of, told.metric, seconds)
+        validation = (told.loss, told.score, told.right, told.of, told.metric)
+        return Epoch(number, loss, score, *validation, perf_counter() - began, answers=told.answers)
 
     def _judged(self, epoch: Epoch) -> Epoch:
         """The epoch, marked if it is the best one so far; then its weights are remembered, and its answers always."""
@@ -353,7 +390,7 @@ class Training:
         if self.keeper.better(epoch):
             epoch = replace(epoch, best=True, labels=self._label_figures())
             self.keeper.remember(epoch)
-        self.last = epoch
+        self.epochs.append(epoch)
         return epoch
 
     def _label_figures(self) -> tuple[LabelFigures, ...]:
@@ -402,6 +439,8 @@ class Training:
             share=self.plan.share if what == "between" else 1.0,
             offers=self.keeper.offers,
             problem=self.problem,
+            loss=told.loss,
+            answers=told.answers,
         )
 
     def _verdict(self) -> Verdict | None:
@@ -414,3 +453,8 @@ class Training:
         logits, targets = self._logits, self.checked.targets
         history = self.history[self.keeper.thawed]
         history.add(metrics.marks(logits, targets), metrics.losses(logits, targets))
+
+
+def _passed(epoch: Epoch) -> Passed:
+    checked = (epoch.validation_loss, epoch.validation_score) if epoch.of else (None, None)
+    return Passed(epoch.training_loss, epoch.training_score, *checked)

@@ -1,0 +1,74 @@
+"""What a model has been through: how it was taught, and how well it answered what was held back.
+
+Plain data that goes with the model and into its file. Knows nothing of tensors and of how anything is learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from headswap.plan import Plan
+
+
+@dataclass(frozen=True)
+class Passed:
+    """An epoch as it is remembered; where nothing was held back there are no validation figures."""
+
+    training_loss: float
+    training_score: float
+    validation_loss: float | None
+    validation_score: float | None
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A phase as it went: from which epoch on which stages learned with the head."""
+
+    first_epoch: int
+    learning_stages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How the network that was kept answered the images that were held back."""
+
+    score: float  # what `metric` says, from 0 to 1
+    metric: str  # "accuracy" or "mean average precision"
+    right: int
+    of: int
+    # A row for each true class and a column for each answer; with several labels as `Evaluation.confusion` has it.
+    confusion: tuple[tuple[int, ...], ...] | tuple[tuple[tuple[int, ...], ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Record:
+    """One training, as its model remembers it."""
+
+    plan: Plan
+    images: Mapping[str, int]  # of each class in the order of the model's, those that were held back included
+    learned: int  # images that were learned from
+    epochs: tuple[Passed, ...]
+    stretches: tuple[Stretch, ...]
+    kept: str  # "between", "best" or "last" as in `Plan.keep`; or "frozen" or "reference", kept in their place
+    epoch: int  # whose weights, or towards whose weights, they are
+    result: Result
+    reference: Result | None  # of the head that is solved at once
+    seconds: float
+    chosen: bool = False  # the epoch by these very images, so the result flatters
+    refitted: bool = False  # afterwards on all images; the result is from before
+    verdict: str = ""  # whether unfreezing was worth it, in a sentence
+
+    @property
+    def learning_stages(self) -> tuple[str, ...]:
+        """The stages that have learned in what was kept."""
+        if self.kept in ("frozen", "reference"):
+            return ()
+        if self.refitted:  # its epoch is that of the honest run
+            return self.stretches[-1].learning_stages
+        begun = [stretch for stretch in self.stretches if stretch.first_epoch <= self.epoch]
+        return begun[-1].learning_stages if begun else ()
+
+    def instead(self, name: str, result: Result) -> Record:
+        """The same training, of which "frozen" or "reference" is kept in place of what it came to."""
+        return replace(self, kept=name, result=result, chosen=False)
