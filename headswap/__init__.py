@@ -3,6 +3,7 @@
 One idea carries it: a network is a sequence of stages with a head on top, and frozen stages are computed once.
 """
 
+from headswap.bundle import load, save
 from headswap.catalogue import backbones
 from headswap.errors import InputError
 from headswap.evaluation import evaluate
@@ -31,8 +32,10 @@ __all__ = [
     "findings",
     "fit",
     "keep",
+    "load",
     "load_images",
     "race",
     "refit",
+    "save",
     "train",
 ]

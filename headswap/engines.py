@@ -14,7 +14,6 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
@@ -95,13 +94,9 @@ def _suggested(plain: Cuts, count: int) -> str:
         return "eager"
     grouped = any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in modules)
     small = count_weights(plain) < MOST_EXPORTED
-    if grouped and small and count >= WORTH_AN_EXPORT and first.device.type == "cpu" and _can_export():
+    if grouped and small and count >= WORTH_AN_EXPORT and first.device.type == "cpu":
         return "onnxruntime"
     return "folded"
-
-
-def _can_export() -> bool:
-    return all(map(find_spec, ("onnx", "onnxruntime")))
 
 
 def _eager(plain: Cuts) -> Run:

@@ -141,9 +141,7 @@ class Epoch:
     @property
     def figures(self) -> Figures:
         """How the network of this epoch answered the validation images."""
-        return Figures(
-            self.validation_score, self.metric, self.right, self.of, self.validation_loss, self.answers
-        )
+        return Figures(self.validation_score, self.metric, self.right, self.of, self.validation_loss, self.answers)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from headswap.plan import Plan
+from headswap.plan import KEEPS, Plan
+
+KEPT = (*KEEPS, "frozen", "reference")
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,10 @@ class Result:
     # A row for each true class and a column for each answer; with several labels as `Evaluation.confusion` has it.
     confusion: tuple[tuple[int, ...], ...] | tuple[tuple[tuple[int, ...], ...], ...] = ()
 
+    def __post_init__(self) -> None:
+        if not (0 <= self.right <= self.of and 0 <= self.score <= 1):
+            raise ValueError(f"{self.right} of {self.of} right, with a score of {self.score}, cannot be.")
+
 
 @dataclass(frozen=True)
 class Record:
@@ -58,6 +64,16 @@ class Record:
     chosen: bool = False  # the epoch by these very images, so the result flatters
     refitted: bool = False  # afterwards on all images; the result is from before
     verdict: str = ""  # whether unfreezing was worth it, in a sentence
+
+    def __post_init__(self) -> None:
+        """What a file says must hold together before anybody draws it."""
+        rows, width = self.result.confusion, len(self.images)
+        labels = bool(rows) and isinstance(rows[0][0], tuple)
+        widths = {len(cell) for row in rows for cell in row} if labels else {len(row) for row in rows}
+        if rows and (len(rows) != width or widths != {2 if labels else width}):
+            raise ValueError(f"A confusion matrix of {len(rows)} rows does not fit {width} classes.")
+        if self.kept not in KEPT or not self.stretches or not self.epochs:
+            raise ValueError("A training has a phase, an epoch and something that was kept.")
 
     @property
     def learning_stages(self) -> tuple[str, ...]:

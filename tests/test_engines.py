@@ -3,7 +3,6 @@
 import copy
 import logging
 import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -51,13 +50,7 @@ def made(monkeypatch):
 @pytest.fixture
 def no_onnxruntime(monkeypatch):
     """As if it were not installed."""
-    monkeypatch.setattr(engines, "find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-
-
-def needs_onnxruntime():
-    for package in ("onnx", "onnxruntime"):
-        pytest.importorskip(package, reason=f"the extra with {package} is not installed")
 
 
 def model_of(name):
@@ -126,7 +119,6 @@ def test_folded_stages_agree_with_themselves(name, told):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_exported_stages_agree_with_themselves(name, told):
-    needs_onnxruntime()
     model = model_of(name)
     parts = model.sequence
     fast = frozen(parts, range(len(parts) + 1), "onnxruntime")
@@ -273,7 +265,6 @@ def test_networks_that_cannot_be_folded_are_run_as_they_are(odd, told):
 
 
 def test_an_exporter_that_stumbles_leaves_it_to_folding(monkeypatch, told):
-    needs_onnxruntime()
 
     def stumbling(*_, **__):
         raise RuntimeError("no such operator")
@@ -292,7 +283,6 @@ class ByHeart(nn.Module):
 
 
 def test_an_export_that_only_takes_as_many_pictures_as_it_was_made_with_is_not_used(told):
-    needs_onnxruntime()
     parts = [*small_stages(), ByHeart()]
     fast = frozen(parts, [3], "onnxruntime")
     fast(X)
@@ -316,8 +306,6 @@ def test_an_unknown_engine_is_refused_with_the_nearest():
 
 @pytest.mark.parametrize("engine, way", [("folded", "_folded"), ("onnxruntime", "_exported")])
 def test_what_was_made_is_ready_for_the_next_run_of_the_same_stages(made, engine, way):
-    if engine == "onnxruntime":
-        needs_onnxruntime()
     parts = small_stages()
     first = frozen(parts, [1, 2], engine)(X)
     again = frozen(copy.deepcopy(parts), [1, 2], engine)(X)
@@ -374,7 +362,6 @@ def suggested(parts, count):
 
 
 def test_the_suggestion_is_the_same_every_time(monkeypatch):
-    monkeypatch.setattr(engines, "find_spec", lambda name: SimpleNamespace(name=name))
     grouped, plain = small_stages(), small_stages()[:1]
     for _ in range(3):
         assert suggested(grouped, engines.WORTH_AN_EXPORT) == "onnxruntime"
@@ -389,10 +376,5 @@ def test_nothing_is_suggested_where_nothing_is_gained():
 
 
 def test_stages_too_large_to_be_exported_are_folded(monkeypatch):
-    monkeypatch.setattr(engines, "find_spec", lambda name: SimpleNamespace(name=name))
     monkeypatch.setattr(engines, "MOST_EXPORTED", 100)
-    assert suggested(small_stages(), 10**6) == "folded"
-
-
-def test_what_is_not_installed_is_not_suggested(no_onnxruntime):
     assert suggested(small_stages(), 10**6) == "folded"

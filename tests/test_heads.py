@@ -349,5 +349,5 @@ def test_a_dropout_out_of_range_is_refused(head, dropout):
     ],
 )
 def test_a_layer_without_units_is_refused(head, options):
-    with pytest.raises(ValueError, match="from one (unit|layer)"):
+    with pytest.raises(ValueError, match=r"from one (unit|layer)"):
         build_head(head, 24, 5, **options)

@@ -242,9 +242,7 @@ def test_every_requirement_is_met_here(name):
 def test_everything_that_is_imported_is_required():
     tops = {module.split(".")[0] for paths in sources().values() for path in paths for module in imported(path)}
     distributions = importlib.metadata.packages_distributions()  # Pillow is imported as PIL, and so on
-    [fast] = re.findall(r"^fast = (\[.*?\])", PYPROJECT, re.MULTILINE)
-    wanted = [*requirements("requirements.txt"), *(Requirement(line).name for line in ast.literal_eval(fast))]
-    required = {name.lower().replace("_", "-") for name in wanted}
+    required = {name.lower().replace("_", "-") for name in requirements("requirements.txt")}
     names = {
         top: {name.lower().replace("_", "-") for name in distributions.get(top, ())}
         for top in tops - set(sys.stdlib_module_names) - {"headswap"}

@@ -91,9 +91,7 @@ class Trained:
             keep(self.model, self.own)
             return replace(self, instead="", own=None)
         offer = self.run.kept.offers[name]
-        own = self.own or Offer(
-            None, copy.deepcopy(self.model.head), self._weights(offer.weights), self.model.record
-        )
+        own = self.own or Offer(None, copy.deepcopy(self.model.head), self._weights(offer.weights), self.model.record)
         keep(self.model, offer)
         return replace(self, instead=name, own=own)
 

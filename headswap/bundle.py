@@ -1,0 +1,415 @@
+"""A trained model as one file: ``name.headswap``, a zip of weights, a description, a card for people and golden images.
+
+Nothing in it is code, and nothing of it is run: the description names a backbone and a head of our own tables, the
+network is built from these without any numbers, and weights are taken only if every name, shape and type is what that
+network has and every number is finite. Nothing in it is compressed, so it holds no more than it weighs.
+
+Knows nothing of how models are taught, nor of other formats.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import safetensors.torch
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as pictures
+
+from headswap.backbones import Preprocess
+from headswap.catalogue import find
+from headswap.errors import InputError, harmless
+from headswap.files import written_whole
+from headswap.golden import Golden, Proof, golden, prove
+from headswap.heads import HEADS, head_options, recipe
+from headswap.images import LabelledImages
+from headswap.limits import MEGABYTE, limits
+from headswap.model import Classifier, adapt
+from headswap.model_card import card
+from headswap.pixels import INTERPOLATIONS, read_pixels
+from headswap.record import Record
+
+FORMAT = 1
+SUFFIX = ".headswap"
+DESCRIPTION, WEIGHTS = "headswap.json", "weights.safetensors"
+MOST_DESCRIBED = 16 * MEGABYTE  # a description, or the table at the head of the weights
+MOST_ENTRIES = 10_000
+LARGEST_SIDE = 1024  # pixels of the square that a network sees
+THUMBNAIL, THUMBNAILS = 128, 20  # pixels a side; of each class
+
+USAGE = """```bash
+pip install headswap
+```
+
+```python
+import headswap
+
+model = headswap.load({name!r})
+print(model.predict("new.jpg"))
+```
+
+`golden/` holds {count} small images with the probabilities that this model gives to them: `1.png` is what the
+network sees, to the pixel, `1.jpg` the original."""
+
+# The types of safetensors and what torch calls them, of those that a network here can have.
+_TYPES = {"F32": torch.float32, "I64": torch.int64, "I32": torch.int32, "BOOL": torch.bool, "U8": torch.uint8}
+
+
+@dataclass(frozen=True)
+class Description:
+    """All that is said of a model besides its numbers."""
+
+    format: int
+    backbone: str
+    pretrained: bool
+    licence: str  # of the backbone's weights
+    head: str
+    head_options: Mapping[str, bool | int | float | str | tuple[int, ...]]
+    classes: tuple[str, ...]
+    multi_label: bool
+    preprocess: Preprocess
+    learning_stages: int  # the last so many do not stand still
+    record: Record | None
+    saved: str  # when, in ISO 8601
+    versions: Mapping[str, str]
+    sha256: str  # of the weights
+
+
+def save(model: Classifier, path: str | os.PathLike[str], images: LabelledImages | None = None) -> Proof:
+    """Write a model as one file, which is loaded again and compared before it takes the place of an old one.
+
+    Args:
+        model: whose backbone and head have names in the tables.
+        path: mostly ending in ``.headswap``.
+        images: some of these go with it, as thumbnails and as golden images; without them nobody's images do.
+
+    Returns:
+        What the comparison said.
+
+    Raises:
+        InputError: if the model cannot be described by names, or the file cannot be written. What was there stays.
+    """
+    path = Path(path)
+    _check_describable(model)
+    known = golden(model, images)
+    with written_whole(path) as file:
+        _write(file, model, known, images, path.name)
+        file.flush()
+        again = _read(file, path.name)
+        with _explaining_disagreement():
+            return prove("The file", lambda squares: again.probabilities(squares.movedim(-1, 1)), known)
+
+
+def load(path: str | os.PathLike[str]) -> Classifier:
+    """A model from its file, as it was saved: on the same machine it gives the same probabilities to the last bit.
+
+    Nothing in the file is trusted or run.
+
+    Raises:
+        InputError: if it is no such file, or damaged, or not what it says of itself, or of a newer headswap.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            return _read(file, path.name)
+    except OSError as error:
+        raise InputError(f"{harmless(str(path))} cannot be read: {error.strerror or error}.") from error
+
+
+def describe(model: Classifier, sha256: str = "") -> Description:
+    """What a file says of a model."""
+    made = recipe(model.head)
+    return Description(
+        FORMAT,
+        model.backbone,
+        model.pretrained,
+        find(model.backbone).licence,
+        made.name,
+        made.options,
+        model.classes,
+        model.multi_label,
+        model.preprocess,
+        len(model.learning_stages),
+        model.record,
+        datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        {name: version(name) for name in ("torch", "torchvision", "timm")},
+        sha256,
+    )
+
+
+# Saving
+
+
+def _check_describable(model: Classifier) -> None:
+    made = recipe(model.head)
+    if made is None:
+        raise InputError(
+            f"The head {type(model.head).__name__} was given as a callable, so a file cannot say how to build it "
+            "again. Register it with headswap.heads.register('my_head', MyHead) and adapt with head='my_head'."
+        )
+    try:
+        find(model.backbone)
+    except ValueError as error:
+        raise InputError(
+            f"The backbone {model.backbone} was given as a module, so a file cannot say how to build it again. "
+            "Adapt the model by one of the names of headswap.backbones(), or by timm/<name>."
+        ) from error
+    expected = _shapes(_skeleton(describe(model)))
+    if expected != _shapes(model):
+        raise InputError(
+            f"This model is not what {model.backbone} with a {made.name} head is, in single precision; it was changed "
+            "by hand. Save its state_dict with torch.save instead."
+        )
+    if not all(map(_finite, model.state_dict().values())):
+        raise InputError("Some of this model's weights are no numbers any more, so it is worth nothing; train it anew.")
+
+
+def _write(file: BinaryIO, model: Classifier, known: Golden, images: LabelledImages | None, name: str) -> None:
+    # Clones, because safetensors refuses tensors that share their numbers.
+    state = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in model.state_dict().items()}
+    weights = safetensors.torch.save(state)
+    described = _adapter().dump_json(describe(model, hashlib.sha256(weights).hexdigest()), indent=1)
+    entries = {DESCRIPTION: described, WEIGHTS: weights}
+    usage = USAGE.format(name=name, count=len(known.squares))
+    entries |= card(model, Path(name).stem, usage)
+    entries |= {f"golden/{part}": content for part, content in known.files().items()}
+    if images:
+        entries |= _thumbnails(images)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for entry, content in entries.items():
+            archive.writestr(zipfile.ZipInfo(entry, (1980, 1, 1, 0, 0, 0)), content)
+
+
+def _thumbnails(images: LabelledImages) -> dict[str, bytes]:
+    """Some images of each class under numbers: names are somebody's own."""
+    import io
+
+    taken: dict[int, int] = {}
+    entries = {}
+    for i, shown in enumerate(images.shown):
+        label = shown[0] if shown else -1
+        number = taken[label] = taken.get(label, 0) + 1
+        if number <= THUMBNAILS:
+            pixels = read_pixels(images.paths[i], THUMBNAIL)
+            square = pictures.center_crop(pixels, [THUMBNAIL, THUMBNAIL])
+            stream = io.BytesIO()
+            Image.fromarray(square.permute(1, 2, 0).numpy()).save(stream, "JPEG", quality=80)
+            entries[f"thumbnails/{label + 1}-{number}.jpg"] = stream.getvalue()
+    return entries
+
+
+# Loading
+
+
+def _read(file: BinaryIO, name: str) -> Classifier:
+    with _refusing(name):
+        with zipfile.ZipFile(file) as archive:
+            entries = _entries(archive)
+            described = _adapter().validate_json(archive.read(entries[DESCRIPTION]))
+            _check(described)
+            model = _skeleton(described)
+            _check_table(archive, entries[WEIGHTS], _shapes(model))
+            weights = archive.read(entries[WEIGHTS])
+        if hashlib.sha256(weights).hexdigest() != described.sha256:
+            raise _Unfit("its weights are not those that it was saved with")
+        state = safetensors.torch.load(weights)
+        del weights
+        if not all(map(_finite, state.values())):
+            raise _Unfit("some of its weights are no numbers")
+        return _filled(model, described, state)
+
+
+class _Unfit(ValueError):
+    """Why a file is no model, in a few words."""
+
+
+@contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    """Whatever goes wrong with a file is one sentence."""
+    from pydantic import ValidationError
+
+    name = harmless(name)
+    try:
+        yield
+    except InputError:
+        raise
+    except MemoryError as error:
+        raise InputError(f"{name} needs more memory than there is.") from error
+    except _Unfit as error:
+        raise InputError(f"{name} cannot be opened: {error}. Save or download it again.") from error
+    except ValidationError as error:
+        raise InputError(f"{name} cannot be opened: its description is damaged. Save or download it again.") from error
+    except Exception as error:  # zip, JSON and safetensors each stumble in their own ways over what is damaged
+        raise InputError(
+            f"{name} is no headswap model, or it is damaged or cut short. Save or download it again."
+        ) from error
+
+
+@contextmanager
+def _explaining_disagreement() -> Iterator[None]:
+    from headswap.golden import Disagreement
+
+    try:
+        yield
+    except Disagreement as error:
+        raise InputError(f"{error} It was not written.") from error
+
+
+def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    listed = archive.infolist()
+    entries = {info.filename: info for info in listed}
+    if len(listed) > MOST_ENTRIES or len(entries) < len(listed):
+        raise _Unfit("it holds more than a model")
+    for needed in (DESCRIPTION, WEIGHTS):
+        if needed not in entries:
+            raise _Unfit(f"{needed} is missing")
+        info = entries[needed]
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or info.flag_bits & 1:
+            raise _Unfit("it was packed anew; a model's file is not compressed")
+    if entries[DESCRIPTION].file_size > MOST_DESCRIBED:
+        raise _Unfit("its description is too long")
+    return entries
+
+
+def _check(described: Description) -> None:
+    """What a description says must be possible before anything is built from it."""
+    if not _all_finite(asdict(described)):
+        raise _Unfit("some of its figures are no numbers")
+    if described.format > FORMAT:
+        raise _Unfit(f"a newer headswap saved it, in format {described.format} instead of {FORMAT}; update headswap")
+    names = described.classes
+    if not 2 <= len(names) <= limits().classes or len(set(names)) < len(names):
+        raise _Unfit(f"it has {len(names):,} classes instead of two to {limits().classes:,} with names of their own")
+    if any(len(name) > limits().name for name in names):
+        raise _Unfit("a class has too long a name")
+    if described.head not in HEADS:
+        raise _Unfit(
+            f"its head '{harmless(described.head)[:40]}' is unknown here; whoever made it registers it with "
+            "headswap.heads.register"
+        )
+    _check_options(described.head, described.head_options)
+    wanted = described.preprocess
+    numbers = (*wanted.mean, *wanted.deviation)
+    if (
+        not 1 <= wanted.size <= LARGEST_SIDE
+        or not wanted.size <= wanted.resize <= 4 * LARGEST_SIDE
+        or wanted.interpolation not in INTERPOLATIONS
+        or not all(map(math.isfinite, numbers))
+        or min(wanted.deviation) <= 0
+    ):
+        raise _Unfit("how its pixels are to be prepared makes no sense")
+
+
+def _check_options(head: str, options: Mapping[str, Any]) -> None:
+    known = head_options(head)
+    kinds = {name: (int, float) if isinstance(default, float) else type(default) for name, default in known.items()}
+    if options.keys() != known.keys() or not all(isinstance(options[name], kind) for name, kind in kinds.items()):
+        raise _Unfit(f"the options of its {head} head are not those of that head")
+
+
+def _skeleton(described: Description) -> Classifier:
+    """The described network without any numbers.
+
+    Raises:
+        ValueError: for a network or an option that nobody knows.
+    """
+    with torch.device("meta"):
+        model = _built(described)
+        wanted = described.preprocess
+        answer = model.eval()(torch.empty(1, 3, wanted.size, wanted.size))
+    if answer.shape != (1, len(described.classes)):
+        raise _Unfit("its network does not answer with its classes")
+    return model
+
+
+def _built(described: Description) -> Classifier:
+    try:
+        find(described.backbone)
+    except ValueError as error:
+        raise _Unfit(f"its backbone is unknown here: {error}") from error
+    told = {"pretrained": False, "multi_label": described.multi_label}
+    try:
+        return adapt(described.backbone, described.classes, described.head, **told, **described.head_options)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise _Unfit(f"its head cannot be built: {error}") from error
+
+
+def _shapes(module: nn.Module) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+    return {key: (tensor.dtype, tuple(tensor.shape)) for key, tensor in module.state_dict().items()}
+
+
+def _check_table(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, expected: dict[str, tuple[torch.dtype, tuple[int, ...]]]
+) -> None:
+    """The table at the head of the weights must be that of the network, before any of them is read."""
+    with archive.open(info) as stream:
+        head = stream.read(8)
+        (length,) = struct.unpack("<Q", head)
+        if length > min(MOST_DESCRIBED, info.file_size):
+            raise _Unfit("its weights are cut short")
+        table = json.loads(stream.read(length))
+    table.pop("__metadata__", None)
+    found = {name: (_TYPES.get(row["dtype"]), tuple(row["shape"])) for name, row in table.items()}
+    if found != expected:
+        wrong = next((key for key in expected if found.get(key) != expected[key]), "something")
+        raise _Unfit(f"its weights do not fit its description, '{harmless(wrong)[:60]}' for one")
+    size = sum(math.prod(shape) * kind.itemsize for kind, shape in expected.values())
+    if 8 + length + size != info.file_size:
+        raise _Unfit("its weights are cut short")
+
+
+def _filled(model: Classifier, described: Description, state: Mapping[str, Tensor]) -> Classifier:
+    """The network with its numbers, its past and its boundary."""
+    model.load_state_dict(state, assign=True)
+    if _hollow(model):  # of numbers that are no weights, as rotary positions
+        with torch.random.fork_rng(devices=[]):
+            model = _built(described)
+        model.load_state_dict(state)
+    model.preprocess, model.pretrained = described.preprocess, described.pretrained
+    model.record = described.record
+    if described.learning_stages > len(model.countable):
+        raise _Unfit("more of its stages learn than there are")
+    return model.unfreeze(described.learning_stages).eval()
+
+
+def _hollow(model: nn.Module) -> bool:
+    """Whether any tensor still has no numbers."""
+    held = chain.from_iterable(vars(module).values() for module in model.modules())
+    tensors = chain(model.parameters(), model.buffers(), (value for value in held if isinstance(value, Tensor)))
+    return any(tensor.is_meta for tensor in tensors)
+
+
+def _finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(tensor.isfinite().all())
+
+
+def _all_finite(value: Any) -> bool:
+    """Whether every number in plain data is one."""
+    if isinstance(value, Mapping):
+        return all(map(_all_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_all_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _adapter():
+    """Turns a description to JSON and back, and lets nothing else pass."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Description)

@@ -1,0 +1,54 @@
+"""A file that is there whole or not at all, whenever the program may be killed. Knows nothing of what is in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
+
+from headswap.errors import InputError, harmless
+
+
+@contextmanager
+def written_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Write a file beside ``path``, which takes its place when the block ends well; until then the old one stands.
+
+    Its bytes are on the disc before its name changes, so that not even a power cut leaves half of it.
+
+    Raises:
+        InputError: if it cannot be written there.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.name[:100]}.{uuid4().hex[:12]}.partial")
+    try:
+        with beside.open("x+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+        _flush_folder(path.parent)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise InputError(f"{harmless(str(path))} cannot be written: {why}. Choose another place.") from error
+    finally:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def write(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write these bytes, whole or not at all."""
+    with written_whole(path) as file:
+        file.write(content)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Let the new name reach the disc as well; Windows does it by itself and opens no folder."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,156 @@
+"""Five small images with the answers that a model gives to them: they travel with it and prove whatever it became.
+
+Each is there twice: as the exact pixels that the network sees, where answers must agree to 1e-4, and as an original
+file, where another decoder or another resize may move them a little, but not change a label. Drawn by default;
+somebody's own images only if they are given. Knows nothing of files and formats of models.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+from torchvision.transforms.v2.functional import to_pil_image
+
+from headswap.images import LabelledImages
+from headswap.model import Classifier
+from headswap.pixels import read_pixels
+
+COUNT = 5
+AGREEMENT = 1e-4
+DRAWN = 24  # of which the five are chosen that the model is surest about
+SIZE = (360, 280)  # of a drawn image in pixels
+OWN_SIDE = 360  # to which the shorter side of somebody's own image is brought
+
+Answer = Callable[[Tensor], Tensor]  # uint8 [N, size, size, 3] to probabilities [N, classes]
+
+
+@dataclass(frozen=True, eq=False)
+class Golden:
+    """The images and the answers to them."""
+
+    squares: Tensor  # uint8 [N, size, size, 3], mostly five of them
+    originals: tuple[bytes, ...]  # JPEG files, without anything but the picture
+    probabilities: Tensor  # [N, classes]
+    classes: tuple[str, ...]
+
+    def files(self) -> dict[str, bytes]:
+        """As files: ``golden.json`` with the answers, and for each image ``1.png``, its pixels, and ``1.jpg``."""
+        rows = [
+            {"pixels": f"{i}.png", "original": f"{i}.jpg", "probabilities": [float(f"{p:.7g}") for p in row]}
+            for i, row in enumerate(self.probabilities.tolist(), 1)
+        ]
+        told = {"classes": self.classes, "agreement": AGREEMENT, "images": rows}
+        files = {"golden.json": json.dumps(told, indent=1, ensure_ascii=False).encode()}
+        for i, (square, original) in enumerate(zip(self.squares, self.originals, strict=True), 1):
+            files |= {f"{i}.png": _png(square), f"{i}.jpg": original}
+        return files
+
+
+@dataclass(frozen=True)
+class Proof:
+    """That what a model became answers as the model does."""
+
+    what: str  # "The ONNX file"
+    difference: float  # the largest of any probability, on the exact pixels
+    images: int
+
+    @property
+    def sentence(self) -> str:
+        """For whoever takes it along."""
+        if self.difference == 0:
+            return f"{self.what} was loaded again: no difference on {self.images} images, to the last bit."
+        return f"{self.what} was loaded again: largest difference {self.difference:.0e} on {self.images} images."
+
+
+class Disagreement(ValueError):
+    """What a model became answers otherwise than the model."""
+
+
+def golden(model: Classifier, images: LabelledImages | None = None) -> Golden:
+    """Five images with the model's answers: of drawn ones, or of these, those that it is surest about."""
+    originals = _own(images) if images else [_jpeg(draw(seed)) for seed in range(DRAWN)]
+    wanted = model.preprocess
+    squares = []
+    for original in originals:
+        picture = Image.open(io.BytesIO(original))
+        squares.append(wanted.square(read_pixels(picture, wanted.resize, wanted.interpolation)))
+    probabilities = model.probabilities(squares).clone()
+    chosen = _surest(probabilities, model.multi_label)
+    return Golden(
+        torch.stack([squares[i].permute(1, 2, 0) for i in chosen]),
+        tuple(originals[i] for i in chosen),
+        probabilities[chosen],
+        model.classes,
+    )
+
+
+def prove(what: str, answer: Answer, known: Golden) -> Proof:
+    """Ask whatever a model became for the same images, all at once and one alone.
+
+    Raises:
+        Disagreement: if an answer differs by more than 1e-4, or there is another number of answers than images.
+    """
+    together, alone = answer(known.squares), answer(known.squares[:1])
+    if together.shape != known.probabilities.shape or alone.shape != known.probabilities[:1].shape:
+        raise Disagreement(f"{what} does not give one answer for each image.")
+    distance = torch.cat([together, alone]) - torch.cat([known.probabilities, known.probabilities[:1]])
+    difference = float(distance.abs().nan_to_num(torch.inf).max())
+    if difference > AGREEMENT:
+        raise Disagreement(f"{what} disagrees with the model by {difference:.1g} on {len(known.squares)} images.")
+    return Proof(what, difference, len(known.squares))
+
+
+def draw(seed: int) -> Image.Image:
+    """A picture of a few shapes on a shaded ground, the same for the same seed."""
+    chance = random.Random(seed)
+
+    def colour() -> tuple[int, ...]:
+        return tuple(chance.randrange(256) for _ in range(3))
+
+    width, height = SIZE
+    ground = Image.linear_gradient("L").rotate(chance.choice((0, 90, 180, 270))).resize(SIZE)
+    picture = Image.composite(Image.new("RGB", SIZE, colour()), Image.new("RGB", SIZE, colour()), ground)
+    pen = ImageDraw.Draw(picture)
+    for _ in range(chance.randint(2, 6)):
+        x, y, side = chance.randrange(width), chance.randrange(height), chance.randint(30, 160)
+        box = (x - side, y - side * chance.uniform(0.4, 1), x + side, y + side * chance.uniform(0.4, 1))
+        shape = chance.choice((pen.ellipse, pen.rectangle, pen.line))
+        shape(box, colour(), width=chance.randint(4, 20)) if shape == pen.line else shape(box, colour())
+    return picture
+
+
+def _own(images: LabelledImages) -> list[bytes]:
+    """Some of each class, drawn smaller and written anew: without the place and time that a camera adds."""
+    places = sorted({len(images) * i // DRAWN for i in range(DRAWN)})
+    return [_jpeg(to_pil_image(read_pixels(images.paths[i], OWN_SIDE))) for i in places]
+
+
+def _surest(probabilities: Tensor, multi_label: bool) -> list[int]:
+    """Five places: where the answer is clearest, and as many different answers as there are."""
+    if multi_label:
+        margin = (probabilities - 0.5).abs().amin(1)
+    else:
+        best, second = probabilities.topk(2, dim=1).values.T
+        margin = best - second
+    order, labels = margin.argsort(descending=True).tolist(), probabilities.argmax(1).tolist()
+    firsts = [i for place, i in enumerate(order) if labels[i] not in {labels[j] for j in order[:place]}]
+    return [*firsts, *(i for i in order if i not in firsts)][:COUNT]
+
+
+def _jpeg(picture: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=92)
+    return stream.getvalue()
+
+
+def _png(square: Tensor) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(square.numpy()).save(stream, "PNG")
+    return stream.getvalue()

@@ -1,0 +1,228 @@
+"""What a model is, for people: a card in Markdown with its confusion matrix and its curves as pictures.
+
+Names of classes are somebody else's text: in Markdown they are escaped, and in YAML nothing but a library writes them.
+Knows nothing of files and of how a model is saved.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Sequence
+from html import escape
+
+from headswap.catalogue import find
+from headswap.errors import harmless
+from headswap.heads import head_sentence, recipe
+from headswap.metrics import ACCURACY, wilson
+from headswap.model import Classifier
+from headswap.parts import count_weights
+from headswap.plan import Phase
+from headswap.record import Record, Result
+
+MOST_CLASSES = 40  # in a confusion matrix that can be read
+SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|~$])")
+VIOLET, GREY, ORANGE = "#6d3fc0", "#64748b", "#ea7317"
+
+
+def plain(text: str) -> str:
+    """Somebody's text so that Markdown and HTML show it as it stands."""
+    return SPECIAL.sub(r"\\\1", escape(harmless(text), quote=False))
+
+
+def card(model: Classifier, title: str, usage: str) -> dict[str, bytes]:
+    """The card as files: ``README.md`` and the pictures that it shows.
+
+    Args:
+        model: of a backbone that the catalogue names.
+        title: what to call it.
+        usage: Markdown that says how to use what the card lies beside.
+    """
+    record = model.record
+    pictures = {}
+    if record and record.result.confusion and len(model.classes) <= MOST_CLASSES:
+        pictures["confusion.png"] = confusion_picture(record)
+    if record and len(record.epochs) > 1:
+        pictures["curves.png"] = curves_picture(record)
+    parts = [
+        f"---\n{_front_matter(model, title)}\n---",
+        f"# {plain(title)}",
+        _what(model),
+        _how_good(model, pictures),
+        _how_taught(record, pictures) if record else "",
+        f"## Use it\n\n{usage}",
+        _licence(model),
+    ]
+    return {"README.md": "\n\n".join(filter(None, parts)).encode() + b"\n", **pictures}
+
+
+def _front_matter(model: Classifier, title: str) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    told = {}
+    if model.record and model.record.result.metric == ACCURACY and model.record.result.of:
+        share = model.record.result.right / model.record.result.of
+        dataset = {"dataset_type": "custom", "dataset_name": "images held back by its author"}
+        result = EvalResult("image-classification", metric_type="accuracy", metric_value=round(share, 4), **dataset)
+        told = {"eval_results": [result], "model_name": harmless(title)}
+    data = ModelCardData(
+        license="other",
+        license_name=(find(model.backbone).licence or "unknown").lower(),
+        tags=["image-classification", "transfer-learning", "headswap"],
+        pipeline_tag="image-classification",
+        **told,
+    )
+    return data.to_yaml()
+
+
+def _what(model: Classifier) -> str:
+    row, made = find(model.backbone), recipe(model.head)
+    head = made.name if made else type(model.head).__name__
+    options = ", ".join(f"{name}={value}" for name, value in made.options.items()) if made else ""
+    names = ", ".join(map(plain, model.classes))
+    source = "ImageNet weights" if model.pretrained else "random weights"
+    wanted = model.preprocess
+    crop = "the centre is cut out" if wanted.crop == "centre" else "the whole picture is squeezed to a square"
+    return (
+        f"Tells {len(model.classes)} classes from one another and nothing else: {names}.\n\n"
+        "| | |\n|---|---|\n"
+        f"| backbone | {row.name}, {row.million_weights:.1f} million weights, began with {source} |\n"
+        f"| head | {plain(head)}{f' ({plain(options)})' if options else ''}, {count_weights(model.head):,} weights"
+        f"{': ' + head_sentence(made.name)[:-1].lower() if made else ''} |\n"
+        f"| sees | {wanted.size} x {wanted.size} pixels; the shorter side is brought to {wanted.resize}, {crop} |\n"
+        f"| an image | {'may show several of the classes, or none' if model.multi_label else 'shows one of them'} |"
+    )
+
+
+def _how_good(model: Classifier, pictures: dict[str, bytes]) -> str:
+    if model.record is None:
+        return "## How good it is\n\nIt was not taught here, so nothing is known."
+    record = model.record
+    said = [told(record.result)]
+    if record.chosen:
+        said.append("These images chose the epoch, so the figure flatters.")
+    if record.refitted:
+        said.append("Afterwards it learned once more from all images, those included; the figure is from before.")
+    if record.reference:
+        said.append(f"A head that is solved at once on the same features: {told(record.reference)}")
+    if record.verdict:
+        said.append(plain(record.verdict))
+    strange = [name for name in model.classes if name not in record.images]
+    if strange:
+        said.append(f"Not yet known when this was measured: {', '.join(map(plain, strange))}.")
+    shown = "\n\n![Confusion matrix: a row for each true class](confusion.png)" if "confusion.png" in pictures else ""
+    return f"## How good it is\n\n{' '.join(said)}{shown}"
+
+
+def told(result: Result) -> str:
+    """The result in a sentence, with its interval."""
+    if not result.of:
+        return "Nothing was held back to judge it by."
+    low, high = wilson(result.right, result.of)
+    rightly = "rightly" if result.metric == ACCURACY else "with exactly their labels"
+    said = f"{result.right} of {result.of} images that were held back are named {rightly}"
+    score = "" if result.metric == ACCURACY else f"; {result.metric} {result.score:.2f}"
+    return f"{said}, {result.right / result.of:.0%} (95 % of such figures lie between {low:.0%} and {high:.0%}){score}."
+
+
+def _how_taught(record: Record, pictures: dict[str, bytes]) -> str:
+    rows = "\n".join(f"| {plain(name)} | {count} |" for name, count in record.images.items())
+    phases = "\n".join(f"{i}. {_phase(phase)}" for i, phase in enumerate(record.plan.phases, 1))
+    kept = {
+        "between": f"weights {record.plan.share:.0%} of the way from the frozen network to epoch {record.epoch}",
+        "best": f"epoch {record.epoch}, the best on what was held back",
+        "last": f"epoch {record.epoch}, the last",
+        "frozen": "the network before its stages learned",
+        "reference": "the head that is solved at once, on frozen stages",
+    }[record.kept]
+    shown = "\n\n![Loss and score after each epoch](curves.png)" if "curves.png" in pictures else ""
+    return (
+        f"## How it was taught\n\nFrom {record.learned} images in {record.plan.views} views each, "
+        f"batches of {record.plan.batch_size}, AdamW, seed {record.plan.seed}, in {record.seconds:.0f} s. "
+        f"Kept: {kept}.\n\n{phases}{shown}\n\n| class | images |\n|---|---|\n{rows}"
+    )
+
+
+def _phase(phase: Phase) -> str:
+    what = {0: "the head alone", None: "everything"}.get(phase.learning_stages)
+    stages = f", stages {phase.backbone_rate:g}" if phase.learning_stages != 0 else ""
+    return (
+        f"{what or f'the last {phase.learning_stages} stages and the head'}: {phase.epochs} epochs, "
+        f"{phase.schedule}, rates: head {phase.head_rate:g}{stages}"
+    )
+
+
+def _licence(model: Classifier) -> str:
+    row = find(model.backbone)
+    terms = " Its terms forbid commercial use." if row.non_commercial else ""
+    return (
+        f"## Licence\n\nThe backbone's weights come under {row.licence or 'a licence that nobody has stated'}.{terms} "
+        "What the images allow, their owners know."
+    )
+
+
+def confusion_picture(record: Record) -> bytes:
+    """The confusion matrix as a PNG; of several labels an image, for each label what was called and what was there."""
+    names, rows = list(record.images), record.result.confusion
+    if rows and isinstance(rows[0][0], tuple):  # several labels
+        columns = ["rightly not called", "called wrongly", "missed", "rightly called"]
+        cells = [[count for pair in label for count in pair] for label in rows]
+    else:
+        columns, cells = names, [list(row) for row in rows]
+    side = 1.6 + 0.42 * len(names)
+    figure = _figure(max(3.4, 1.6 + 0.42 * len(columns)), max(3.0, side))
+    axes = figure.add_subplot()
+    shares = [[count / max(1, sum(row)) for count in row] for row in cells]
+    axes.imshow(shares, cmap="Purples", vmin=0, vmax=1)
+    for y, row in enumerate(cells):
+        for x, count in enumerate(row):
+            if count:
+                colour = "white" if shares[y][x] > 0.5 else "black"
+                axes.text(x, y, str(count), ha="center", va="center", color=colour, fontsize=8)
+    axes.set_xticks(range(len(columns)), _short(columns), rotation=45, ha="right", fontsize=8, parse_math=False)
+    axes.set_yticks(range(len(names)), _short(names), fontsize=8, parse_math=False)
+    axes.set_xlabel("answer", fontsize=8)
+    axes.set_ylabel("truth", fontsize=8)
+    return _png(figure)
+
+
+def curves_picture(record: Record) -> bytes:
+    """Loss and score after each epoch as a PNG, with what learned as bands behind them."""
+    figure = _figure(8, 3)
+    numbers = range(1, len(record.epochs) + 1)
+    for place, (title, field) in enumerate([("loss", "loss"), (record.result.metric, "score")], 1):
+        axes = figure.add_subplot(1, 2, place)
+        starts = [stretch.first_epoch for stretch in record.stretches]
+        for stretch, end in zip(record.stretches, [*starts[1:], len(record.epochs) + 1], strict=True):
+            colour = ORANGE if stretch.learning_stages else "#7cc4f0"
+            axes.axvspan(stretch.first_epoch - 0.5, end - 0.5, color=colour, alpha=0.12, lw=0)
+        axes.plot(numbers, [getattr(e, f"training_{field}") for e in record.epochs], ":", color=GREY, label="training")
+        checked = [getattr(e, f"validation_{field}") for e in record.epochs]
+        if None not in checked:
+            axes.plot(numbers, checked, color=VIOLET, label="validation")
+        if field == "score" and record.reference:
+            axes.axhline(record.reference.score, ls="--", lw=0.8, color=GREY, label="solved at once")
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel("epoch", fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.legend(fontsize=7, frameon=False)
+    return _png(figure)
+
+
+def _figure(width: float, height: float):
+    from matplotlib.figure import Figure  # a second, which nobody owes who keeps nothing
+
+    return Figure((width, height), layout="constrained", dpi=110)
+
+
+def _short(names: Sequence[str], most: int = 24) -> list[str]:
+    return [name if len(name) <= most else f"{name[: most - 1]}…" for name in map(harmless, names)]
+
+
+def _png(figure) -> bytes:
+    stream = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # a script that no font here has is shown as boxes
+        figure.savefig(stream, format="png")
+    return stream.getvalue()
