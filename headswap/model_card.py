@@ -22,7 +22,7 @@ from headswap.plan import Phase
 from headswap.record import Record, Result
 
 MOST_CLASSES = 40  # in a confusion matrix that can be read
-SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|~$])")
+SPECIAL = re.compile(r"([\\`*_{}\[\]|~$])")
 VIOLET, GREY, ORANGE = "#6d3fc0", "#64748b", "#ea7317"
 
 
@@ -123,7 +123,7 @@ def told(result: Result) -> str:
     rightly = "rightly" if result.metric == ACCURACY else "with exactly their labels"
     said = f"{result.right} of {result.of} images that were held back are named {rightly}"
     score = "" if result.metric == ACCURACY else f"; {result.metric} {result.score:.2f}"
-    return f"{said}, {result.right / result.of:.0%} (95 % of such figures lie between {low:.0%} and {high:.0%}){score}."
+    return f"{said}, {result.right / result.of:.0%} (95 % interval: {low:.0%} to {high:.0%}){score}."
 
 
 def _how_taught(record: Record, pictures: dict[str, bytes]) -> str:

@@ -1,0 +1,240 @@
+"""A trained model for whoever has no PyTorch at hand: as ONNX, and as torch's own exported program.
+
+Pictures go in as uint8 ``[N, size, size, 3]``, already cropped or fitted; probabilities come out. What is written was
+loaded again and compared before. Knows nothing of folders, pages and how a model is taught.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import logging
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from headswap.catalogue import find
+from headswap.errors import InputError
+from headswap.files import write
+from headswap.golden import Answer, Disagreement, Golden, Proof, golden, prove
+from headswap.model import Classifier
+from headswap.parts import count_weights
+
+log = logging.getLogger(__name__)
+
+OPSET = 18
+MOST_EXPORTED = 400_000_000  # weights; one ONNX file ends at two gigabytes
+INPUT, OUTPUT = "pixels", "probabilities"
+_tracing = threading.Lock()  # the exporter that traces keeps what it does in globals
+
+
+class Deployed(nn.Module):
+    """A classifier with its normalisation inside: uint8 ``[N, size, size, 3]`` to probabilities ``[N, classes]``."""
+
+    def __init__(self, model: Classifier) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+        mean, deviation = (torch.tensor(v) for v in (model.preprocess.mean, model.preprocess.deviation))
+        self.register_buffer("scale", (1 / (255 * deviation)).view(3, 1, 1))
+        self.register_buffer("shift", (-mean / deviation).view(3, 1, 1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits = self.model(pixels.permute(0, 3, 1, 2).float() * self.scale + self.shift)
+        return logits.sigmoid() if self.model.multi_label else logits.softmax(1)
+
+
+def about(model: Classifier) -> dict[str, object]:
+    """What whoever runs an exported model must know, as plain data."""
+    wanted = model.preprocess
+    told: dict[str, object] = {
+        "classes": list(model.classes),
+        "size": wanted.size,
+        "resize": wanted.resize,
+        "crop": wanted.crop,
+        "interpolation": wanted.interpolation,
+        "multi_label": model.multi_label,
+        "backbone": model.backbone,
+        "licence": _licence(model),
+    }
+    if model.multi_label:
+        told["thresholds"] = [float(f"{t:.7g}") for t in model.thresholds.tolist()]
+    return told
+
+
+def export_onnx(model: Classifier, path: str | os.PathLike[str], known: Golden | None = None) -> Proof:
+    """Write one ONNX file: uint8 ``[N, size, size, 3]`` in, probabilities ``[N, classes]`` out, N free.
+
+    Its metadata hold the classes, the size and how pictures are brought to it, as JSON under ``headswap``. It was
+    loaded by ONNX Runtime and compared on ``known``, by default five drawn images, before it takes an old one's place.
+
+    Returns:
+        What the comparison said.
+
+    Raises:
+        InputError: if the network cannot be expressed in ONNX, or the file cannot be written. What was there stays.
+    """
+    known = known or golden(model)
+    if count_weights(model) > MOST_EXPORTED:
+        raise InputError(f"{model.backbone} is too large for one ONNX file; save it as a .headswap file instead.")
+    content, proof = _first_that_holds(model, known)
+    write(path, content)
+    return proof
+
+
+def export_program(model: Classifier, path: str | os.PathLike[str], known: Golden | None = None) -> Proof:
+    """Write a ``.pt2`` file, which torch alone runs: ``torch.export.load(path).module()(pixels)``.
+
+    As ``export_onnx`` otherwise; the file carries the same words under ``headswap``.
+    """
+    known = known or golden(model)
+    with _explaining(model, "torch.export"), _quiet():
+        batch = torch.export.Dim("pictures", min=1, max=4096)
+        program = torch.export.export(Deployed(model), (known.squares[:2],), dynamic_shapes=({0: batch},))
+        file = io.BytesIO()
+        torch.export.save(program, file, extra_files={"headswap": json.dumps(about(model))})
+        file.seek(0)
+        again = torch.export.load(file).module()
+        with torch.no_grad():
+            proof = prove("The exported program", again, known)
+    write(path, file.getvalue())
+    return proof
+
+
+def run_onnx(content: bytes | Path) -> Answer:
+    """A function from pixels to probabilities, by ONNX Runtime on the processor."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    source = content if isinstance(content, bytes) else str(content)
+    session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+    def answer(pixels: Tensor) -> Tensor:
+        return torch.from_numpy(session.run([OUTPUT], {INPUT: pixels.numpy()})[0])
+
+    return answer
+
+
+def _first_that_holds(model: Classifier, known: Golden) -> tuple[bytes, Proof]:
+    """By the exporter that traces, which is deprecated and ten times as fast; or by its successor."""
+    problem: Exception | None = None
+    for export in (_traced, _captured):
+        try:
+            content = _finished(export(Deployed(model), known.squares[:2]), model)
+            return content, prove("The ONNX file", run_onnx(content), known)
+        except Exception as error:  # whatever an exporter stumbles over in a network that it was not made for
+            log.info("%s: %s cannot be exported", export.__name__, model.backbone, exc_info=True)
+            problem = error
+    raise InputError(
+        f"{model.backbone} with this head cannot be expressed in ONNX. Save it as a .headswap file, or choose another "
+        "backbone."
+    ) from problem
+
+
+def _traced(network: Deployed, pixels: Tensor) -> bytes:
+    file = io.BytesIO()
+    with _tracing, _quiet():
+        torch.onnx.register_custom_op_symbolic("aten::rms_norm", _rms_norm, OPSET)
+        torch.onnx.export(
+            network,
+            (pixels,),
+            file,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_axes={INPUT: {0: "pictures"}, OUTPUT: {0: "pictures"}},
+        )
+    return file.getvalue()
+
+
+def _rms_norm(g, x, shape, weight, epsilon):
+    """Features of one length in the words of ONNX, which has one for it only from version 23 on."""
+    from torch.onnx import symbolic_helper as words
+
+    smallest = words._maybe_get_const(epsilon, "f")
+    smallest = smallest if isinstance(smallest, float) else torch.finfo(torch.float32).eps
+    axes = g.op("Constant", value_t=torch.arange(-len(words._maybe_get_const(shape, "is")), 0))
+    mean = g.op("ReduceMean", g.op("Mul", x, x), axes, keepdims_i=1)
+    length = g.op("Sqrt", g.op("Add", mean, g.op("Constant", value_t=torch.tensor(smallest))))
+    normal = g.op("Div", x, length)
+    return normal if words._is_none(weight) else g.op("Mul", normal, weight)
+
+
+def _captured(network: Deployed, pixels: Tensor) -> bytes:
+    with _quiet():
+        program = torch.onnx.export(
+            network,
+            (pixels,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: torch.export.Dim("pictures", min=1, max=4096)},),
+            external_data=False,
+            verbose=False,
+        )
+    return program.model_proto.SerializeToString()
+
+
+def _finished(content: bytes, model: Classifier) -> bytes:
+    """The file with the model's words in it, and without the places in source code that an exporter notes down."""
+    import onnx
+
+    proto = onnx.load_from_string(content)
+    for graph in _graphs(proto):
+        for node in graph.node:
+            node.ClearField("doc_string")
+            node.ClearField("metadata_props")
+        graph.ClearField("doc_string")
+        graph.ClearField("metadata_props")
+    proto.ClearField("doc_string")
+    proto.ClearField("metadata_props")
+    proto.producer_name = "headswap"
+    onnx.helper.set_model_props(proto, {"headswap": json.dumps(about(model), ensure_ascii=False)})
+    onnx.checker.check_model(proto)
+    return proto.SerializeToString()
+
+
+def _graphs(proto) -> Iterator:
+    waiting = [proto.graph, *proto.functions]
+    while waiting:
+        graph = waiting.pop()
+        yield graph
+        for node in graph.node:
+            waiting += [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Exporters warn of what was proved to be harmless; and attention's fast way has no name in ONNX."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@contextmanager
+def _explaining(model: Classifier, what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise InputError(f"{model.backbone} with this head cannot be expressed by {what}. Export it as ONNX.") from error
+
+
+def _licence(model: Classifier) -> str:
+    try:
+        return find(model.backbone).licence
+    except ValueError:  # somebody's own network
+        return ""
