@@ -117,12 +117,13 @@ def evaluate(model: Classifier, images: LabelledImages) -> Evaluation:
 
     Args:
         model: in whichever mode; it answers in evaluation mode.
-        images: N of them, of the model's classes.
+        images: N of them, of some or all of the model's classes.
 
     Raises:
-        InputError: if there are no images, or their classes are not the model's, or a file has been damaged or lost.
+        InputError: if there are no images, or one shows a class that the model does not know, or a file has been
+            damaged or lost.
     """
-    images.fitting(model.classes, model.multi_label)
+    images = images.fitting(model.classes, model.multi_label)
     if not len(images):
         raise InputError("There are no images to judge the model by; give it at least one.")
     wanted, count = model.preprocess, len(images)

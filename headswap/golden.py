@@ -24,7 +24,7 @@ from headswap.pixels import read_pixels
 
 COUNT = 5
 AGREEMENT = 1e-4
-DRAWN = 24  # of which the five are chosen that the model is surest about
+DRAWN = 12  # of which the five are chosen that the model is surest about
 SIZE = (360, 280)  # of a drawn image in pixels
 OWN_SIDE = 360  # to which the shorter side of somebody's own image is brought
 

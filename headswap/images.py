@@ -179,21 +179,28 @@ class LabelledImages:
         return replace(self, labels=self.shown, multi_label=True)
 
     def fitting(self, classes: tuple[str, ...], multi_label: bool) -> LabelledImages:
-        """The images for a model of these classes, with several labels each if it is one of ``multi_label``.
+        """The images for a model of these classes, in its order, with several labels each if it is one of
+        ``multi_label``. They need not show all of them.
 
         Raises:
-            InputError: if they are not the model's.
+            InputError: if they show a class that the model does not know.
         """
         if self.multi_label and not multi_label:
             raise InputError(
                 "Some of these images carry several labels or none; adapt a model with multi_label=True for them."
             )
-        if self.classes != classes:
+        if not set(self.classes) <= set(classes):
             raise InputError(
                 f"The images show {', '.join(self.classes)}, but the model's classes are {', '.join(classes)}. "
                 "Adapt a model with classes=images.classes."
             )
-        return self.as_multi_label() if multi_label else self
+        fitting = self.as_multi_label() if multi_label else self
+        return fitting if self.classes == classes else fitting._in_order_of(classes)
+
+    def _in_order_of(self, classes: tuple[str, ...]) -> LabelledImages:
+        places = [classes.index(name) for name in self.classes]
+        shown = [tuple(sorted(places[label] for label in labels)) for labels in self.shown]
+        return replace(self, classes=classes, labels=tuple(shown if self.multi_label else (s[0] for s in shown)))
 
     def split(self, validation: float = 0.2, seed: int = 0) -> tuple[LabelledImages, LabelledImages]:
         """Two halves ``(training, validation)``, the same for the same seed.

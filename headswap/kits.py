@@ -64,7 +64,8 @@ class Kit:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise InputError(f"The folder {harmless(str(path.parent))} cannot be made: {error.strerror}.") from error
+                place = harmless(str(path.parent))
+                raise InputError(f"The folder {place} cannot be made: {error.strerror or error}.") from error
             write(path, content)
 
     def zipped(self) -> bytes:

@@ -19,6 +19,7 @@ import torch
 
 from headswap import metrics
 from headswap.activations import Activations
+from headswap.errors import InputError
 from headswap.events import Epoch, Event, Figures, FrozenPass, Kept, LabelFigures, Offer, PhaseBegins, Reference
 from headswap.heads import build_head, soften, solvable
 from headswap.images import LabelledImages
@@ -69,9 +70,25 @@ def train(
             from the generator, if the loss is no number any more before anything was learned.
         ValueError: if the plan asks for more stages than the network has, or for an unknown plan or engine.
     """
-    images = images.fitting(model.classes, model.multi_label)
+    images = shown_by(images, model)
     plan = Plan.named(plan) if isinstance(plan, str) else plan or Plan.suggest(images, model)
     return Training(model, plan, *halved(model, images, plan, validation, engine)).run()
+
+
+def shown_by(images: LabelledImages, model: Classifier) -> LabelledImages:
+    """The images for this model, to learn from.
+
+    Raises:
+        InputError: if they show a class that it does not know, or none of a class that it would forget.
+    """
+    images = images.fitting(model.classes, model.multi_label)
+    unseen = [name for name, count in images.counts.items() if not count]
+    if unseen and not model.multi_label:
+        raise InputError(
+            f"No image shows '{unseen[0]}', which the model would forget. Add images of it, or adapt a model with "
+            "classes=images.classes."
+        )
+    return images
 
 
 def halved(
@@ -118,7 +135,7 @@ def refit(
         InputError: if the images' classes are not the model's; and from the generator, if the loss is no number any
             more.
     """
-    everything = images.fitting(model.classes, model.multi_label)
+    everything = shown_by(images, model)
     return _refitted(model, plan, Activations(model, everything, plan.views, plan.seed, engine), kept)
 
 

@@ -222,10 +222,27 @@ def refusal(act, *arguments):
 
 
 def test_other_classes_than_the_models_are_refused_as_a_training_refuses_them(images):
-    turned = small_model(images.classes[::-1])
-    told = refusal(headswap.evaluate, turned, images)
-    assert "The images show bars, boxes, dots, but the model's classes are dots, boxes, bars." in told
-    assert told == refusal(headswap.train, turned, images, BRIEF)
+    other = small_model(("bars", "boxes", "rings"))
+    told = refusal(headswap.evaluate, other, images)
+    assert "The images show bars, boxes, dots, but the model's classes are bars, boxes, rings." in told
+    assert told == refusal(headswap.train, other, images, BRIEF)
+
+
+def test_the_order_of_the_classes_is_the_models(images):
+    model = small_model(images.classes)
+    turned = headswap.adapt(model, images.classes[::-1])
+    for new, old in zip(turned.head.parameters(), model.head.parameters(), strict=True):
+        new.data = old.data.flip(0)
+    mine, theirs = (headswap.evaluate(judged, images) for judged in (model, turned))
+    assert theirs.right == mine.right
+    assert torch.equal(theirs.confusion, mine.confusion.flip(0, 1))
+
+
+def test_a_few_of_the_models_classes_are_enough_to_judge_it_but_not_to_teach_it(images):
+    model = small_model((*images.classes, "rings"))
+    judged = headswap.evaluate(model, images)
+    assert judged.of == len(images) and judged.per_class[-1].support == 0
+    assert "No image shows 'rings', which the model would forget." in refusal(headswap.train, model, images, BRIEF)
 
 
 def test_images_with_several_labels_want_a_model_that_knows_it(tagged):
