@@ -2,53 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
-from headswap import devices
-from headswap.catalogue import DEFAULT, backbones
+from headswap import catalogue, devices
+from headswap.bundle import load, save
+from headswap.catalogue import DEFAULT
+from headswap.console import (
+    bars,
+    bytes_column,
+    console,
+    errors,
+    plain,
+    say,
+    show_answers,
+    show_evaluation,
+    tell_machine,
+    watch,
+)
+from headswap.eject import eject
 from headswap.errors import InputError
-from headswap.events import Epoch, Event, FrozenPass, Kept, PhaseBegins, Reference
+from headswap.evaluation import evaluate
+from headswap.events import Kept
+from headswap.exports import export_program
+from headswap.files import write
 from headswap.findings import findings
 from headswap.heads import HEADS, head_options, head_sentence
+from headswap.hub import push
 from headswap.images import LabelledImages
+from headswap.kits import Kit, onnx_kit, space
 from headswap.model import Classifier, adapt
 from headswap.plan import NAMED, Plan
-from headswap.race import Lap, Won, race
+from headswap.race import Won, race
 from headswap.reading import Reading, loading
 from headswap.training import refit, train
-from headswap.validation import CrossValidated, Fold, cross_validate
+from headswap.validation import cross_validate
 
 cli = typer.Typer(
     help="Give a pretrained image network a new head, and watch it learn your pictures.",
     no_args_is_help=True,
     add_completion=False,
 )
-console = Console()
 
 SUGGESTED = "suggested"
 SHOWN = 10  # images of a finding
-Told = Event | Fold | CrossValidated | Lap | Won
+PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic"}  # in a folder
+
+
+class Form(str, Enum):
+    """How answers are printed."""
+
+    TABLE, CSV, JSON = "table", "csv", "json"
+
 
 Folder = Annotated[Path, typer.Argument(help="A folder or a zip with one sub-folder for each class.")]
-Backbone = Annotated[str, typer.Option(help="One of `headswap networks`.")]
+Backbone = Annotated[str, typer.Option(help="One of `headswap backbones`, or timm/ and a name of timm's.")]
 HeadName = Annotated[str, typer.Option(help=f"One of {', '.join(HEADS)}.")]
 Options = Annotated[
     list[str] | None,
@@ -64,6 +80,8 @@ Folds = Annotated[
 Refit = Annotated[
     bool, typer.Option("--refit", help="Learn once more afterwards, from all images; the figures stay the first run's.")
 ]
+Json = Annotated[bool, typer.Option("--json", help="For machines: one JSON object a line, and nothing else.")]
+Model = Annotated[Path, typer.Argument(help="A .headswap file, as `train --out` writes it.")]
 Classify = Annotated[
     list[Path] | None,
     typer.Option(exists=True, dir_okay=False, help="An image to classify afterwards; may be given again."),
@@ -92,42 +110,120 @@ def train_command(
     seed: Annotated[int, typer.Option(help="Of the split and of the batches.")] = 0,
     folds: Folds = None,
     again: Refit = False,
+    begin: Annotated[
+        Path | None, typer.Option("--from", help="Go on with this .headswap file; new classes are added to it.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Save the model as this .headswap file.")] = None,
     classify: Classify = None,
+    machine: Json = False,
 ) -> None:
-    """Teach a network the classes of a folder, and perhaps classify new images with it."""
-    images = _read(folder)
+    """Teach a network the classes of a folder, and perhaps save it or classify images with it."""
+    if out:
+        _check_place(out)
+    images = _read(folder, machine)
     torch.manual_seed(seed)
     with _explaining_options():
         options = _options(head, option or ())
         named = None if plan_name == SUGGESTED else Plan.named(plan_name)
-        model = _adapt(backbone, images, head, options)
+        model = _go_on(begin, images) if begin else _adapt(backbone, images, head, options, machine)
     plan = replace(named or Plan.suggest(images, model), seed=seed)
-    if plan.advice:
+    if plan.advice and not machine:
         console.print(plan.advice)
     if folds:
-        _watch(cross_validate(images, model, head, folds, (seed,), plan, **options))
-    told = _watch(train(model, images, plan))
+        watch(cross_validate(images, model, head, folds, (seed,), plan, **options), machine)
+    told = watch(train(model, images, plan), machine)
     if again:
-        _watch(refit(model, images, plan, told[Kept]))
-    for path in classify or ():
-        _answer(model, path)
+        watch(refit(model, images, plan, told[Kept]), machine)
+    if out:
+        _tell(f"{save(model, out).sentence} It is {out}.", machine, saved=str(out))
+    if classify:
+        _classify(model, classify, Form.JSON if machine else Form.TABLE)
 
 
 @cli.command()
-def check(folder: Folder) -> None:
+def predict(
+    model: Model,
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
+    form: Annotated[Form, typer.Option("--format", help="How the answers are printed.")] = Form.TABLE,
+    machine: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+) -> None:
+    """Classify images with a saved model."""
+    _classify(load(model), _pictures(images), Form.JSON if machine else form)
+
+
+@cli.command("evaluate")
+def evaluate_command(model: Model, folder: Folder, machine: Json = False) -> None:
+    """Judge a saved model by a folder that it has not learned from."""
+    loaded = load(model)
+    show_evaluation(evaluate(loaded, _read(folder, machine)), machine)
+
+
+@cli.command()
+def export(
+    model: Model,
+    onnx: Annotated[bool, typer.Option("--onnx", help="As ONNX, with code that runs and checks it.")] = False,
+    program: Annotated[bool, typer.Option("--program", help="As a .pt2 file, which torch alone runs.")] = False,
+    script: Annotated[bool, typer.Option("--script", help="As a plain PyTorch script that teaches it again.")] = False,
+    page: Annotated[bool, typer.Option("--space", help="As a page of its own, ready to push to a Space.")] = False,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="The folder that it learned from: its split goes into the script, some images along."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="A folder; by default the model's name beside it.")] = None,
+) -> None:
+    """Write a saved model in other forms, each compared with it."""
+    if not (onnx or program or script or page):
+        raise typer.BadParameter("Say as what: --onnx, --program, --script or --space; several may be given.")
+    loaded, title = load(model), model.stem
+    folder = out or model.with_suffix("")
+    learned = _read(images, False) if images else None
+    ways: list[tuple[bool, Callable[[], str]]] = [
+        (onnx, lambda: _written(onnx_kit(loaded, title, learned), folder / "onnx")),
+        (program, lambda: export_program(loaded, _made(folder) / f"{title}.pt2").sentence),
+        (script, lambda: _script(loaded, learned, images, _made(folder) / f"{title}.py")),
+        (page, lambda: _written(space(loaded, title, learned), folder / "space")),
+    ]
+    for wanted, way in ways:
+        if wanted:
+            say(way())
+
+
+@cli.command("push")
+def push_command(
+    model: Model,
+    repository: Annotated[str, typer.Argument(help="Like your-name/flowers, on the Hugging Face hub.")],
+    as_space: Annotated[bool, typer.Option("--space", help="As a page of its own instead of as a model.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="Everybody sees it.")] = False,
+) -> None:
+    """Push a saved model to the Hugging Face hub, as whoever is logged in on this computer."""
+    loaded = load(model)
+    files = dict((space if as_space else onnx_kit)(loaded, model.stem).files)
+    if not as_space:
+        files[model.name] = model.read_bytes()
+    say(f"Pushed to {push(files, repository, space=as_space, private=not public)}")
+
+
+@cli.command()
+def check(folder: Folder, machine: Json = False) -> None:
     """Look for copies, mistakes and weak images before training."""
-    images = _read(folder)
-    for name, number in images.counts.items():
-        console.print(f"{number:6,}  {name}", markup=False, highlight=False)
+    images = _read(folder, machine)
     found = findings(images)
+    if machine:
+        told = [
+            {"kind": f.kind, "text": str(f), "images": [[images.names[i] for i in g] for g in f.images]} for f in found
+        ]
+        return tell_machine(classes=images.counts, findings=told)
+    for name, number in images.counts.items():
+        say(f"{number:6,}  {name}")
     for finding in found:
-        console.print(f"\n{finding}", markup=False, highlight=False)
+        say(f"\n{finding}")
         for group in finding.images[:SHOWN]:
-            console.print(f"  {', '.join(images.names[i] for i in group)}", markup=False, highlight=False)
+            say(f"  {', '.join(images.names[i] for i in group)}")
         if len(finding.images) > SHOWN:
-            console.print(f"  and {len(finding.images) - SHOWN:,} more", highlight=False)
+            say(f"  and {len(finding.images) - SHOWN:,} more")
     if not found:
-        console.print("Nothing else to remark.")
+        say("Nothing else to remark.")
+    return None
 
 
 @cli.command("race")
@@ -138,16 +234,22 @@ def race_command(
         list[str] | None, typer.Option(help="One of them; give it for each. By default linear, bottleneck, mlp, lda.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the heads' first weights.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Save the winner as this .headswap file.")] = None,
     classify: Classify = None,
+    machine: Json = False,
 ) -> None:
     """Let several heads learn side by side, and let the best go on."""
-    images = _read(folder)
+    if out:
+        _check_place(out)
+    images = _read(folder, machine)
     torch.manual_seed(seed)
     with _explaining_options():
         runs = race(images, backbone, head or ("linear", "bottleneck", "mlp", "lda"))
-    won = _watch(runs)[Won]
-    for path in classify or ():
-        _answer(won.model, path)
+    won = watch(runs, machine)[Won]
+    if out:
+        _tell(f"{save(won.model, out).sentence} It is {out}.", machine, saved=str(out))
+    if classify:
+        _classify(won.model, classify, Form.JSON if machine else Form.TABLE)
 
 
 @cli.command()
@@ -155,20 +257,26 @@ def heads() -> None:
     """List the heads with their options."""
     table = Table("name", "what it does", "options")
     for name in HEADS:
-        options = ", ".join(f"{option}={_written(default)}" for option, default in head_options(name).items())
+        options = ", ".join(f"{option}={_default(default)}" for option, default in head_options(name).items())
         table.add_row(name, head_sentence(name), options)
     console.print(table)
 
 
 @cli.command()
-def networks() -> None:
-    """List the networks that can be named."""
+def backbones(machine: Json = False) -> None:
+    """List the backbones that can be named."""
+    rows = catalogue.backbones()
+    if machine:
+        for row in rows:
+            told = plain(row) | {"weights_file": str(row.weights_file), "needs_download": row.needs_download}
+            tell_machine(**told)
+        return
     table = Table()
     table.add_column("name", no_wrap=True)
     for heading in ("million weights", "ImageNet top-1", "MB"):
         table.add_column(heading, justify="right")
     table.add_column("weights", no_wrap=True)
-    for row in backbones():
+    for row in rows:
         accuracy = f"{row.accuracy:.1f} %" if row.accuracy else ""
         where = "to download" if row.needs_download else "on this machine"
         table.add_row(row.name, f"{row.million_weights:.1f}", accuracy, f"{row.megabytes:.0f}", where)
@@ -181,32 +289,95 @@ def main() -> None:
     try:
         cli()
     except InputError as error:
-        Console(stderr=True).print(str(error), style="red", markup=False)
+        errors.print(str(error), style="red", markup=False)
         raise SystemExit(1) from None
 
 
-def _read(folder: Path) -> LabelledImages:
+def _tell(text: str, machine: bool, **told: Any) -> None:
+    tell_machine(**told) if machine else say(text)
+
+
+def _check_place(out: Path) -> None:
+    """Before minutes are spent on what could not be saved."""
+    if not out.parent.is_dir():
+        raise InputError(f"The folder {out.parent} for {out.name} does not exist; make it first.")
+    if out.is_dir():
+        raise InputError(f"{out} is a folder; give the name of a file, such as {out / 'model.headswap'}.")
+
+
+def _read(folder: Path, machine: bool) -> LabelledImages:
     """The images, read with a bar, and what their report says."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress, closing(loading(folder)) as steps:
+    with bars(quiet=machine) as progress, closing(loading(folder)) as steps:
         bar = progress.add_task("Images", total=None)
         for step in steps:
             if isinstance(step, Reading):
                 progress.update(bar, completed=step.done, total=step.of or None)
-    console.print(str(step.report), markup=False)
+    skipped = [{"file": name, "reason": reason} for name, reason in step.report.skipped]
+    _tell(str(step.report), machine, event="Read", images=len(step), classes=step.counts, skipped=skipped)
     return step
 
 
-def _adapt(backbone: str, images: LabelledImages, head: str, options: dict[str, Any]) -> Classifier:
+def _adapt(backbone: str, images: LabelledImages, head: str, options: dict[str, Any], machine: bool) -> Classifier:
     """The network with its new head; where its weights are downloaded, that is shown."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with bars(bytes_column(), quiet=machine) as progress:
         bar = progress.add_task(f"Weights of {backbone}", visible=False)
 
         def fetched(done: int, total: int) -> None:
             progress.update(bar, completed=done, total=total or None, visible=True)
 
         return adapt(backbone, images.classes, head, multi_label=images.multi_label, progress=fetched, **options)
+
+
+def _go_on(file: Path, images: LabelledImages) -> Classifier:
+    """A saved model with a row for each class that is new to it."""
+    model = load(file)
+    for name in images.classes:
+        if name not in model.classes:
+            model.add_class(name)
+    return model
+
+
+def _pictures(named: Iterable[Path]) -> list[Path]:
+    """The files that are meant: of a folder, all that are called like images."""
+    found: list[Path] = []
+    for path in named:
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURES) if path.is_dir() else [path]
+        if not inside:
+            raise InputError(f"There are no images in {path}.")
+        found += inside
+    return found
+
+
+def _classify(model: Classifier, paths: Iterable[Path], form: Form) -> None:
+    """The answers to all that can be read; what cannot is said, and the command fails in the end."""
+    answers, unread = [], 0
+    for path in paths:
+        try:
+            answers.append((str(path), model.predict(path)))
+        except InputError as error:
+            errors.print(str(error), style="red", markup=False)
+            unread += 1
+    show_answers(answers, form.value)
+    if unread:
+        raise SystemExit(1)
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The folder {folder} cannot be made: {error.strerror or error}.") from error
+    return folder
+
+
+def _script(model: Classifier, learned: LabelledImages | None, images: Path | None, path: Path) -> str:
+    write(path, eject(model, learned, str(images or "images")).encode())
+    return f"The plain PyTorch script is {path}."
+
+
+def _written(kit: Kit, folder: Path) -> str:
+    kit.write(folder)
+    return f"{kit.proof.sentence} It is in {folder}."
 
 
 @contextmanager
@@ -230,63 +401,9 @@ def _options(head: str, pairs: Iterable[str]) -> dict[str, Any]:
         try:
             options[name] = tuple(map(int, text.split(","))) if isinstance(default, tuple) else type(default)(text)
         except ValueError as error:
-            raise ValueError(f"The option {name} is written like {name}={_written(default)}, not '{pair}'.") from error
+            raise ValueError(f"The option {name} is written like {name}={_default(default)}, not '{pair}'.") from error
     return options
 
 
-def _written(default: Any) -> str:
+def _default(default: Any) -> str:
     return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
-
-
-def _watch(events: Iterable[Told]) -> dict[type, Told]:
-    """Show them; returns the last of each kind."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    last: dict[type, Told] = {}
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("Frozen stages", total=None)
-        for event in events:
-            last[type(event)] = event
-            _show(event, progress, bar)
-    return last
-
-
-def _show(event: Told, progress: Progress, bar: TaskID) -> None:
-    def say(text: str) -> None:
-        progress.console.print(text, markup=False, highlight=False)
-
-    match event:
-        case FrozenPass():
-            progress.update(bar, description="Frozen stages", completed=event.done, total=event.total)
-        case Fold():
-            progress.update(bar, description="Folds", completed=event.number, total=event.folds)
-        case CrossValidated():
-            say(event.sentence)
-        case Lap(event=Epoch() as epoch):
-            progress.update(bar, description=f"Race: {event.head}", completed=epoch.number)
-        case Lap(event=PhaseBegins() as begins):
-            progress.update(bar, total=begins.phase.epochs)
-        case Won():
-            say(event.sentence)
-        case Reference():
-            told = event.figures
-            say(f"A head that is solved at once names {told.right} of {told.of} validation images rightly.")
-        case PhaseBegins():
-            learns = ", ".join((*event.learning_stages, "the head"))
-            say(f"{learns} learn; {event.still_weights:,} weights stand still.")
-            progress.update(bar, description="Epochs", total=event.epochs, completed=event.first_epoch - 1)
-        case Epoch():
-            progress.update(bar, completed=event.number)
-        case Kept():
-            say(f"{event.sentence} It took {event.seconds:.0f} s.")
-            if event.labels:
-                say(f"  {event.metric} {event.score:.2f}")
-            for label in event.labels:
-                say(
-                    f"  {label.name}: average precision {label.average_precision:.2f}, F1 {label.f1:.2f} "
-                    f"above {label.threshold:.2f}"
-                )
-
-
-def _answer(model: Classifier, path: Path) -> None:
-    ranked = model.predict(path)[:3]
-    console.print(f"{path}: " + ", ".join(f"{name} {share:.0%}" for name, share in ranked), markup=False)

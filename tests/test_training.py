@@ -38,9 +38,9 @@ def test_other_validation_classes_are_refused_at_once(images, tmp_path):
 
 
 def test_the_order_of_the_classes_is_the_models(images):
-    model = small_model(images.classes[::-1], backbone=NARROW)
+    model = small_model(images.classes[::-1], "lda")
     headswap.fit(model, images, HEAD_ONLY)
-    assert headswap.evaluate(model, images).accuracy > 0.8
+    assert headswap.evaluate(model, images).accuracy > 0.6
 
 
 def test_more_stages_than_there_are_are_refused_at_once(normed, images):

@@ -1,0 +1,159 @@
+"""How a terminal shows what happens: events with a bar, tables, and for machines one JSON object a line.
+
+Knows nothing of verbs and of how anything is computed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from headswap.errors import harmless
+from headswap.evaluation import Evaluation
+from headswap.events import Epoch, Event, FrozenPass, Kept, PhaseBegins, Reference
+from headswap.model import Classifier
+from headswap.race import Lap, Won
+from headswap.tables import written
+from headswap.validation import CrossValidated, Fold
+
+Told = Event | Fold | CrossValidated | Lap | Won
+
+console = Console()
+errors = Console(stderr=True)
+
+
+def say(text: str) -> None:
+    """A line as it stands."""
+    console.print(text, markup=False, highlight=False)
+
+
+def tell_machine(**told: Any) -> None:
+    """One JSON object as a line, the moment it is known."""
+    print(json.dumps(told, ensure_ascii=False, allow_nan=False), flush=True)
+
+
+def bars(*more: ProgressColumn, quiet: bool = False) -> Progress:
+    """A bar that goes away when it is through; none where a machine listens."""
+    columns = (TextColumn("{task.description}"), BarColumn(), *more, TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=quiet)
+
+
+def bytes_column() -> ProgressColumn:
+    """How much of a download has come."""
+    return DownloadColumn()
+
+
+def watch(events: Iterable[Told], machine: bool = False) -> dict[type, Told]:
+    """Show them, or tell a machine; returns the last of each kind."""
+    last: dict[type, Told] = {}
+    with bars(MofNCompleteColumn(), quiet=machine) as progress:
+        bar = progress.add_task("Frozen stages", total=None)
+        for event in events:
+            last[type(event)] = event
+            if machine:
+                tell_machine(event=type(event).__name__, **plain(event))
+            else:
+                _show(event, progress, bar)
+    return last
+
+
+def plain(told: Any) -> dict[str, Any]:
+    """A dataclass as plain data: what is not printed, as weights, is not told, and what is no number is null."""
+    return {f.name: _plain(getattr(told, f.name)) for f in dataclasses.fields(told) if f.repr}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {"event": type(value).__name__, **plain(value)}
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, Classifier):
+        return value.backbone
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _show(event: Told, progress: Progress, bar: TaskID) -> None:
+    match event:
+        case FrozenPass():
+            progress.update(bar, description="Frozen stages", completed=event.done, total=event.total)
+        case Fold():
+            progress.update(bar, description="Folds", completed=event.number, total=event.folds)
+        case CrossValidated() | Won():
+            say(event.sentence)
+        case Lap(event=Epoch() as epoch):
+            progress.update(bar, description=f"Race: {event.head}", completed=epoch.number)
+        case Lap(event=PhaseBegins() as begins):
+            progress.update(bar, total=begins.phase.epochs)
+        case Reference():
+            told = event.figures
+            say(f"A head that is solved at once names {told.right} of {told.of} validation images rightly.")
+        case PhaseBegins():
+            learns = ", ".join((*event.learning_stages, "the head"))
+            say(f"{learns} learn; {event.still_weights:,} weights stand still.")
+            progress.update(bar, description="Epochs", total=event.epochs, completed=event.first_epoch - 1)
+        case Epoch():
+            progress.update(bar, completed=event.number)
+        case Kept():
+            _show_kept(event)
+
+
+def _show_kept(kept: Kept) -> None:
+    say(f"{kept.sentence} It took {kept.seconds:.0f} s.")
+    if kept.labels:
+        say(f"  {kept.metric} {kept.score:.2f}")
+    for label in kept.labels:
+        say(
+            f"  {label.name}: average precision {label.average_precision:.2f}, F1 {label.f1:.2f} "
+            f"above {label.threshold:.2f}"
+        )
+
+
+def show_answers(answers: Sequence[tuple[str, list[tuple[str, float]]]], form: str, most: int = 3) -> None:
+    """The answers to images, each the classes with their probabilities, likeliest first: "table", "csv" or "json"."""
+    if form == "json":
+        told = [{"file": file, "answers": [{"class": n, "probability": p} for n, p in row]} for file, row in answers]
+        print(json.dumps(told, ensure_ascii=False))
+    elif form == "csv":
+        names = sorted({name for _, row in answers for name, _ in row})
+        rows = [[harmless(file), row[0][0], *(f"{dict(row)[n]:.6f}" for n in names)] for file, row in answers]
+        print(written(["file", "answer", *names], rows), end="")
+    else:
+        table = Table("image", *(["answer", "probability", "then"] if answers else []))
+        for file, row in answers:
+            then = ", ".join(f"{harmless(name)} {share:.0%}" for name, share in row[1:most])
+            table.add_row(*map(_literal, (harmless(file), harmless(row[0][0]), f"{row[0][1]:.1%}", then)))
+        console.print(table)
+
+
+def show_evaluation(judged: Evaluation, machine: bool) -> None:
+    """How good a model is."""
+    if not machine:
+        return say(str(judged))
+    told = plain(judged)
+    told.pop("confusion")
+    figures = {"accuracy": judged.accuracy, "interval": judged.interval, "confusion": judged.confusion.tolist()}
+    return tell_machine(**figures, **told)
+
+
+def _literal(text: str):
+    from rich.text import Text
+
+    return Text(text)
