@@ -5,6 +5,7 @@ One idea carries it: a network is a sequence of stages with a head on top, and f
 
 from headswap.bundle import load, save
 from headswap.catalogue import backbones
+from headswap.eject import eject
 from headswap.errors import InputError
 from headswap.evaluation import evaluate
 from headswap.findings import findings
@@ -27,6 +28,7 @@ __all__ = [
     "adapt",
     "backbones",
     "cross_validate",
+    "eject",
     "evaluate",
     "find_rate",
     "findings",

@@ -34,7 +34,9 @@ __all__ = [
     "Preprocess",
     "backbones",
     "build",
+    "build_whole",
     "find",
+    "options_without_weights",
     "preprocess_of",
     "too_large",
 ]
@@ -101,10 +103,15 @@ def build(name: str, pretrained: bool = True, progress: Progress | None = None) 
         InputError: if there are no weights, or they would have to be downloaded and cannot be, or their file is
             damaged.
     """
+    network, preprocess = build_whole(name, pretrained, progress)
+    return take_apart(network), preprocess
+
+
+def build_whole(name: str, pretrained: bool = True, progress: Progress | None = None) -> tuple[nn.Module, Preprocess]:
+    """The same network in one piece, as its authors made it, with its original last layer; arguments as for ``build``."""
     row = find(name)
     build_one = {"bundled": _build_bundled, "torchvision": _build_torchvision, "timm": _build_timm}[row.source]
-    network, preprocess = build_one(row, pretrained, progress)
-    return take_apart(network), preprocess
+    return build_one(row, pretrained, progress)
 
 
 def preprocess_of(network: nn.Module) -> Preprocess:
@@ -182,13 +189,15 @@ def _random_torchvision(row: Backbone) -> nn.Module:
         # It works out its widths with tensors, and on the meta device these have no numbers.
         with torch.device("cpu"):
             return tv.get_model(row.name, weights=None).to("meta")
-    options: dict[str, Any] = {}
+    return tv.get_model(row.name, weights=None, **options_without_weights(row))
+
+
+def options_without_weights(row: Backbone) -> dict[str, Any]:
+    """With what one of torchvision's networks is to be built where no weights say it."""
     if row.name in ("googlenet", "inception_v3"):
         # Initialising takes a minute; and the weights would say that pictures are to be transformed.
-        options = {"init_weights": False, "transform_input": True}
-    elif row.name.startswith("vit"):
-        options = {"image_size": row.side}  # which the weights would say
-    return tv.get_model(row.name, weights=None, **options)
+        return {"init_weights": False, "transform_input": True}
+    return {"image_size": row.side} if row.name.startswith("vit") else {}
 
 
 @contextmanager

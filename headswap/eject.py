@@ -1,0 +1,380 @@
+"""A training as one script of plain PyTorch: the lesson to take home.
+
+What a model was taught by, its network, its head and its plan, becomes a page of Python that needs nothing of this
+library: only what this plan and this head need stands in it. Names of classes and files are somebody else's text, so
+they enter it as literals and in no other way.
+
+Knows where a network's parts lie in the network itself. Does not know how anything is learned here: the template beside
+it says it once more in its own words, and ``benchmarks/ejected.py`` looks that both come to the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from torch import Tensor, nn
+from torchvision import models as tv
+
+from headswap.backbones import build_whole, options_without_weights
+from headswap.catalogue import BUNDLED, TIMM, Backbone, find
+from headswap.errors import InputError
+from headswap.heads import ACTIVATIONS, Recipe, recipe, takes_map
+from headswap.images import LabelledImages
+from headswap.model import Classifier, features_in, map_channels
+from headswap.parts import Parts, count_weights
+from headswap.plan import Phase, Plan
+from headswap.stages import take_apart
+from headswap.timm_stages import Given
+
+WIDTH = 120  # characters of a line
+TEMPLATE = "eject.py.jinja"
+LAST = {"linear": "model.head[-1]", "attention": "model.head.linear"}  # the head's last layer, where it isn't the same
+SOFT = 0.6  # to which a head that was solved is softened in every plan
+
+
+def eject(model: Classifier, images: LabelledImages | None = None, folder: str = "images") -> str:
+    """The training of a model as one Python script that needs torch, torchvision and perhaps timm, and no headswap.
+
+    ``python script.py FOLDER`` learns as the model did, says how many validation images it names rightly and writes its
+    weights beside itself; ``python script.py --predict a.jpg`` answers with them.
+
+    Args:
+        model: that was taught here; its ``record`` has the plan.
+        images: that it was taught from. The script then holds back the same of them; without images it draws its own.
+        folder: where the script looks for the images, unless it is told another one.
+
+    Raises:
+        InputError: if the model was never taught, its backbone or its head has no name, or the images are others.
+    """
+    if model.record is None:
+        raise InputError("This model was not taught yet, so there is no training to write down; train it first.")
+    network = _Network(model)
+    told = {**_told_of_plan(model, network), **_told_of_images(model, images), **network.told(), "folder": folder}
+    return _template().render(told)
+
+
+def literal(value: Any) -> str:
+    """Python source that means exactly this text, number, or list, dict or set of such; with double quotes."""
+    if isinstance(value, str):
+        said = repr(value)
+        return f'"{said[1:-1]}"' if said[0] == "'" and '"' not in said else said
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{literal(k)}: {literal(v)}' for k, v in value.items())}}}"
+    if isinstance(value, list | set):
+        opened, closed = "[]" if isinstance(value, list) else "{}"
+        return f"{opened}{', '.join(map(literal, sorted(value) if isinstance(value, set) else value))}{closed}"
+    return repr(value)
+
+
+def assigned(name: str, value: list | dict | set) -> str:
+    """``name = value`` on one line, or on several with as many items on each as it holds."""
+    line = f"{name} = {literal(value)}"
+    if len(line) <= WIDTH:
+        return line
+    if isinstance(value, dict):
+        items = [f"{literal(key)}: {literal(item)}," for key, item in value.items()]
+    else:
+        items = [f"{literal(item)}," for item in (sorted(value) if isinstance(value, set) else value)]
+    opened, closed = "[]" if isinstance(value, list) else "{}"
+    return "\n".join(["# fmt: off", f"{name} = {opened}", *_filled(items), closed, "# fmt: on"])
+
+
+def _filled(items: Iterable[str]) -> Iterator[str]:
+    row = ""
+    for item in items:
+        if row and len(row) + 1 + len(item) > WIDTH:
+            yield row
+            row = ""
+        row = f"{row} {item}" if row else f"    {item}"
+        if len(row) > WIDTH:
+            yield f"{row}  # noqa: E501"
+            row = ""
+    if row:
+        yield row
+
+
+@lru_cache(maxsize=1)
+def _template() -> Template:
+    house = Environment(
+        loader=FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
+        undefined=StrictUndefined,
+        autoescape=False,  # it is no HTML; whatever is somebody else's text goes through `literal`
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    house.filters["literal"] = literal
+    house.globals["assigned"] = assigned
+    return house.get_template(TEMPLATE)
+
+
+# The network
+
+
+class _Network:
+    """A model's network as its authors made it, without any numbers, and where the model's parts lie in it."""
+
+    def __init__(self, model: Classifier) -> None:
+        self.model, self.row, self.recipe = model, _row(model), _recipe(model)
+        # Nothing is drawn on the meta device, but some networks draw beside it.
+        with torch.device("meta"), torch.random.fork_rng(devices=[]), torch.no_grad():
+            self.whole, _ = build_whole(self.row.name, pretrained=False)
+            self.parts = take_apart(self.whole.eval())
+        self.map = takes_map(model.head)
+        counted = not self.map and count_weights(self.parts.pool)
+        self.countable = [*self.parts.stages, *([self.parts.pool] if counted else [])]
+        self._still = [] if self.map or counted else [self.parts.pool]  # goes with the last stage
+
+    def told(self) -> dict[str, Any]:
+        wanted = self.model.preprocess
+        return {
+            "row": self.row,
+            "pretrained": self.model.pretrained,
+            "build": self._build(),
+            "package": BUNDLED.get(self.row.name),
+            "swap": self._swap(),
+            "head": self.recipe.name,
+            "options": dict(self.recipe.options),
+            "activations": {name: kind.__name__ for name, kind in ACTIVATIONS.items()},
+            "root": bool(getattr(getattr(self.model.head, "normalise", None), "root", False)),
+            "width": map_channels(self.parts, wanted.size) if self.map else features_in(self.parts),
+            "map": self._map() if self.map else None,
+            "wanted": wanted,
+            "norms": sorted(self._norms()),
+            "last": LAST.get(self.recipe.name, "model.head[-1]"),
+        }
+
+    def learning(self, phase: Phase) -> list[tuple[str, float]]:
+        """The parts that learn beneath the head, as expressions, each with its highest rate."""
+        count = len(self.countable) if phase.learning_stages is None else phase.learning_stages
+        if not count:
+            return []
+        stages = [*self.countable[len(self.countable) - count :], *self._still]
+        if phase.deeper == 1:
+            return [(path, phase.backbone_rate) for path in self._paths(stages)]
+        weighing = [stage for stage in stages if count_weights(stage)]
+        rated: list[tuple[str, float]] = []
+        for depth, stage in enumerate(reversed(weighing)):
+            rated[:0] = [(path, phase.backbone_rate * phase.deeper**depth) for path in self._paths([stage])]
+        return rated
+
+    def names(self, phase: Phase) -> list[str]:
+        """The names of the stages that learn."""
+        names = [*dict(self.parts.stages.named_children()), "pool"][: len(self.countable)]
+        return names if phase.learning_stages is None else names[len(names) - phase.learning_stages :]
+
+    def _build(self) -> str:
+        name = self.row.name
+        if self.row.source == "bundled":
+            return f'timm.create_model("{BUNDLED[name].timm_name}")'
+        if self.row.source == "timm":
+            return f'timm.create_model("{name.removeprefix(TIMM)}", pretrained={self.model.pretrained})'
+        if self.model.pretrained:
+            return f'models.get_model("{name}", weights="DEFAULT")'
+        options = "".join(f", {key}={value}" for key, value in options_without_weights(self.row).items())
+        return f'models.get_model("{name}", weights=None{options})'
+
+    def _swap(self) -> str:
+        """The line that takes the last layer away; it is tried on a network without numbers."""
+        if isinstance(self.whole, tv.SqueezeNet):
+            return "backbone.classifier = nn.AdaptiveAvgPool2d(1)"
+        if self.row.source != "torchvision":
+            return "backbone.reset_classifier(0)"
+        return f"{self._expression(self._path(self.parts.last))} = nn.Identity()"
+
+    def _map(self) -> dict[str, Any]:
+        """Which module's output is the last map, and how it becomes positions."""
+        (*_, last), side = list(self.parts.stages.children()), self.model.preprocess.size
+        modules = [module.module if isinstance(module, Given) else module for module in last]
+        relu = isinstance(modules[-1], nn.ReLU) and modules[-1] not in set(self.whole.modules())
+        path = self._path(modules[-2 if relu else -1])
+        shape = {"ndim": _ndim(self.parts, side), "channels": self.parts.channels}
+        return {"module": self._expression(path), "relu": relu, **shape}
+
+    def _path(self, module: nn.Module) -> str:
+        path = next((name for name, known in self.whole.named_modules() if known is module and name), None)
+        if path is None:
+            raise self._lost()
+        return path
+
+    def _lost(self) -> InputError:
+        return InputError(
+            f"The parts of {self.row.name} do not lie in it as modules of its own, so no script can name them. Choose "
+            "the linear head and a plan whose stages stand still, or one of torchvision's networks."
+        )
+
+    def _norms(self) -> set[str]:
+        kinds = (nn.BatchNorm1d, nn.BatchNorm2d)
+        return {f"nn.{kind.__name__}" for kind in kinds for module in self.whole.modules() if isinstance(module, kind)}
+
+    def _paths(self, stages: Iterable[nn.Module]) -> list[str]:
+        """The fewest modules of the network that hold what these stages hold, and nothing of any other stage."""
+        wanted = {key for stage in stages for key in _held(stage)}
+        owned = {key for part in (*self.parts.stages, self.parts.pool) for key in _held(part)}
+        if wanted >= owned:
+            return ["backbone"]
+        found = list(_holding(self.whole, wanted, owned))
+        if {key for _, _, keys in found for key in keys} != wanted:
+            raise self._lost()
+        said = [(self._expression(path), loose) for path, loose, _ in found]
+        alone = ", ".join(text for text, loose in said if loose)
+        return [text for text, loose in said if not loose] + ([f"nn.ParameterList([{alone}])"] if alone else [])
+
+    def _expression(self, path: str) -> str:
+        """A module or parameter of the network as Python writes it: ``backbone.features[3].conv``."""
+        said, module = "backbone", self.whole
+        for name in path.split("."):
+            if name.isdigit() and isinstance(module, nn.Sequential | nn.ModuleList):
+                said += f"[{name}]"
+            else:
+                said += f".{name}" if name.isidentifier() else f".get_submodule({literal(name)})"
+            module = getattr(module, name)
+        return said
+
+
+def _row(model: Classifier) -> Backbone:
+    try:
+        return find(model.backbone)
+    except ValueError as error:
+        raise InputError(
+            f"The backbone {model.backbone} was given as a module, so a script cannot say where it comes from. Adapt "
+            "the model by one of the names of headswap.backbones(), or by timm/<name>."
+        ) from error
+
+
+def _recipe(model: Classifier) -> Recipe:
+    made = recipe(model.head)
+    if made is None or made.name not in ("linear", "bottleneck", "mlp", "attention", "lda"):
+        name = made.name if made else type(model.head).__name__
+        raise InputError(
+            f"The head {name} is somebody's own, so a script cannot say how it is built. Adapt the model with one of "
+            "the heads linear, bottleneck, mlp, attention and lda, or copy your head's class into such a script."
+        )
+    return made
+
+
+def _ndim(parts: Parts, side: int) -> int:
+    """How many dimensions the last map has; only shapes are passed on."""
+    with torch.no_grad():
+        return parts.stages(torch.empty(1, 3, side, side, device="meta")).ndim
+
+
+def _held(module: nn.Module) -> set[int]:
+    """What of a module makes a difference when it learns: its weights, and its dropout."""
+    dropouts = (m for m in module.modules() if isinstance(m, nn.Dropout) and m.p)
+    return {id(thing) for thing in (*module.parameters(), *dropouts)}
+
+
+def _holding(
+    module: nn.Module, wanted: set[int], owned: set[int], above: str = ""
+) -> Iterator[tuple[str, bool, set[int]]]:
+    """Paths of what holds wanted things alone, whether each is a parameter by itself, and what it holds."""
+    for name, parameter in module.named_parameters(recurse=False):
+        if id(parameter) in wanted:
+            yield f"{above}{name}", True, {id(parameter)}
+    for name, child in module.named_children():
+        held = _held(child) & owned
+        if held and held <= wanted:
+            yield f"{above}{name}", False, held
+        elif held & wanted:
+            yield from _holding(child, wanted, owned, f"{above}{name}.")
+
+
+# The plan
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A phase as the script goes through it."""
+
+    number: int
+    phase: Phase
+    batch_size: int
+    learning: list[tuple[str, float]]  # beneath the head
+    names: list[str]  # of the stages that learn
+    afresh: bool  # frozen features have to be computed before it
+    thaws: bool  # stages learn for the first time
+
+
+def _told_of_plan(model: Classifier, network: _Network) -> dict[str, Any]:
+    plan = _as_kept(model)
+    steps = list(_steps(plan, network))
+    solved = network.recipe.name == "lda"
+    thaws = any(step.thaws for step in steps)
+    learns = [step for step in steps if step.learning or not solved]
+    return {
+        "plan": plan,
+        "steps": steps,
+        "record": model.record,
+        "multi_label": model.multi_label,
+        "solves": solved and any(not step.learning for step in steps),
+        "learns": bool(learns),
+        "schedules": sorted({step.phase.schedule for step in learns}),
+        "thaws": thaws,
+        # Nothing is soft to begin with unless the head learned before.
+        "soften": (plan.soften or (SOFT if solved else 0.0)) if thaws and not steps[0].learning else 0.0,
+        "between": plan.keep == "between" and thaws and plan.share < 1,
+        "best": bool(learns) and plan.keep == "best",
+        "patience": plan.patience if learns else None,
+    }
+
+
+def _as_kept(model: Classifier) -> Plan:
+    """The plan, or the part of it whose network was kept in place of what it came to."""
+    plan, kept = model.record.plan, model.record.kept
+    if kept == "reference":
+        return replace(plan, phases=(replace(plan.phases[0], learning_stages=0),), keep="last")
+    if kept == "frozen":
+        still = next((i for i, phase in enumerate(plan.phases) if phase.learning_stages != 0), len(plan.phases))
+        return replace(plan, phases=plan.phases[:still] or plan.phases, keep="last")
+    return plan
+
+
+def _steps(plan: Plan, network: _Network) -> Iterator[_Step]:
+    ready = thawed = False
+    for number, phase in enumerate(plan.phases, 1):
+        learning = network.learning(phase)
+        names = network.names(phase) if learning else []
+        size = phase.batch_size or plan.batch_size
+        yield _Step(number, phase, size, learning, names, not learning and not ready, bool(learning) and not thawed)
+        ready, thawed = not learning, thawed or bool(learning)
+
+
+# The images
+
+
+def _told_of_images(model: Classifier, images: LabelledImages | None) -> dict[str, Any]:
+    told: dict[str, Any] = {"classes": list(model.classes), "held_back": None, "table": None, "class_of": None}
+    if images is None:
+        return told
+    images = images.fitting(model.classes, model.multi_label)
+    _, checked = images.split(model.record.plan.validation, model.record.plan.seed)
+    depth = _depth(images)
+    if depth is None:
+        labels = [list(shown) for shown in images.labels] if model.multi_label else images.labels
+        return {**told, "table": dict(zip(images.names, labels, strict=True)), "held_back": set(checked.names)}
+    folders = {name.split("/")[depth]: images.classes[label] for name, label in zip(images.names, images.labels, strict=True)}
+    renamed = any(folder != name for folder, name in folders.items())
+    inside = {"/".join(name.split("/")[depth:]) for name in checked.names}
+    return {**told, "held_back": inside, "class_of": folders if renamed else None}
+
+
+def _depth(images: LabelledImages) -> int | None:
+    """How many folders stand above those that say the class; None where folders do not say it, or not all of it."""
+    # Of a source some of whose images were taken out, the folders say more than is wanted.
+    if images.multi_label or any(images.held_out) or len(images) != images.report.read:
+        return None
+    parts = [name.split("/") for name in images.names]
+    for depth in range(min(map(len, parts)) - 1):
+        if len({tuple(some[:depth]) for some in parts}) > 1:
+            return None
+        pairs = {(some[depth], label) for some, label in zip(parts, images.labels, strict=True)}
+        if len(pairs) == len(dict(pairs)):
+            return depth
+    return None
