@@ -359,7 +359,9 @@ def _told_of_images(model: Classifier, images: LabelledImages | None) -> dict[st
     if depth is None:
         labels = [list(shown) for shown in images.labels] if model.multi_label else images.labels
         return {**told, "table": dict(zip(images.names, labels, strict=True)), "held_back": set(checked.names)}
-    folders = {name.split("/")[depth]: images.classes[label] for name, label in zip(images.names, images.labels, strict=True)}
+    folders = {
+        name.split("/")[depth]: images.classes[label] for name, label in zip(images.names, images.labels, strict=True)
+    }
     renamed = any(folder != name for folder, name in folders.items())
     inside = {"/".join(name.split("/")[depth:]) for name in checked.names}
     return {**told, "held_back": inside, "class_of": folders if renamed else None}

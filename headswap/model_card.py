@@ -123,14 +123,18 @@ def told(result: Result) -> str:
     rightly = "rightly" if result.metric == ACCURACY else "with exactly their labels"
     said = f"{result.right} of {result.of} images that were held back are named {rightly}"
     score = "" if result.metric == ACCURACY else f"; {result.metric} {result.score:.2f}"
-    return f"{said}, {result.right / result.of:.0%} (95 % interval: {low:.0%} to {high:.0%}){score}."
+    return f"{said}, {_percent(result.right / result.of)} (95 % interval: {_percent(low)} to {_percent(high)}){score}."
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _how_taught(record: Record, pictures: dict[str, bytes]) -> str:
     rows = "\n".join(f"| {plain(name)} | {count} |" for name, count in record.images.items())
     phases = "\n".join(f"{i}. {_phase(phase)}" for i, phase in enumerate(record.plan.phases, 1))
     kept = {
-        "between": f"weights {record.plan.share:.0%} of the way from the frozen network to epoch {record.epoch}",
+        "between": f"weights {_percent(record.plan.share)} of the way from the frozen network to epoch {record.epoch}",
         "best": f"epoch {record.epoch}, the best on what was held back",
         "last": f"epoch {record.epoch}, the last",
         "frozen": "the network before its stages learned",

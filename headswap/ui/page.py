@@ -6,24 +6,32 @@ A handler is a plain function of a visitor and some values; here it is bound to 
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
 
-from headswap.ui import images_step, model_step, rates, test_step, theme, train_step
+from headswap.ui import images_step, keep_step, model_step, rates, test_step, theme, train_step
+from headswap.ui.cards import problem_card
 from headswap.ui.jobs import Turns
 from headswap.ui.visitors import Visitor, Visitors
 
 REMEMBERED = "() => sessionStorage.getItem('headswap')"
 REMEMBER = "(ticket) => { sessionStorage.setItem('headswap', ticket); return ticket; }"
 KEEP_UPLOADS = (600, 3600)  # seconds: how often to look, and how old a new image for the Test step may become
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+NOT_THEIRS = (
+    "Log in first: this computer's own token is only for who sits at it. Or download the page of its own and push it "
+    "yourself."
+)
 GONE = "You were away for a while, so your images were let go. Reload the page to begin anew."
 
 
-def build(visitors: Visitors) -> gr.Blocks:
-    """The page, for visitors of this registry."""
+def build(visitors: Visitors, alone: bool = False) -> gr.Blocks:
+    """The page, for visitors of this registry; ``alone`` if nobody but this very computer can reach it."""
     turns = Turns()
+    on_space = "SPACE_ID" in os.environ
     bound = _binder(visitors)
     with gr.Blocks(title="headswap", analytics_enabled=False, delete_cache=KEEP_UPLOADS) as page:
         gr.HTML(
@@ -42,6 +50,8 @@ def build(visitors: Visitors) -> gr.Blocks:
                 training = train_step.build()
             with gr.Tab("4 Test", id="test") as test_tab:
                 testing = test_step.build()
+            with gr.Tab("5 Keep", id="keep") as keep_tab:
+                keeping = keep_step.build(pushing=alone or on_space, login=on_space)
 
         understood = [images.problem, images.understood, images.onward, images.picker]
         chosen = [model.strip, model.sentence, model.problem, model.seen, *model.groups.values()]
@@ -81,7 +91,10 @@ def build(visitors: Visitors) -> gr.Blocks:
         model.onward.click(lambda: gr.Tabs(selected="train"), None, tabs, queue=False)
 
         # Train
-        train_tab.select(bound(train_step.prepare), ticket, prepared, show_progress="hidden")
+        prepare = bound(train_step.prepare), ticket, prepared
+        train_tab.select(*prepare, show_progress="hidden").then(
+            bound(train_step.choice), ticket, training.going_on, show_progress="hidden"
+        )
         for button, begin, given in (
             (training.train, train_step.start, [*plan, training.head_rate]),
             (training.again, train_step.again, []),
@@ -112,10 +125,45 @@ def build(visitors: Visitors) -> gr.Blocks:
         training.rates.find.click(bound(find_rate), ticket, training.rates.told, show_progress="hidden")
         training.stop.click(bound(train_step.stop), ticket, None, show_progress="hidden")
         training.onward.click(lambda: gr.Tabs(selected="test"), None, tabs, queue=False)
+        training.going_on.input(
+            bound(train_step.go_on), [ticket, training.going_on], [*prepared, training.going_on], show_progress="hidden"
+        )
+        training.lesson.expand(bound(keep_step.script), ticket, training.script, show_progress="hidden")
 
         # Test
         test_tab.select(bound(test_step.prepare), ticket, tested, show_progress="hidden")
         testing.files.change(bound(test_step.classify), [ticket, testing.files], testing.answers)
+
+        # Keep
+        keep_tab.select(bound(keep_step.prepare), ticket, keeping.shown, show_progress="hidden")
+        for way, button in keeping.ways.items():
+
+            def take(visitor: Visitor, name: str, along: bool, way: str = way) -> tuple[str | None, str]:
+                return keep_step.take(visitor, turns, way, name, along)
+
+            button.click(bound(take), [ticket, keeping.name, keeping.along], [keeping.file, keeping.made]).then(
+                None, keeping.file, None, js=keep_step.PRESS
+            )
+
+        def push(
+            ticket: str,
+            repository: str,
+            kind: str,
+            name: str,
+            along: bool,
+            request: gr.Request,
+            token: gr.OAuthToken | None,
+        ) -> str:
+            theirs = token.token if token else None
+            if not theirs and not (alone and at_this_computer(request)):
+                return problem_card(NOT_THEIRS)
+            return bound(keep_step.push_it)(ticket, turns, repository, kind, name, along, theirs)
+
+        pushed = [ticket, keeping.repository, keeping.kind, keeping.name, keeping.along]
+        keeping.push.click(push, pushed, keeping.pushed)
+        keeping.opening.upload(bound(keep_step.open_model), [ticket, keeping.opening], keeping.opened).then(
+            bound(keep_step.prepare), ticket, keeping.shown, show_progress="hidden"
+        )
 
         # Arriving, coming back and leaving
         def arrive(remembered: str | None, request: gr.Request) -> tuple[str, str]:
@@ -140,7 +188,9 @@ def launch(**settings: Any) -> None:
     """Start the page for as long as the program runs; ``settings`` go to Gradio's ``launch`` and win over these."""
     visitors = Visitors()
     visitors.sweep_in_background()
-    page = build(visitors).queue(default_concurrency_limit=None)
+    alone = settings.get("server_name", "127.0.0.1") in LOOPBACK and not settings.get("share")
+    alone = alone and not os.environ.keys() & {"SPACE_ID", "GRADIO_SHARE", "GRADIO_SERVER_NAME"}
+    page = build(visitors, alone).queue(default_concurrency_limit=None)
     page.launch(
         **{
             "theme": look(),
@@ -154,6 +204,13 @@ def launch(**settings: Any) -> None:
             **settings,
         }
     )
+
+
+def at_this_computer(request: gr.Request) -> bool:
+    """Whether an event comes from a browser on this very computer, and through nobody's hands."""
+    host = (request.headers.get("host") or "").rsplit(":", 1)[0].strip("[]")
+    handed_on = any(name.lower().startswith(("x-forwarded", "forwarded", "via")) for name in request.headers)
+    return bool(request.client) and request.client.host in LOOPBACK and host in LOOPBACK and not handed_on
 
 
 def look() -> gr.themes.Base:

@@ -59,16 +59,15 @@ def _hint() -> str:
 def prepare(visitor: Visitor) -> tuple[str, str]:
     """The model that would answer: values for ``strip`` and ``state``."""
     if visitor.trained is None:
-        missing = "<p class='hs-sentence'>No model has learned anything yet. Press Train in the third step first.</p>"
+        missing = "<p class='hs-sentence'>No model has learned anything yet. Press Train in the third step first, or open a model that you kept in the fifth.</p>"
         model = preview(visitor.choice, visitor.classes)
         return draw(model, model.outline(), ()), missing
     model, figures = visitor.trained.model, visitor.trained.figures
-    kept = visitor.trained.run.kept
-    it = "before it learned again from all images, it" if kept and kept.refitted else "it"
+    it = "before it learned again from all images, it" if model.record and model.record.refitted else "it"
     rightly = "with all their labels" if model.multi_label else "rightly"
+    named = f"; {it} named {figures.right} of {figures.of} validation images {rightly}" if figures else ""
     return draw(model, model.outline(), visitor.trained.learned), (
-        f"<p class='hs-sentence'>{title(model.backbone)} answers through its {head_title(model)} head; {it} "
-        f"named {figures.right} of {figures.of} validation images {rightly}. "
+        f"<p class='hs-sentence'>{title(model.backbone)} answers through its {head_title(model)} head{named}. "
         f"It knows <b>{escape(listed(model.classes, most=8))}</b> and nothing else.</p>"
     )
 

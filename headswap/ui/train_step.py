@@ -15,6 +15,7 @@ import gradio as gr
 from headswap.errors import InputError
 from headswap.events import Figures, LabelFigures, PhaseBegins
 from headswap.metrics import ACCURACY
+from headswap.model import Classifier
 from headswap.plan import HEAD, Phase, Plan
 from headswap.training import refit, train
 from headswap.ui import curve, rates
@@ -29,6 +30,7 @@ MOST_STAGES = 14  # of any network, until one is known
 SPEECH = 1.0  # seconds between two sentences, so that a screen reader can follow
 FLATTERED = "These images chose the epoch, so the figure flatters."
 WHOLE = "the whole"
+BEGINS = [("A new head, as the Model step says", False), ("The model that you have: it learns on", True)]
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,9 @@ class TrainStep:
     stage_epochs: gr.Slider
     head_rate: gr.Number
     rates: rates.Rates
+    going_on: gr.Radio
+    lesson: gr.Accordion
+    script: gr.Code
     onward: gr.Button
 
     @property
@@ -74,6 +79,7 @@ def build() -> TrainStep:
         again = gr.Button("Learn again from all images", visible=False, elem_id="again")
     charts = gr.HTML(charts_of(Run()), elem_id="charts", apply_default_css=False)
     problem = gr.HTML(elem_id="train-problem", apply_default_css=False)
+    going_on = gr.Radio(BEGINS, value=False, label="Begin with", visible=False, elem_id="going-on")
     with gr.Row():
         start = gr.Button("Train", elem_id="train", elem_classes="hs-go", interactive=False)
         stop = gr.Button("Stop and keep the best", elem_id="stop", interactive=False)
@@ -85,10 +91,12 @@ def build() -> TrainStep:
             HEAD.head_rate, minimum=1e-6, maximum=1, step=1e-4, label="Highest learning rate while only the head learns"
         )
         rate_test = rates.build()
+    with gr.Accordion("The same in plain PyTorch: the lesson to take home", open=False, elem_id="lesson") as lesson:
+        script = gr.Code(language="python", interactive=False, max_lines=32, show_label=False, elem_id="script")
     onward = gr.Button("Go on and test it", interactive=False, elem_id="onward-test")
     instead = (frozen, reference, own, again)
     more = (head_epochs, stages, stage_epochs, head_rate, rate_test)
-    return TrainStep(drawing, words, charts, start, stop, *instead, problem, *more, onward)
+    return TrainStep(drawing, words, charts, start, stop, *instead, problem, *more, going_on, lesson, script, onward)
 
 
 def prepare(visitor: Visitor) -> tuple[Any, ...]:
@@ -101,9 +109,9 @@ def prepare(visitor: Visitor) -> tuple[Any, ...]:
         return *(gr.skip(),) * 3, *_followed(visitor.job), *buttons(visitor)
     if visitor.job and visitor.job.model:
         return *drawn(visitor), *_followed(visitor.job), *buttons(visitor)
-    model = preview(visitor.choice, visitor.classes)
-    if visitor.wanting:
-        missing = f"<p class='hs-sentence'>{escape(visitor.wanting)}</p>"
+    model, wanting = beginning(visitor), visitor.wanting or unfit(visitor)
+    if wanting:
+        missing = f"<p class='hs-sentence'>{escape(wanting)}</p>"
         return (
             draw(model, model.outline(), ()),
             missing,
@@ -125,6 +133,44 @@ def prepare(visitor: Visitor) -> tuple[Any, ...]:
         *_sliders(plan, len(model.countable)),
         *buttons(visitor),
     )
+
+
+def beginning(visitor: Visitor) -> Classifier:
+    """What the next training begins with: a new network without numbers, or a copy of what was trained, whose stages
+    stand still at first, with a row for each new class."""
+    if not visitor.going_on or visitor.trained is None:
+        return preview(visitor.choice, visitor.classes, visitor.multi_label)
+    model = copy.deepcopy(visitor.trained.model).freeze()
+    for name in visitor.images.classes if visitor.images else ():
+        if name not in model.classes:
+            model.add_class(name)
+    return model
+
+
+def unfit(visitor: Visitor) -> str:
+    """Why the next training cannot go on with what was trained, in a sentence; nothing where it can."""
+    if not visitor.going_on or not visitor.trained or not visitor.images:
+        return ""
+    forgotten = [name for name in visitor.trained.model.classes if name not in visitor.images.classes]
+    if forgotten:
+        return (
+            f"There are no images of '{forgotten[0]}', which the model that you have would forget. Add some in the first "
+            "step, or begin with a new head."
+        )
+    return ""
+
+
+def choice(visitor: Visitor) -> gr.Radio:
+    """What the next training can begin with."""
+    return gr.Radio(value=visitor.going_on and visitor.trained is not None, visible=visitor.trained is not None)
+
+
+def go_on(visitor: Visitor, going_on: bool) -> tuple[Any, ...]:
+    """Begin with a new head, or with what was trained; values for what ``prepare`` gives and ``going_on``."""
+    if not visitor.training:
+        visitor.going_on = bool(going_on)
+        visitor.job = None
+    return *prepare(visitor), choice(visitor)
 
 
 def _followed(job: Job) -> tuple[Any, ...]:
@@ -187,8 +233,8 @@ def start(
     """
     if visitor.training:
         return gr.skip(), *buttons(visitor)
-    if visitor.wanting:
-        return problem_card(visitor.wanting), *buttons(visitor)
+    if problem := visitor.wanting or unfit(visitor):
+        return problem_card(problem), *buttons(visitor)
     try:
         wanted = int(head_epochs), int(stages), int(stage_epochs), head_rate
         visitor.job = _job(visitor, visitor.choice, turns, *wanted)
@@ -237,7 +283,7 @@ def _job(
     head_rate: float | None,
 ) -> Job:
     images = visitor.images
-    model = preview(choice, images.classes, images.multi_label)
+    model = beginning(visitor)
     model.boundary_of(stages)  # raises where there are fewer
     plan = Plan.suggest(images, model)
     head, unfrozen = _both(plan)
@@ -246,8 +292,9 @@ def _job(
     if stages:
         phases.append(replace(unfrozen, epochs=stage_epochs, learning_stages=stages))
     plan = replace(plan, phases=tuple(phases))
+    going_on = visitor.going_on and visitor.trained is not None
     return Job(
-        lambda progress: network(choice, images, turns, progress),
+        lambda progress: model if going_on else network(choice, images, turns, progress),
         lambda model: train(model, images, plan),
         turns,
         Lesson(images, plan),

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import copy
 import secrets
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from math import nan
+from pathlib import Path
 
 from torch import Tensor
 
@@ -40,10 +42,13 @@ class Choice:
 
 @dataclass(frozen=True)
 class Trained:
-    """A model with the run that taught it, and which of the networks that the run passed it holds now."""
+    """A model with the run that taught it, and which of the networks that the run passed it holds now.
+
+    One that was opened from a file has no run; what its record says is then all that is known.
+    """
 
     model: Classifier
-    run: Run
+    run: Run | None = None
     instead: str = ""  # "frozen" or "reference", kept in place of what the run itself kept
     own: Offer | None = field(default=None, repr=False)  # the way back from there
 
@@ -55,6 +60,8 @@ class Trained:
     @property
     def learned_by_itself(self) -> tuple[str, ...]:
         """The stages that have learned, besides the head, in what the run itself kept."""
+        if self.run is None:
+            return self.model.record.learning_stages if self.model.record else ()
         kept, phases = self.run.kept, self.run.phases
         if kept and kept.refitted:  # its epoch is that of the honest run
             return phases[-1].learning_stages
@@ -62,8 +69,11 @@ class Trained:
         return [phase for phase in phases if phase.first_epoch <= number][-1].learning_stages
 
     @property
-    def figures(self) -> Figures:
-        """How what the model holds now answered the validation images."""
+    def figures(self) -> Figures | None:
+        """How what the model holds now answered the validation images; None of a file that does not say."""
+        if self.run is None:
+            told = self.model.record and self.model.record.result
+            return told and Figures(told.score, told.metric, told.right, told.of, nan)
         kept, best = self.run.kept, self.run.best
         if self.instead:
             return kept.offers[self.instead].figures
@@ -74,7 +84,7 @@ class Trained:
     @property
     def offered(self) -> tuple[str, ...]:
         """What can be kept in place of what the model holds now: "frozen", "reference" or "own"."""
-        kept = self.run.kept
+        kept = self.run and self.run.kept
         if kept is None or kept.refitted:
             return ()
         reference = kept.offers.get("reference")
@@ -121,6 +131,8 @@ class Visitor:
     trained: Trained | None = None  # the last model that learned something
     former: LabelledImages | None = None  # the images before the last change, if that can be undone
     opened: str | None = None  # the class whose images are all shown
+    going_on: bool = False  # the next training goes on with what was trained, instead of a new head
+    made: tempfile.TemporaryDirectory | None = None  # where files lie that are taken along
     tabs: set[str] = field(default_factory=set)
     away_since: float | None = None
 
@@ -174,7 +186,7 @@ class Visitor:
     def choose(self, choice: Choice) -> None:
         """Another backbone or head, for the next training."""
         if choice != self.choice:
-            self.choice = choice
+            self.choice, self.going_on = choice, False
             self._forget_what_was_drawn()
 
     def _forget_what_was_drawn(self) -> None:
@@ -193,12 +205,25 @@ class Visitor:
         elif job.former:
             self.job = job.former
 
+    def open(self, model: Classifier) -> None:
+        """A model from a file is what answers from now on, and what the next training goes on with."""
+        self.trained, self.going_on = Trained(model), True
+        self._forget_what_was_drawn()
+
+    def room(self) -> Path:
+        """A folder for files that are taken along; it goes with the visitor."""
+        self.made = self.made or tempfile.TemporaryDirectory(prefix="headswap-")
+        return Path(self.made.name)
+
     def let_go(self) -> None:
         """Stop what runs and let go of the rest; files and memory follow with the last reference to them."""
         if self.job:
             self.job.stop()
             self.job.forget()
         self.images = self.former = self.job = self.trained = None
+        if self.made:
+            self.made.cleanup()
+            self.made = None
 
 
 class Visitors:
