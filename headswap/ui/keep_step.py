@@ -85,7 +85,7 @@ def build(pushing: bool, login: bool) -> KeepStep:
         along = gr.Checkbox(
             False,
             label="Let some of my images go along",
-            info="Small ones, as examples. Without the tick nobody's images leave this page; drawn ones prove the files.",
+            info="Small ones, as examples. Without the tick no image leaves this page: drawn ones prove the files.",
             elem_id="along",
         )
     ways = {}
@@ -169,10 +169,10 @@ def open_model(visitor: Visitor, path: str | None) -> str:
     except InputError as error:
         return problem_card(str(error))
     visitor.open(model)
+    known = escape(listed(model.classes, most=8))
     return (
-        f'<p class="hs-card hs-hint" role="status">Opened: it knows {escape(listed(model.classes, most=8))}. Test it in '
-        "the fourth step. To teach it more, choose images in the first step, those of a new class too, and press Train: "
-        "the training goes on with it.</p>"
+        f'<p class="hs-card hs-hint" role="status">Opened: it knows {known}. Test it in the fourth step. To teach it '
+        "more, choose images in the first step, those of a new class too, and press Train: the training goes on with it.</p>"
     )
 
 

@@ -19,6 +19,7 @@ from headswap.ui.wording import listed, percent
 
 MOST = 50  # images at once
 BARS = 6  # for each image
+NOTHING = "No model has learned anything yet. Press Train in the third step, or open one that you kept in the fifth."
 UNSURE = 0.5  # a class that gets less than half is a guess
 
 
@@ -59,7 +60,7 @@ def _hint() -> str:
 def prepare(visitor: Visitor) -> tuple[str, str]:
     """The model that would answer: values for ``strip`` and ``state``."""
     if visitor.trained is None:
-        missing = "<p class='hs-sentence'>No model has learned anything yet. Press Train in the third step first, or open a model that you kept in the fifth.</p>"
+        missing = f"<p class='hs-sentence'>{NOTHING}</p>"
         model = preview(visitor.choice, visitor.classes)
         return draw(model, model.outline(), ()), missing
     model, figures = visitor.trained.model, visitor.trained.figures

@@ -154,8 +154,8 @@ def unfit(visitor: Visitor) -> str:
     forgotten = [name for name in visitor.trained.model.classes if name not in visitor.images.classes]
     if forgotten:
         return (
-            f"There are no images of '{forgotten[0]}', which the model that you have would forget. Add some in the first "
-            "step, or begin with a new head."
+            f"There are no images of '{forgotten[0]}', which the model that you have would forget. Add some in the "
+            "first step, or begin with a new head."
         )
     return ""
 
