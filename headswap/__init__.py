@@ -8,6 +8,7 @@ from headswap.catalogue import backbones
 from headswap.eject import eject
 from headswap.errors import InputError
 from headswap.evaluation import evaluate
+from headswap.exports import export_onnx
 from headswap.findings import findings
 from headswap.images import LabelledImages
 from headswap.keeping import keep
@@ -30,6 +31,7 @@ __all__ = [
     "cross_validate",
     "eject",
     "evaluate",
+    "export_onnx",
     "find_rate",
     "findings",
     "fit",

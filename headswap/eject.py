@@ -10,7 +10,7 @@ it says it once more in its own words, and ``benchmarks/ejected.py`` looks that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from torch import Tensor, nn
+from torch import nn
 from torchvision import models as tv
 
 from headswap.backbones import build_whole, options_without_weights

@@ -203,10 +203,10 @@ class Classifier(nn.Module):
 
         Each picture is a path, a PIL image or uint8 ``[3, H, W]``.
         """
-        training = self.training
+        training, home = self.training, next(self.parameters()).device
         self.eval()
         try:
-            logits = [self(self.preprocess(p).unsqueeze(0)) for p in pictures]
+            logits = [self(self.preprocess(p).unsqueeze(0).to(home)).cpu() for p in pictures]
             logits = torch.cat(logits) if logits else torch.empty(0, len(self.classes))
             return logits.sigmoid() if self.multi_label else logits.softmax(1)
         finally:

@@ -10,11 +10,13 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+import torch
 from browsing import chromium
 from drawings import NARROW, load_shapes, small_model
 from pictures import FLOWERS, folder, nothing_left_in
 from PIL import Image, ImageDraw
 
+from headswap import devices
 from headswap.reading import gather, load_images
 from headswap.ui.jobs import Turns
 from headswap.ui.visitors import Visitor
@@ -200,3 +202,10 @@ def until():
         pytest.fail("What was waited for did not happen within a minute.")
 
     return wait
+
+
+@pytest.fixture(autouse=True)
+def on_the_processor(request, monkeypatch):
+    """Tests compare to the last bit; what is learned on an accelerator has tests of its own."""
+    if not request.node.get_closest_marker("accelerator"):
+        monkeypatch.setattr(devices, "best", lambda: torch.device("cpu"))

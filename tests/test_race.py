@@ -275,9 +275,9 @@ def test_an_unknown_engine_is_refused(model, images):
 
 
 def test_other_validation_classes_are_refused(model, images, tmp_path):
-    others = load_shapes(tmp_path / "two", names=("bars", "dots"))
-    with pytest.raises(InputError, match="show bars, dots, but"):
-        headswap.race(images, model, ["linear", "mlp"], HEAD_ONLY, others)
+    two = load_shapes(tmp_path / "two", names=("bars", "dots"))
+    with pytest.raises(InputError, match="show bars, boxes, dots, but"):
+        headswap.race(two, model, ["linear", "mlp"], HEAD_ONLY, images)
 
 
 def test_a_head_that_cannot_have_several_labels_is_refused(model, images):

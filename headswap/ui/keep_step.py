@@ -172,7 +172,7 @@ def open_model(visitor: Visitor, path: str | None) -> str:
     known = escape(listed(model.classes, most=8))
     return (
         f'<p class="hs-card hs-hint" role="status">Opened: it knows {known}. Test it in the fourth step. To teach it '
-        "more, choose images in the first step, those of a new class too, and press Train: the training goes on with it.</p>"
+        "more, choose images in the first step, those of a new class too, and press Train: it learns on.</p>"
     )
 
 
