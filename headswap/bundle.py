@@ -227,10 +227,10 @@ def _read(file: BinaryIO, name: str) -> Classifier:
             raise _Unfit("its weights are not those that it was saved with")
         state = safetensors.torch.load(weights)
         del weights
-        for key in state:  # into memory of torch's own, because the last bit of a product may depend on where it lies
-            state[key] = state[key].clone()
         if not all(map(_finite, state.values())):
             raise _Unfit("some of its weights are no numbers")
+        for key in state:  # into memory of torch's own, because the last bit of a product may depend on where it lies
+            state[key] = state[key].clone()
         model = _filled(model, described, state)
         if not _finite(model.probabilities([torch.zeros(3, 8, 8, dtype=torch.uint8)])):
             raise _Unfit("its answers are no numbers")

@@ -65,8 +65,10 @@ def redescribed(path, target, change):
     """The file with another description: ``change`` is given it, and may return another one."""
     entries = unpacked(path)
     said = json.loads(entries[DESCRIPTION])
-    said = change(said) or said
-    return packed(target, entries | {DESCRIPTION: said if isinstance(said, bytes) else json.dumps(said).encode()})
+    changed = change(said)
+    if not isinstance(changed, bytes):
+        changed = json.dumps(changed or said).encode()
+    return packed(target, entries | {DESCRIPTION: changed})
 
 
 def parted(weights):
