@@ -4,6 +4,7 @@ file is there.
 The changes are drawn by lot with seeds, and tried in a process of their own that has little memory and little time.
 """
 
+import copy
 import errno
 import json
 import os
@@ -31,7 +32,7 @@ from bundles import (
     tiny_model,
     unpacked,
 )
-from drawings import NARROW, SHAPES, small_model
+from drawings import NARROW, SHAPES, TWO, load_shapes, small_model
 
 import headswap
 from headswap import InputError, bundle, files
@@ -48,7 +49,10 @@ SECONDS = 10  # for any of them, on a busy machine
 def file(tmp_path_factory):
     """The file of a small model that has a past; not to be written to."""
     path = tmp_path_factory.mktemp("saved") / "shapes.headswap"
-    headswap.save(tiny_model(sorted(SHAPES), head="mlp", hidden_dims=(8,)), path)
+    images = load_shapes(path.parent / "shapes", each=4)
+    model = tiny_model(images.classes, head="mlp", hidden_dims=(8,))
+    headswap.fit(model, images, TWO)
+    headswap.save(model, path)
     return path
 
 
@@ -137,9 +141,9 @@ def altered(chance, plain):
         another, other = chance.choice(list(places(plain)) or [({"": 0}, "")])
         how = chance.randrange(5)
         if how < 2:
-            owner[key] = chance.choice(STRANGE)
+            owner[key] = copy.deepcopy(chance.choice(STRANGE))
         elif how == 2:
-            owner[key], another[other] = another[other], json.loads(json.dumps(owner[key]))
+            owner[key], another[other] = copy.deepcopy((another[other], owner[key]))
         elif how == 3 and isinstance(owner[key], int | float):
             owner[key] = owner[key] * chance.choice((-1, 0, 2, 0.5, 1e6))
         elif how == 4:
