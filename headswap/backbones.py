@@ -15,6 +15,7 @@ import timm
 import torch
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torchvision import models as tv
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as pictures
@@ -184,11 +185,18 @@ def _build_torchvision(row: Backbone, pretrained: bool, progress: Progress | Non
         return tv.get_model(row.name, weights=weights), preprocess
 
 
+class _Counting(TorchFunctionMode):
+    """Lets the few numbers of which a network works out its widths be real ones, whatever the device."""
+
+    def __torch_function__(self, called: Any, types: Any, args: Any = (), options: Any = None) -> Any:
+        return called(*args, **(options or {}) | ({"device": "cpu"} if called in (torch.arange, torch.tensor) else {}))
+
+
 def _random_torchvision(row: Backbone) -> nn.Module:
     if row.name.startswith("regnet") and torch.get_default_device().type == "meta":
         # It works out its widths with tensors, and on the meta device these have no numbers.
-        with torch.device("cpu"):
-            return tv.get_model(row.name, weights=None).to("meta")
+        with _Counting():
+            return tv.get_model(row.name, weights=None)
     return tv.get_model(row.name, weights=None, **options_without_weights(row))
 
 

@@ -10,6 +10,7 @@ Knows nothing of how models are taught, nor of other formats.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import os
@@ -17,7 +18,7 @@ import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
 from itertools import chain
@@ -41,13 +42,15 @@ from headswap.limits import MEGABYTE, limits
 from headswap.model import Classifier, adapt
 from headswap.model_card import card
 from headswap.pixels import INTERPOLATIONS, read_pixels
-from headswap.record import Record
+from headswap.record import Record, Several
 
 FORMAT = 1
 SUFFIX = ".headswap"
 DESCRIPTION, WEIGHTS = "headswap.json", "weights.safetensors"
-MOST_DESCRIBED = 16 * MEGABYTE  # a description, or the table at the head of the weights
-MOST_ENTRIES = 10_000
+MOST_DESCRIBED = 16 * MEGABYTE  # a description, or what a zip says of its entries
+MOST_PARTS = 100_000  # lists and tables in JSON, and what one of them holds
+LONGEST_SAID = 100  # characters of a file's own words in a refusal
+LONGEST_ROW = 1_000  # bytes that say of one tensor where its numbers lie
 LARGEST_SIDE = 1024  # pixels of the square that a network sees
 THUMBNAIL, THUMBNAILS = 128, 20  # pixels a side; of each class
 
@@ -78,8 +81,8 @@ class Description:
     pretrained: bool
     licence: str  # of the backbone's weights
     head: str
-    head_options: Mapping[str, bool | int | float | str | tuple[int, ...]]
-    classes: tuple[str, ...]
+    head_options: Mapping[str, bool | int | float | str | Several[int]]
+    classes: Several[str]
     multi_label: bool
     preprocess: Preprocess
     learning_stages: int  # the last so many do not stand still
@@ -123,11 +126,8 @@ def load(path: str | os.PathLike[str]) -> Classifier:
         InputError: if it is no such file, or damaged, or not what it says of itself, or of a newer headswap.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            return _read(file, path.name)
-    except OSError as error:
-        raise InputError(f"{harmless(str(path))} cannot be read: {error.strerror or error}.") from error
+    with _opening(path) as file:
+        return _read(file, path.name)
 
 
 def describe(model: Classifier, sha256: str = "") -> Description:
@@ -168,8 +168,9 @@ def _check_describable(model: Classifier) -> None:
             f"The backbone {model.backbone} was given as a module, so a file cannot say how to build it again. "
             "Adapt the model by one of the names of headswap.backbones(), or by timm/<name>."
         ) from error
-    expected = _shapes(_skeleton(describe(model)))
-    if expected != _shapes(model):
+    if any(not _encodable(name) for name in model.classes):
+        raise InputError("The name of a class holds half a character, which no file can hold. Adapt the model anew.")
+    if _shapes(_skeleton(describe(model))) != _shapes(model):
         raise InputError(
             f"This model is not what {model.backbone} with a {made.name} head is, in single precision; it was changed "
             "by hand. Save its state_dict with torch.save instead."
@@ -196,8 +197,6 @@ def _write(file: BinaryIO, model: Classifier, known: Golden, images: LabelledIma
 
 def _thumbnails(images: LabelledImages) -> dict[str, bytes]:
     """Some images of each class under numbers: names are somebody's own."""
-    import io
-
     taken: dict[int, int] = {}
     entries = {}
     for i, shown in enumerate(images.shown):
@@ -217,9 +216,9 @@ def _thumbnails(images: LabelledImages) -> dict[str, bytes]:
 
 def _read(file: BinaryIO, name: str) -> Classifier:
     with _refusing(name):
-        with zipfile.ZipFile(file) as archive:
+        with _opened(file) as archive:
             entries = _entries(archive)
-            described = _adapter().validate_json(archive.read(entries[DESCRIPTION]))
+            described = _described(archive.read(entries[DESCRIPTION]))
             _check(described)
             model = _skeleton(described)
             _check_table(archive, entries[WEIGHTS], _shapes(model))
@@ -230,11 +229,48 @@ def _read(file: BinaryIO, name: str) -> Classifier:
         del weights
         if not all(map(_finite, state.values())):
             raise _Unfit("some of its weights are no numbers")
-        return _filled(model, described, state)
+        for key in state:  # into memory of torch's own, because the last bit of a product may depend on where it lies
+            state[key] = state[key].clone()
+        model = _filled(model, described, state)
+        if not _finite(model.probabilities([torch.zeros(3, 8, 8, dtype=torch.uint8)])):
+            raise _Unfit("its answers are no numbers")
+        return model
+
+
+@contextmanager
+def _opening(path: Path) -> Iterator[BinaryIO]:
+    shown = harmless(str(path))
+    if not os.path.isfile(path):  # a named pipe would be waited for
+        raise InputError(f"{shown} is not there, or is no file. Choose another one.")
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise InputError(f"{shown} cannot be read: {error.strerror or error}.") from error
+    with file:
+        yield file
 
 
 class _Unfit(ValueError):
-    """Why a file is no model, in a few words."""
+    """Why a file is no model, in a few words, and what to do."""
+
+    def __init__(self, why: str, remedy: str = "Save or download it again.") -> None:
+        super().__init__(f"{why}. {remedy}")
+
+
+class _Sober:
+    """A file that gives no more than so many bytes at once: a zip's list of entries is read in one go, and so is an
+    entry, however long it is said to be."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.most = file, MOST_DESCRIBED
+
+    def read(self, size: int = -1) -> bytes:
+        if size > self.most:
+            raise _Unfit("it is said to hold more than it can")
+        return self._file.read(size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 @contextmanager
@@ -250,7 +286,7 @@ def _refusing(name: str) -> Iterator[None]:
     except MemoryError as error:
         raise InputError(f"{name} needs more memory than there is.") from error
     except _Unfit as error:
-        raise InputError(f"{name} cannot be opened: {error}. Save or download it again.") from error
+        raise InputError(f"{name} cannot be opened: {error}") from error
     except ValidationError as error:
         raise InputError(f"{name} cannot be opened: its description is damaged. Save or download it again.") from error
     except Exception as error:  # zip, JSON and safetensors each stumble in their own ways over what is damaged
@@ -269,11 +305,18 @@ def _explaining_disagreement() -> Iterator[None]:
         raise InputError(f"{error} It was not written.") from error
 
 
+def _opened(file: BinaryIO) -> zipfile.ZipFile:
+    sober = _Sober(file)
+    archive = zipfile.ZipFile(sober)
+    sober.most = file.seek(0, os.SEEK_END)
+    return archive
+
+
 def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     listed = archive.infolist()
     entries = {info.filename: info for info in listed}
-    if len(listed) > MOST_ENTRIES or len(entries) < len(listed):
-        raise _Unfit("it holds more than a model")
+    if len(entries) < len(listed):
+        raise _Unfit("two of its entries have the same name")
     for needed in (DESCRIPTION, WEIGHTS):
         if needed not in entries:
             raise _Unfit(f"{needed} is missing")
@@ -285,31 +328,57 @@ def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     return entries
 
 
+def _described(content: bytes) -> Description:
+    """Its format is looked at first, because a newer one may say other things."""
+    plain = _parsed(content)
+    number = plain.get("format")
+    if type(number) is int and number > FORMAT:
+        raise _Unfit(
+            f"a newer headswap saved it, in format {_brief(str(number))} instead of {FORMAT}", "Update headswap."
+        )
+    if number != FORMAT or not _all_sound(plain):
+        raise _Unfit("some of its figures make no sense")
+    return _adapter().validate_python(plain)
+
+
+def _parsed(content: bytes) -> dict[str, Any]:
+    """A table from JSON that is neither deep nor wide, so that nothing is built of a million parts."""
+
+    def table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) < len(pairs) or len(made) > MOST_PARTS:
+            raise _Unfit("it says too much, or something twice")
+        return made
+
+    if content.count(b"[") + content.count(b"{") > MOST_PARTS:
+        raise _Unfit("it says too much")
+    parsed = json.loads(content, object_pairs_hook=table)
+    if not isinstance(parsed, dict):
+        raise _Unfit("it does not say what it is")
+    return parsed
+
+
 def _check(described: Description) -> None:
     """What a description says must be possible before anything is built from it."""
-    if not _all_finite(asdict(described)):
-        raise _Unfit("some of its figures are no numbers")
-    if described.format > FORMAT:
-        raise _Unfit(f"a newer headswap saved it, in format {described.format} instead of {FORMAT}; update headswap")
     names = described.classes
     if not 2 <= len(names) <= limits().classes or len(set(names)) < len(names):
         raise _Unfit(f"it has {len(names):,} classes instead of two to {limits().classes:,} with names of their own")
-    if any(len(name) > limits().name for name in names):
-        raise _Unfit("a class has too long a name")
+    if any(len(name) > limits().name or not _encodable(name) for name in names):
+        raise _Unfit("the name of a class is too long, or half a character")
     if described.head not in HEADS:
         raise _Unfit(
-            f"its head '{harmless(described.head)[:40]}' is unknown here; whoever made it registers it with "
-            "headswap.heads.register"
+            f"its head '{_brief(described.head)}' is unknown here",
+            "Register it with headswap.heads.register; a file brings no code.",
         )
     _check_options(described.head, described.head_options)
     wanted = described.preprocess
     numbers = (*wanted.mean, *wanted.deviation)
     if (
         not 1 <= wanted.size <= LARGEST_SIDE
-        or not wanted.size <= wanted.resize <= 4 * LARGEST_SIDE
+        or not 1 <= wanted.resize <= 4 * LARGEST_SIDE
         or wanted.interpolation not in INTERPOLATIONS
-        or not all(map(math.isfinite, numbers))
-        or min(wanted.deviation) <= 0
+        or max(map(abs, numbers)) > 1000
+        or min(wanted.deviation) < 0.001
     ):
         raise _Unfit("how its pixels are to be prepared makes no sense")
 
@@ -340,14 +409,12 @@ def _built(described: Description) -> Classifier:
     try:
         find(described.backbone)
     except ValueError as error:
-        raise _Unfit(f"its backbone is unknown here: {error}") from error
+        raise _Unfit(f"its backbone '{_brief(described.backbone)}' is unknown here", "Update timm.") from error
     told = {"pretrained": False, "multi_label": described.multi_label}
     try:
         return adapt(described.backbone, described.classes, described.head, **told, **described.head_options)
-    except InputError:
-        raise
     except ValueError as error:
-        raise _Unfit(f"its head cannot be built: {error}") from error
+        raise _Unfit(f"its network cannot be built: {_brief(str(error).rstrip('.'))}") from error
 
 
 def _shapes(module: nn.Module) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
@@ -361,14 +428,13 @@ def _check_table(
     with archive.open(info) as stream:
         head = stream.read(8)
         (length,) = struct.unpack("<Q", head)
-        if length > min(MOST_DESCRIBED, info.file_size):
-            raise _Unfit("its weights are cut short")
-        table = json.loads(stream.read(length))
-    table.pop("__metadata__", None)
+        if length > LONGEST_ROW * (1 + len(expected)):
+            raise _Unfit("its weights are more than its description says")
+        table = _parsed(stream.read(length))
     found = {name: (_TYPES.get(row["dtype"]), tuple(row["shape"])) for name, row in table.items()}
     if found != expected:
-        wrong = next((key for key in expected if found.get(key) != expected[key]), "something")
-        raise _Unfit(f"its weights do not fit its description, '{harmless(wrong)[:60]}' for one")
+        wrong = next((key for key in expected if found.get(key) != expected[key]), "their number")
+        raise _Unfit(f"its weights do not fit its description, {_brief(wrong)} for one")
     size = sum(math.prod(shape) * kind.itemsize for kind, shape in expected.values())
     if 8 + length + size != info.file_size:
         raise _Unfit("its weights are cut short")
@@ -396,16 +462,29 @@ def _hollow(model: nn.Module) -> bool:
 
 
 def _finite(tensor: Tensor) -> bool:
+    """Whether every number is one, and every truth value 0 or 1."""
+    if tensor.dtype == torch.bool:
+        return bool((tensor.view(torch.uint8) <= 1).all())
     return not tensor.is_floating_point() or bool(tensor.isfinite().all())
 
 
-def _all_finite(value: Any) -> bool:
-    """Whether every number in plain data is one."""
-    if isinstance(value, Mapping):
-        return all(map(_all_finite, value.values()))
-    if isinstance(value, list | tuple):
-        return all(map(_all_finite, value))
-    return not isinstance(value, float) or math.isfinite(value)
+def _all_sound(value: Any) -> bool:
+    """Whether every number in plain data is one that can be reckoned with, and no list is endless."""
+    if isinstance(value, dict):
+        return all(map(_all_sound, value.values()))
+    if isinstance(value, list):
+        return len(value) <= MOST_PARTS and all(map(_all_sound, value))
+    return not isinstance(value, int | float) or abs(value) < 2**64
+
+
+def _encodable(text: str) -> bool:
+    """Whether a text is made of whole characters."""
+    return text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)
+
+
+def _brief(text: str) -> str:
+    """Somebody's text short enough for a sentence."""
+    return harmless(text[:LONGEST_SAID])[:LONGEST_SAID]
 
 
 def _adapter():

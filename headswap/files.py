@@ -22,7 +22,9 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         InputError: if it cannot be written there.
     """
     path = Path(path)
-    beside = path.with_name(f".{path.name[:100]}.{uuid4().hex[:12]}.partial")
+    if not path.name or "\0" in str(path):
+        raise InputError(f"'{harmless(str(path))}' is no name for a file. Choose another one.")
+    beside = path.with_name(f".{path.name[:40]}.{uuid4().hex[:12]}.partial")  # no longer than a name may be
     try:
         with beside.open("x+b") as file:
             yield file
@@ -45,10 +47,12 @@ def write(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Let the new name reach the disc as well; Windows does it by itself and opens no folder."""
+    """Let the new name reach the disc as well, where it can be asked to: the file is there already. Windows does it by
+    itself and opens no folder."""
     if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        with suppress(OSError):
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)

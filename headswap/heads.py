@@ -341,13 +341,15 @@ def build_head(head: Head, features_in: int, classes: int, **options: Any) -> nn
             raise ValueError(f"The head '{head}' takes {', '.join(known) or 'no options'}, not '{name}'.{elsewhere}")
     _check_range(options)
     built = HEADS[head](features_in, classes, **options)
-    built.recipe = Recipe(head, head_options(head) | options)
+    told = {name: tuple(value) if isinstance(known[name], tuple) else value for name, value in options.items()}
+    built.recipe = Recipe(head, known | told)
     return built
 
 
 def recipe(head: nn.Module) -> Recipe | None:
     """How a head can be built again; None for one that was given as a callable or a module."""
-    return getattr(head, "recipe", None)
+    made = getattr(head, "recipe", None)
+    return made if isinstance(made, Recipe) else None
 
 
 def takes_map(head: Head | nn.Module) -> bool:

@@ -235,8 +235,10 @@ class Classifier(nn.Module):
         with torch.no_grad():
             for new, old in zip(wider.parameters(), layer.parameters(), strict=True):
                 new[: len(old)] = old
+        grown = copy.deepcopy(layer)  # it may be more than a layer: a head of its own, with its recipe
+        grown.weight, grown.bias, grown.out_features = wider.weight, wider.bias, len(names)
         owner, _, place = next(n for n, m in self.head.named_modules() if m is layer).rpartition(".")
-        setattr(self.head.get_submodule(owner), place, wider) if place else setattr(self, "head", wider)
+        setattr(self.head.get_submodule(owner), place, grown) if place else setattr(self, "head", grown)
         self.classes = names
         if self.multi_label:
             self.thresholds = torch.cat([self.thresholds, self.thresholds.new_tensor([0.5])])

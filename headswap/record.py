@@ -7,10 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Annotated, TypeVar
+
+from pydantic import Field
 
 from headswap.plan import KEEPS, Plan
 
 KEPT = (*KEEPS, "frozen", "reference")
+
+T = TypeVar("T")
+Several = Annotated[tuple[T, ...], Field(fail_fast=True)]  # of a million wrong ones in a file, the first is told
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Stretch:
     """A phase as it went: from which epoch on which stages learned with the head."""
 
     first_epoch: int
-    learning_stages: tuple[str, ...]
+    learning_stages: Several[str]
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Result:
     right: int
     of: int
     # A row for each true class and a column for each answer; with several labels as `Evaluation.confusion` has it.
-    confusion: tuple[tuple[int, ...], ...] | tuple[tuple[tuple[int, ...], ...], ...] = ()
+    confusion: Several[Several[int]] | Several[Several[Several[int]]] = ()
 
     def __post_init__(self) -> None:
         if not (0 <= self.right <= self.of and 0 <= self.score <= 1):
@@ -54,8 +60,8 @@ class Record:
     plan: Plan
     images: Mapping[str, int]  # of each class in the order of the model's, those that were held back included
     learned: int  # images that were learned from
-    epochs: tuple[Passed, ...]
-    stretches: tuple[Stretch, ...]
+    epochs: Several[Passed]
+    stretches: Several[Stretch]
     kept: str  # "between", "best" or "last" as in `Plan.keep`; or "frozen" or "reference", kept in their place
     epoch: int  # whose weights, or towards whose weights, they are
     result: Result
@@ -68,9 +74,9 @@ class Record:
     def __post_init__(self) -> None:
         """What a file says must hold together before anybody draws it."""
         rows, width = self.result.confusion, len(self.images)
-        labels = bool(rows) and isinstance(rows[0][0], tuple)
-        widths = {len(cell) for row in rows for cell in row} if labels else {len(row) for row in rows}
-        if rows and (len(rows) != width or widths != {2 if labels else width}):
+        one = all(len(row) == width and all(isinstance(count, int) for count in row) for row in rows)
+        several = all([len(pair) if isinstance(pair, tuple) else 0 for pair in row] == [2, 2] for row in rows)
+        if rows and (len(rows) != width or not (one or several)):
             raise ValueError(f"A confusion matrix of {len(rows)} rows does not fit {width} classes.")
         if self.kept not in KEPT or not self.stretches or not self.epochs:
             raise ValueError("A training has a phase, an epoch and something that was kept.")

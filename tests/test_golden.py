@@ -1,0 +1,220 @@
+"""Golden images prove what a model became, and show nobody's pictures unless they are given."""
+
+import dataclasses
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from bundles import tiny_model
+from drawings import SHAPES, load_shapes, shape
+from PIL import Image
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+import headswap
+from headswap.golden import AGREEMENT, COUNT, Disagreement, draw, golden, prove
+from headswap.pixels import read_pixels
+
+
+@pytest.fixture(scope="module")
+def model():
+    """It tells three classes by random weights that are loud enough to be sure of something."""
+    model = tiny_model(sorted(SHAPES))
+    with torch.no_grad():
+        model.head.linear.weight.normal_(std=0.3)
+    return model
+
+
+@pytest.fixture(scope="module")
+def known(model):
+    return golden(model)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    return load_shapes(tmp_path_factory.mktemp("shapes") / "shapes", each=9)
+
+
+def answers(model):
+    """What a model says of squares ``[N, size, size, 3]``."""
+    return lambda squares: model.probabilities(squares.movedim(-1, 1))
+
+
+def read_again(known):
+    """Of each image the told answers, the pixels and the original, from the files alone."""
+    files = known.files()
+    told = json.loads(files["golden.json"])
+    for row in told["images"]:
+        yield row["probabilities"], files[row["pixels"]], files[row["original"]]
+
+
+# What they are
+
+
+def test_there_are_five_with_the_models_answers(model, known):
+    size = model.preprocess.size
+    assert known.squares.shape == (COUNT, size, size, 3) and known.squares.dtype == torch.uint8
+    assert len(known.originals) == COUNT == 5
+    assert torch.equal(known.probabilities, answers(model)(known.squares))
+    assert len({square.numpy().tobytes() for square in known.squares}) == COUNT
+
+
+def test_the_files_tell_what_is_in_them(known):
+    files = known.files()
+    told = json.loads(files["golden.json"])
+    assert set(files) == {"golden.json", *(f"{i}.{kind}" for i in range(1, 6) for kind in ("png", "jpg"))}
+    assert told["classes"] == list(known.classes) and told["agreement"] == AGREEMENT
+    assert [row["pixels"] for row in told["images"]] == [f"{i}.png" for i in range(1, 6)]
+
+
+def test_the_exact_pixels_come_back_from_the_png_to_the_bit(known):
+    for square, (_, pixels, _) in zip(known.squares, read_again(known), strict=True):
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(pixels))), square.numpy())
+
+
+def test_the_told_answers_are_those_of_the_pixels(model, known):
+    for told, pixels, _ in read_again(known):
+        again = model.probabilities([pil_to_tensor(Image.open(io.BytesIO(pixels)))])[0]
+        assert torch.allclose(again, torch.tensor(told), atol=1e-6)
+
+
+@pytest.mark.parametrize("crop", ["centre", "fit"])
+def test_an_original_read_by_pillow_becomes_the_same_square(crop):
+    model = tiny_model(crop=crop)
+    known, wanted = golden(model), model.preprocess
+    for square, (_, _, original) in zip(known.squares, read_again(known), strict=True):
+        pixels = read_pixels(Image.open(io.BytesIO(original)), wanted.resize, wanted.interpolation)
+        assert torch.equal(wanted.square(pixels).movedim(0, -1), square)
+
+
+def test_the_same_model_has_the_same_ones(model, known):
+    again = golden(model)
+    assert torch.equal(again.squares, known.squares) and again.originals == known.originals
+    assert again.files() == known.files()
+
+
+def test_the_five_are_those_that_it_is_surest_of(model, known):
+    wanted = model.preprocess
+    every = [wanted.square(read_pixels(Image.open(io.BytesIO(jpeg(draw(seed)))), wanted.resize)) for seed in range(24)]
+    best, second = model.probabilities(every).topk(2).values.T
+    margins = sorted((best - second).tolist(), reverse=True)
+    best, second = known.probabilities.topk(2).values.T
+    assert max((best - second).tolist()) == margins[0]
+    assert len(set(known.probabilities.argmax(1).tolist())) == len(set(model.probabilities(every).argmax(1).tolist()))
+
+
+def jpeg(picture):
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=92)
+    return stream.getvalue()
+
+
+def test_as_many_different_answers_as_there_are_are_among_them(drawn):
+    model = tiny_model(drawn.classes)
+    headswap.fit(model, drawn, headswap.Plan((headswap.Phase(8, 0, 1e-2),), views=1))
+    every = model.probabilities(drawn.paths).argmax(1).tolist()
+    chosen = golden(model, drawn).probabilities.argmax(1).tolist()
+    assert len(set(every)) == 3 and set(chosen) == set(every)
+
+
+def test_of_several_labels_the_clearest_are_chosen():
+    model = tiny_model(multi_label=True)
+    known = golden(model)
+    assert known.probabilities.shape == (5, 3)
+    assert prove("It", answers(model), known).difference == 0
+
+
+def test_classes_in_any_script_are_told():
+    known = golden(tiny_model(("猫", "\n", "😀")))
+    assert json.loads(known.files()["golden.json"])["classes"] == ["猫", "\n", "😀"]
+
+
+# Whose they are
+
+
+def test_a_drawing_is_the_same_for_the_same_seed_and_another_for_another():
+    assert draw(3).tobytes() == draw(3).tobytes() != draw(4).tobytes()
+
+
+def test_nobodys_images_are_among_them_unless_they_are_given(model, known, drawn):
+    drawings = {jpeg(draw(seed)) for seed in range(24)}
+    assert set(known.originals) <= drawings
+    own = golden(model, drawn)
+    assert not set(own.originals) & drawings
+    for original in own.originals:
+        picture = np.asarray(Image.open(io.BytesIO(original)).resize((56, 44)), float)
+        nearest = min(np.abs(picture - np.asarray(shape(name, i), float)).mean() for name in SHAPES for i in range(9))
+        assert nearest < 8  # it is one of theirs
+
+
+def test_as_many_as_are_given(model, drawn):
+    for count in (1, 3, 5, 6):
+        some = drawn.subset(range(count))
+        known = golden(model, some)
+        assert len(known.squares) == len(known.originals) == min(count, 5)
+        assert prove("It", answers(model), known).images == min(count, 5)
+
+
+def test_an_original_is_a_jpeg_and_nothing_more(known):
+    for original in known.originals:
+        picture = Image.open(io.BytesIO(original))
+        assert picture.format == "JPEG" and not picture.getexif()
+        assert not set(picture.info) & {"exif", "comment", "icc_profile", "photoshop", "xmp"}
+
+
+# What they prove
+
+
+def test_the_model_itself_agrees_to_the_last_bit(model, known):
+    proof = prove("The model", answers(model), known)
+    assert (proof.what, proof.difference, proof.images) == ("The model", 0.0, 5)
+    assert proof.sentence == "The model was loaded again: no difference on 5 images, to the last bit."
+
+
+def test_a_small_difference_is_told(model, known):
+    proof = prove("The copy", lambda squares: answers(model)(squares) + 5e-5, known)
+    assert proof.difference == pytest.approx(5e-5, rel=0.01)
+    assert proof.sentence == "The copy was loaded again: largest difference 5e-05 on 5 images."
+
+
+def last_one_off(told):
+    told = told.clone()
+    told[-1, 0] += 2 * AGREEMENT
+    return told
+
+
+WRONG = {
+    "a little": lambda told: told + 2 * AGREEMENT,
+    "in one number": last_one_off,
+    "far": lambda told: 1 - told,
+    "no numbers": lambda told: told * torch.nan,
+    "infinite": lambda told: told + torch.inf,
+    "in another order": lambda told: told.roll(1, 1),
+    "one too few": lambda told: told[1:],
+    "one too many": lambda told: torch.cat([told, told[:1]]),
+    "other classes": lambda told: told[:, :-1],
+    "one for all": lambda told: told[0],
+    "of the first alone": lambda told: told[:1].expand(len(told), -1),
+}
+
+
+@pytest.mark.parametrize("how", WRONG)
+def test_what_answers_otherwise_does_not_agree(how, model, known):
+    wrong = WRONG[how]
+    with pytest.raises(Disagreement, match=r"^The copy (disagrees with the model by|does not give one answer)"):
+        prove("The copy", lambda squares: wrong(answers(model)(squares)), known)
+
+
+def test_what_answers_one_image_otherwise_than_many_does_not_agree(model, known):
+    def moody(squares):
+        return answers(model)(squares) + (0.01 if len(squares) == 1 else 0)
+
+    with pytest.raises(Disagreement, match=r"by 0\.01 on 5 images"):
+        prove("The copy", moody, known)
+
+
+def test_known_answers_that_are_no_numbers_prove_nothing(model, known):
+    unknown = dataclasses.replace(known, probabilities=known.probabilities * torch.nan)
+    with pytest.raises(Disagreement, match="by inf"):
+        prove("The copy", lambda squares: unknown.probabilities[: len(squares)], unknown)
