@@ -370,6 +370,7 @@ def _steps(plan: Plan, network: _Network) -> Iterator[_Step]:
 
 def _told_of_images(model: Classifier, images: LabelledImages | None) -> dict[str, Any]:
     told: dict[str, Any] = {"classes": list(model.classes), "held_back": None, "table": None, "class_of": None}
+    told["accents"] = not all(map(str.isascii, (*model.classes, *(images.names if images else ()))))
     if images is None:
         return told
     images = images.fitting(model.classes, model.multi_label)
