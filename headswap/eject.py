@@ -10,7 +10,7 @@ it says it once more in its own words, and ``benchmarks/ejected.py`` looks that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from torch import Tensor, nn
+from torch import nn
 from torchvision import models as tv
 
 from headswap.backbones import build_whole, options_without_weights
@@ -31,12 +31,11 @@ from headswap.parts import Parts, count_weights
 from headswap.plan import Phase, Plan
 from headswap.stages import take_apart
 from headswap.timm_stages import Given
+from headswap.training import SOFT
 
 WIDTH = 120  # characters of a line
 TEMPLATE = "eject.py.jinja"
-LAST = {"linear": "model.head[-1]", "attention": "model.head.linear"}  # the head's last layer, where it isn't the same
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")  # that the script looks for
-SOFT = 0.6  # to which a head that was solved is softened in every plan
 
 
 def eject(model: Classifier, images: LabelledImages | None = None, folder: str = "images") -> str:
@@ -149,7 +148,7 @@ class _Network:
             "wanted": wanted,
             "norms": sorted(self._norms()),
             "endings": list(ENDINGS),
-            "last": LAST.get(self.recipe.name, "model.head[-1]"),
+            "last": "model.head.linear" if self.map else "model.head[-1]",
         }
 
     def learning(self, phase: Phase) -> list[tuple[str, float]]:
@@ -379,7 +378,9 @@ def _told_of_images(model: Classifier, images: LabelledImages | None) -> dict[st
     if depth is None:
         labels = [list(shown) for shown in images.labels] if model.multi_label else images.labels
         return {**told, "table": dict(zip(images.names, labels, strict=True)), "held_back": set(checked.names)}
-    folders = {name.split("/")[depth]: images.classes[label] for name, label in zip(images.names, images.labels, strict=True)}
+    folders = {
+        name.split("/")[depth]: images.classes[label] for name, label in zip(images.names, images.labels, strict=True)
+    }
     renamed = any(folder != name for folder, name in folders.items())
     inside = {"/".join(name.split("/")[depth:]) for name in checked.names}
     return {**told, "held_back": inside, "class_of": folders if renamed else None}

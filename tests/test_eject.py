@@ -26,7 +26,9 @@ from headswap.plan import NAMED
 from headswap.record import Passed, Record, Result, Stretch
 from headswap.stages import take_apart
 
-SUGGESTED = Plan((NAMED["head only"].phases[0], Phase(4, 3, 1e-4, 3e-4)), label_smoothing=0.0, soften=0.6, keep="between")
+SUGGESTED = Plan(
+    (NAMED["head only"].phases[0], Phase(4, 3, 1e-4, 3e-4)), label_smoothing=0.0, soften=0.6, keep="between"
+)
 EVERYTHING = Plan(
     (Phase(3, 0, 1e-3, schedule="cosine"), Phase(2, None, 1e-3, 1e-4, deeper=0.5, batch_size=8)),
     views=1,
@@ -35,7 +37,15 @@ EVERYTHING = Plan(
     patience=2,
 )
 PLANS = {**NAMED, "suggested": SUGGESTED, "everything": EVERYTHING}
-EVIL = ('"""); import os; os.system("x") #', "{{ 7 * 7 }}{% raw %}", "a\nb\r\x0c\x85", "\u2028\u2029\u202e", "\ud800\udfff", "\\", "'\"")
+EVIL = (
+    '"""); import os; os.system("x") #',
+    "{{ 7 * 7 }}{% raw %}",
+    "a\nb\r\x0c\x85",
+    "\u2028\u2029\u202e",
+    "\ud800\udfff",
+    "\\",
+    "'\"",
+)
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +178,7 @@ def test_any_class_names_and_folder_change_nothing_but_literals(scripted, names,
     source = eject(scripted, folder=folder)
     source.encode("utf-8")
     assert constant(source, "CLASSES") == names
-    scripted.classes = tuple("abcd"[: len(names) - 1]) + ("d" if "".join(names).isascii() else "é",)
+    scripted.classes = (*"abc"[: len(names) - 1], "d" if "".join(names).isascii() else "é")
     assert skeleton(source) == skeleton(eject(scripted))
 
 
@@ -184,8 +194,8 @@ def read_by(source, folder):
     """The names of what a script would learn from and what it holds back, with labels, without decoding any."""
     names = names_of(source)
     names["squares_of"] = lambda path, views=1: torch.tensor([hash_of(path.relative_to(folder).as_posix())])
-    (learned, labels), (checked, others) = names["read"](folder)
-    return dict(zip(learned.flatten().tolist(), labels.tolist())), dict(zip(checked.flatten().tolist(), others.tolist()))
+    halves = names["read"](folder)
+    return tuple(dict(zip(keys.flatten().tolist(), labels.tolist(), strict=True)) for keys, labels in halves)
 
 
 def hash_of(name):
