@@ -109,7 +109,7 @@ def build(name: str, pretrained: bool = True, progress: Progress | None = None) 
 
 
 def build_whole(name: str, pretrained: bool = True, progress: Progress | None = None) -> tuple[nn.Module, Preprocess]:
-    """The same network in one piece, as its authors made it, with its original last layer; arguments as for ``build``."""
+    """The same in one piece, as its authors made it, with its original last layer; arguments as for ``build``."""
     row = find(name)
     build_one = {"bundled": _build_bundled, "torchvision": _build_torchvision, "timm": _build_timm}[row.source]
     return build_one(row, pretrained, progress)

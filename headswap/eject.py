@@ -31,11 +31,11 @@ from headswap.parts import Parts, count_weights
 from headswap.plan import Phase, Plan
 from headswap.stages import take_apart
 from headswap.timm_stages import Given
+from headswap.training import SOFT
 
 WIDTH = 120  # characters of a line
 TEMPLATE = "eject.py.jinja"
-LAST = {"linear": "model.head[-1]", "attention": "model.head.linear"}  # the head's last layer, where it isn't the same
-SOFT = 0.6  # to which a head that was solved is softened in every plan
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")  # that the script looks for
 
 
 def eject(model: Classifier, images: LabelledImages | None = None, folder: str = "images") -> str:
@@ -147,7 +147,8 @@ class _Network:
             "map": self._map() if self.map else None,
             "wanted": wanted,
             "norms": sorted(self._norms()),
-            "last": LAST.get(self.recipe.name, "model.head[-1]"),
+            "endings": list(ENDINGS),
+            "last": "model.head.linear" if self.map else "model.head[-1]",
         }
 
     def learning(self, phase: Phase) -> list[tuple[str, float]]:
@@ -301,6 +302,23 @@ class _Step:
     afresh: bool  # frozen features have to be computed before it
     thaws: bool  # stages learn for the first time
 
+    @property
+    def who(self) -> str:
+        """What learns, in words."""
+        if self.learning[0][0] == "backbone":
+            return "Everything learns"
+        first, *_, last = *self.names, self.names[-1]
+        return f"The stages from {first} to {last} learn" if len(self.names) > 1 else f"The stage {first} learns"
+
+    @property
+    def rates(self) -> str:
+        """A dict of what learns to its highest rate, as Python writes it."""
+        pairs = [f"{part}: {rate!r}" for part, rate in [*self.learning, ("model.head", self.phase.head_rate)]]
+        line = f"{{{', '.join(pairs)}}}"
+        if len(f"    rates = {line}") <= WIDTH:
+            return line
+        return "\n".join(["{", *(f"        {pair}," for pair in pairs), "    }"])
+
 
 def _told_of_plan(model: Classifier, network: _Network) -> dict[str, Any]:
     plan = _as_kept(model)
@@ -351,6 +369,7 @@ def _steps(plan: Plan, network: _Network) -> Iterator[_Step]:
 
 def _told_of_images(model: Classifier, images: LabelledImages | None) -> dict[str, Any]:
     told: dict[str, Any] = {"classes": list(model.classes), "held_back": None, "table": None, "class_of": None}
+    told["accents"] = not all(map(str.isascii, (*model.classes, *(images.names if images else ()))))
     if images is None:
         return told
     images = images.fitting(model.classes, model.multi_label)
@@ -369,8 +388,9 @@ def _told_of_images(model: Classifier, images: LabelledImages | None) -> dict[st
 
 def _depth(images: LabelledImages) -> int | None:
     """How many folders stand above those that say the class; None where folders do not say it, or not all of it."""
-    # Of a source some of whose images were taken out, the folders say more than is wanted.
-    if images.multi_label or any(images.held_out) or len(images) != images.report.read:
+    # Where images were taken out or could not be read, the folders hold more than is wanted.
+    unread = any(Path(name).suffix.lower() in ENDINGS for name, _ in images.report.skipped)
+    if images.multi_label or any(images.held_out) or unread or len(images) != images.report.read:
         return None
     parts = [name.split("/") for name in images.names]
     for depth in range(min(map(len, parts)) - 1):
