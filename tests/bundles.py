@@ -19,10 +19,31 @@ from drawings import SHAPES, shape, small_model
 
 import headswap
 from headswap import InputError
+from headswap.backbones import BUNDLED, backbones, find
 from headswap.bundle import DESCRIPTION, WEIGHTS
 
 TINY = "timm/test_efficientnet"  # half a megabyte with all that goes with it
 ROOT = Path(__file__).parents[1]
+HEAVY = 15  # millions of weights, with which a test takes seconds
+
+_ROWS = [row for row in backbones() if row.source == "torchvision"]
+_SMALLEST = [
+    min((row for row in _ROWS if row.family == family), key=lambda row: row.million_weights)
+    for family in sorted({row.family for row in _ROWS})
+]
+# A small network of every family, of the bundled ones and of several kinds of timm's; the last has numbers that are no
+# weights.
+FAMILIES = [
+    *(pytest.param(row.name, marks=[pytest.mark.slow] * (row.million_weights > HEAVY)) for row in _SMALLEST),
+    next(iter(BUNDLED)),
+    *(f"timm/{name}" for name in ("test_vit", "test_vit_relpos", "test_convnext", "test_nfnet")),
+    pytest.param("timm/eva02_tiny_patch14_224", marks=pytest.mark.slow),
+]
+
+
+def side_of(name):
+    """Its own size where nothing else will do, else pixels enough for the deepest."""
+    return find(name).side if name.startswith(("vit", "maxvit", "timm/")) else 96
 
 
 def tiny_model(classes=3, **options):
