@@ -22,7 +22,8 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from headswap.errors import harmless
 from headswap.evaluation import Evaluation
@@ -136,10 +137,10 @@ def show_answers(answers: Sequence[tuple[str, list[tuple[str, float]]]], form: s
         rows = [[harmless(file), row[0][0], *(f"{dict(row)[n]:.6f}" for n in names)] for file, row in answers]
         print(written(["file", "answer", *names], rows), end="")
     else:
-        table = Table("image", *(["answer", "probability", "then"] if answers else []))
+        table = Table(Column("image", overflow="fold"), "answer", "probability", "then")
         for file, row in answers:
             then = ", ".join(f"{harmless(name)} {share:.0%}" for name, share in row[1:most])
-            table.add_row(*map(_literal, (harmless(file), harmless(row[0][0]), f"{row[0][1]:.1%}", then)))
+            table.add_row(*map(Text, (harmless(file), harmless(row[0][0]), f"{row[0][1]:.1%}", then)))
         console.print(table)
 
 
@@ -151,9 +152,3 @@ def show_evaluation(judged: Evaluation, machine: bool) -> None:
     told.pop("confusion")
     figures = {"accuracy": judged.accuracy, "interval": judged.interval, "confusion": judged.confusion.tolist()}
     return tell_machine(**figures, **told)
-
-
-def _literal(text: str):
-    from rich.text import Text
-
-    return Text(text)

@@ -1,13 +1,17 @@
 """The command line does what the page does, and what was wrong is said in a line and never in a traceback."""
 
+import csv
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from drawings import SHAPES, draw_folder, shape
+from bundles import tiny_model
+from drawings import SHAPES, draw_folder, load_shapes, shape
 from typer.testing import CliRunner
 
+import headswap
 import headswap.ui
 from headswap import cli
 from headswap.backbones import backbones
@@ -46,10 +50,10 @@ def test_training_on_a_folder_classifies_new_images(run, folder, tmp_path):
     assert re.search(r"Kept .* epoch,? \d+", said)
     assert re.search(r"\d of 3 validation images right \(\d+% to \d+%\)", said)
     for path, name in zip(new, SHAPES, strict=True):
-        ranked = re.search(rf"{re.escape(path.name)}: (\w+) (\d+)%, (\w+) (\d+)%, (\w+) (\d+)%", said)
+        ranked = re.search(rf"{re.escape(path.name)} (\w+) ([\d.]+)% (\w+) (\d+)%, (\w+) (\d+)%", said)
         assert ranked, said
         assert {*ranked.groups()[::2]} == set(SHAPES)
-        assert int(ranked[2]) >= int(ranked[4]) >= int(ranked[6])
+        assert float(ranked[2]) >= int(ranked[4]) >= int(ranked[6])
         assert ranked[1] == name
 
 
@@ -59,7 +63,7 @@ def test_heads_race_and_the_winner_classifies(run, folder, tmp_path):
     status, said = run("race", folder, "--head", "linear", "--head", "lda", "--classify", new)
     assert not status
     assert re.search(r"Of 3 validation images right: (linear|lda) \d, (linear|lda) \d\. (linear|lda) goes on\.", said)
-    assert re.search(r"new\.png: dots \d+%", said)
+    assert re.search(r"new\.png dots [\d.]+%", said)
 
 
 def test_a_race_of_one_is_said_in_a_line(run, folder):
@@ -174,13 +178,169 @@ def test_a_missing_image_is_said_before_anything_is_trained(run, folder, monkeyp
     assert "nowhere.png" in said and "does not exist" in said and "Traceback" not in said
 
 
+# A model that was kept
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A model that knows the shapes, in its file; not to be written to."""
+    path = tmp_path_factory.mktemp("kept") / "shapes.headswap"
+    images = load_shapes(path.parent / "shapes")
+    model = tiny_model(images.classes, head="lda")
+    headswap.fit(model, images, Plan((Phase(1, 0, 1e-3),), views=1))
+    headswap.save(model, path)
+    return path
+
+
+@pytest.fixture
+def new(tmp_path):
+    """A picture that no training has seen."""
+    shape("dots", 11).save(tmp_path / "=new.png")
+    return tmp_path / "=new.png"
+
+
+def rows(out):
+    """The JSON of each line."""
+    return [json.loads(line) for line in out.splitlines()]
+
+
+@pytest.fixture
+def out(monkeypatch, capsys):
+    """Runs `headswap` with these arguments: its exit status, and what it prints to either stream, as it stands."""
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["headswap", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code or 0, *capsys.readouterr()
+
+    return run
+
+
+def test_a_training_is_saved_and_the_file_answers(run, folder, new, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli.Plan, "suggest", lambda images, model: Plan((Phase(1, 0, 1e-3),), views=1))
+    status, said = run("train", folder, "--head", "lda", "--out", tmp_path / "shapes.headswap")
+    assert not status and "was loaded again: no difference on 5 images" in said
+    status, said = run("predict", tmp_path / "shapes.headswap", new)
+    assert not status and re.search(r"=new\.png (dots|boxes|bars) [\d.]+%", said)
+
+
+def test_a_place_that_is_none_is_said_before_anything_is_read(run, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "loading", None)
+    status, said = run("train", folder, "--out", tmp_path / "nowhere" / "x.headswap")
+    assert status == 1 and "does not exist; make it first" in said
+    status, said = run("train", folder, "--out", tmp_path)
+    assert status == 1 and "give the name of a file" in said
+
+
+def test_a_kept_model_learns_on_and_takes_a_new_class(run, kept, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli.Plan, "suggest", lambda images, model: Plan((Phase(1, 0, 1e-3),), views=1))
+    folder = draw_folder(tmp_path / "more", each=4)
+    (folder / "crosses").mkdir()
+    for number in range(4):
+        shape("bars", number).rotate(90).save(folder / "crosses" / f"{number}.png")
+    status, _ = run("train", folder, "--from", kept, "--out", tmp_path / "more.headswap")
+    assert not status
+    assert headswap.load(tmp_path / "more.headswap").classes == (*sorted(SHAPES), "crosses")
+
+
+def test_answers_are_a_table_that_starts_no_formula(out, kept, new):
+    status, said, _ = out("predict", kept, new, "--format", "csv")
+    header, row = csv.reader(said.splitlines())
+    assert status == 0 and header == ["file", "answer", *sorted(SHAPES)]
+    assert sum(map(float, row[2:])) == pytest.approx(1, abs=1e-4)
+    named = dict(headswap.load(kept).predict(new))
+    assert row[1] == max(named, key=named.get)
+
+
+def test_answers_are_json_for_machines(out, kept, new):
+    for asked in (("--json",), ("--format", "json")):
+        status, said, errors = out("predict", kept, new, *asked)
+        [told] = json.loads(said)
+        assert (status, errors) == (0, "") and told["file"] == str(new)
+        assert [(a["class"], a["probability"]) for a in told["answers"]] == headswap.load(kept).predict(new)
+
+
+def test_a_folder_stands_for_its_images_and_what_cannot_be_read_fails_in_the_end(out, kept, folder, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    status, said, errors = out("predict", kept, tmp_path / "broken.png", folder, "--json")
+    assert status == 1 and "broken.png" in errors
+    assert len(json.loads(said)) == 12
+    status, said, errors = out("predict", kept, tmp_path / "nothing.png")
+    assert status == 1 and "nothing.png" in errors
+
+
+def test_a_kept_model_is_judged(out, kept, folder):
+    status, said, _ = out("evaluate", kept, folder)
+    assert status == 0 and re.search(r"\d+ of 12 right, \d+ %", said) and "precision" in said
+    status, said, _ = out("evaluate", kept, folder, "--json")
+    read, told = rows(said)
+    assert read["event"] == "Read" and read["images"] == 12
+    assert told["of"] == 12 and sum(map(sum, told["confusion"])) == 12 and len(told["per_class"]) == 3
+
+
+@pytest.mark.parametrize("verb", ["predict", "evaluate", "export"])
+def test_a_file_that_is_no_model_is_said(run, folder, verb, tmp_path):
+    (tmp_path / "no.headswap").write_bytes(b"PK")
+    wanted = {"predict": [folder], "evaluate": [folder], "export": ["--onnx"]}[verb]
+    status, said = run(verb, tmp_path / "no.headswap", *wanted)
+    assert status == 1 and "no.headswap is no headswap model" in said and "Traceback" not in said
+
+
+def test_a_kept_model_is_exported_in_every_form(run, kept, tmp_path):
+    ways = ("--onnx", "--program", "--script", "--space")
+    status, said = run("export", kept, *ways, "--images", kept.parent / "shapes", "--out", tmp_path / "out")
+    assert not status and said.count("was loaded again") == 3
+    names = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*")}
+    assert {"onnx/model.onnx", "onnx/predict.py", "space/app.py", "shapes.pt2", "shapes.py"} <= names
+    assert '"bars/0.png"' in (script := (tmp_path / "out" / "shapes.py").read_text()) or "HELD_BACK" in script
+
+
+def test_an_export_wants_to_know_as_what(run, kept):
+    status, said = run("export", kept)
+    assert status == 2 and "--onnx, --program, --script or --space" in said
+
+
+@pytest.mark.parametrize("as_space", [False, True])
+def test_a_push_brings_the_file_or_the_page(run, kept, monkeypatch, as_space):
+    pushed = []
+    monkeypatch.setattr(cli, "push", lambda files, name, **how: pushed.append((files, name, how)) or "https://there")
+    status, said = run("push", kept, "me/shapes", *["--space"] * as_space)
+    [(files, name, how)] = pushed
+    assert not status and "https://there" in said
+    assert (name, how) == ("me/shapes", {"space": as_space, "private": True})
+    assert ("app.py" in files) == as_space
+    assert files.get("shapes.headswap") == (None if as_space else kept.read_bytes())
+
+
+def test_a_machine_hears_every_event_as_one_line(out, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli.Plan, "suggest", lambda images, model: Plan((Phase(2, 0, 1e-3),), views=1))
+    status, said, errors = out("train", folder, "--out", tmp_path / "x.headswap", "--json")
+    told = rows(said)
+    assert (status, errors) == (0, "")
+    assert [row["event"] for row in told if row.get("event") == "Epoch"] == ["Epoch"] * 2
+    assert (
+        told[0]["event"] == "Read"
+        and told[-2]["event"] == "Kept"
+        and told[-1] == {"saved": str(tmp_path / "x.headswap")}
+    )
+    assert told[-2]["of"] == 3 and "offers" not in told[-2]
+
+
+def test_findings_and_backbones_are_told_to_machines(out, folder):
+    status, said, _ = out("check", folder, "--json")
+    assert status == 0 and rows(said)[-1]["classes"] == dict.fromkeys(sorted(SHAPES), 4)
+    status, said, _ = out("backbones", "--json")
+    assert status == 0 and [row["name"] for row in rows(said)] == [row.name for row in backbones()]
+
+
 # The other verbs
 
 
 @pytest.mark.parametrize("columns", [80, 200])
-def test_networks_lists_all_of_them_with_their_figures(monkeypatch, columns):
+def test_backbones_lists_all_of_them_with_their_figures(monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
-    said = CliRunner().invoke(cli.cli, ["networks"]).output
+    said = CliRunner().invoke(cli.cli, ["backbones"]).output
     assert max(map(len, said.splitlines())) <= columns
     names = [row.name for row in backbones()]
     assert [word for word in said.split() if word in names] == names
