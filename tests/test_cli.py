@@ -29,6 +29,7 @@ def run(monkeypatch, capsys):
     """Runs `headswap` with these arguments as the installed command does: its exit status, and what it prints."""
 
     def run(*arguments):
+        monkeypatch.setenv("COLUMNS", "300")
         monkeypatch.setattr("sys.argv", ["headswap", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             cli.main()
