@@ -100,7 +100,7 @@ def space(model: Classifier, title: str, images: LabelledImages | None = None) -
     """
     files, proof = _with_onnx(model, title, SPACE_USAGE, images)
     readme = files["README.md"].decode().split("---\n", 2)[2]  # without the front matter of a model
-    files |= {"app.py": _plain("app.py"), "README.md": f"---\n{_space_matter(title)}\n---\n{readme}".encode()}
+    files |= {"app.py": _plain("app.py.txt"), "README.md": f"---\n{_space_matter(title)}\n---\n{readme}".encode()}
     return Kit(files, proof)
 
 

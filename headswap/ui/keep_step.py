@@ -34,6 +34,10 @@ from headswap.ui.wording import count, listed, size
 NAMED = "my model"
 LONGEST = 60  # characters of a name
 NOTHING = "No model has learned anything yet. Press Train in the third step, or open a model that you kept."
+NOT_THEIRS = (
+    "Log in first: this computer's own token is only for who sits at it. Or download the page of its own and push it "
+    "yourself."
+)
 # Pressed by the page itself as soon as the file is made; by then the link has its address.
 PRESS = "(file) => { if (file) setTimeout(() => document.querySelector('#made-file').click(), 150); }"
 
@@ -139,11 +143,16 @@ def take(visitor: Visitor, turns: Turns, way: str, name: str, along: bool) -> tu
 
 
 def push_it(
-    visitor: Visitor, turns: Turns, repository: str, kind: str, name: str, along: bool, token: str | None
+    visitor: Visitor, turns: Turns, repository: str, kind: str, name: str, along: bool, token: str | None, allowed: bool
 ) -> str:
-    """Push the model, or a page of its own; the value of ``pushed``."""
-    if visitor.trained is None:
-        return problem_card(NOTHING)
+    """Push the model, or a page of its own; the value of ``pushed``.
+
+    Args:
+        token: the visitor's own; without one that of this computer is used.
+        allowed: whether the visitor may push by it.
+    """
+    if visitor.trained is None or not allowed:
+        return problem_card(NOT_THEIRS if visitor.trained else NOTHING)
     model, images, stem = visitor.trained.model, _images(visitor) if along else None, stem_of(name)
     try:
         with turns.turn():

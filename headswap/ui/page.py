@@ -13,7 +13,6 @@ from typing import Any
 import gradio as gr
 
 from headswap.ui import images_step, keep_step, model_step, rates, test_step, theme, train_step
-from headswap.ui.cards import problem_card
 from headswap.ui.jobs import Turns
 from headswap.ui.visitors import Visitor, Visitors
 
@@ -21,10 +20,6 @@ REMEMBERED = "() => sessionStorage.getItem('headswap')"
 REMEMBER = "(ticket) => { sessionStorage.setItem('headswap', ticket); return ticket; }"
 KEEP_UPLOADS = (600, 3600)  # seconds: how often to look, and how old a new image for the Test step may become
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-NOT_THEIRS = (
-    "Log in first: this computer's own token is only for who sits at it. Or download the page of its own and push it "
-    "yourself."
-)
 GONE = "You were away for a while, so your images were let go. Reload the page to begin anew."
 
 
@@ -126,7 +121,11 @@ def build(visitors: Visitors, alone: bool = False) -> gr.Blocks:
         training.stop.click(bound(train_step.stop), ticket, None, show_progress="hidden")
         training.onward.click(lambda: gr.Tabs(selected="test"), None, tabs, queue=False)
         training.going_on.input(
-            bound(train_step.go_on), [ticket, training.going_on], [*prepared, training.going_on], show_progress="hidden"
+            bound(train_step.go_on),
+            [ticket, training.going_on],
+            [*prepared, training.going_on],
+            show_progress="hidden",
+            trigger_mode="always_last",
         )
         training.lesson.expand(bound(keep_step.script), ticket, training.script, show_progress="hidden")
 
@@ -145,19 +144,18 @@ def build(visitors: Visitors, alone: bool = False) -> gr.Blocks:
                 None, keeping.file, None, js=keep_step.PRESS
             )
 
-        def push(
-            ticket: str,
+        def push(  # Gradio fills in who asks, and the token of whoever has logged in
+            ticket: str | None,
             repository: str,
             kind: str,
             name: str,
             along: bool,
-            request: gr.Request,
-            token: gr.OAuthToken | None,
+            request: gr.Request = None,
+            token: gr.OAuthToken | None = None,
         ) -> str:
             theirs = token.token if token else None
-            if not theirs and not (alone and at_this_computer(request)):
-                return problem_card(NOT_THEIRS)
-            return bound(keep_step.push_it)(ticket, turns, repository, kind, name, along, theirs)
+            allowed = theirs is not None or (alone and at_this_computer(request))
+            return bound(keep_step.push_it)(ticket, turns, repository, kind, name, along, theirs, allowed)
 
         pushed = [ticket, keeping.repository, keeping.kind, keeping.name, keeping.along]
         keeping.push.click(push, pushed, keeping.pushed)
