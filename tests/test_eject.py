@@ -267,50 +267,57 @@ def test_several_labels_come_from_a_table_or_from_labels_csv(tagged, tmp_path):
 # The network
 
 
-def whole_and_model(name, head="linear"):
-    """One of the networks in one piece, and a model that shares its modules."""
+def in_one_piece(name):
+    """One of the networks with lively random weights, and its parts, which share its modules."""
     torch.manual_seed(0)
     whole, preprocess = build_whole(name, pretrained=False)
     enliven(whole)
     parts = take_apart(whole.eval())
-    parts.stages.eval()
-    preprocess = replace(preprocess, size=side_of(name))
+    for part in (parts.stages, parts.pool):
+        part.eval()
+    return whole, parts, replace(preprocess, size=side_of(name))
+
+
+def crowned(name, parts, preprocess, head="linear"):
     width = map_channels(parts, preprocess.size) if takes_map(head) else features_in(parts)
-    built = build_head(head, width, 3)
-    model = Classifier(parts, built, ("a", "b", "c"), preprocess, backbone=name, pretrained=False)
-    return whole, taught(model.freeze().eval())
+    told = {"backbone": name, "pretrained": False}
+    model = Classifier(parts, build_head(head, width, 3), ("a", "b", "c"), preprocess, **told)
+    return taught(model.freeze().eval())
 
 
-NETWORKS = [*sorted(SMALLEST), *BUNDLED, *(f"timm/{name}" for name in TIMMS)]
+HEAVY = {"efficientnet_v2_s", "maxvit_t", "vgg11", "vit_b_16", "wide_resnet50_2"}
+NETWORKS = [
+    pytest.param(name, marks=[pytest.mark.slow] * (name in HEAVY))
+    for name in (*sorted(SMALLEST), *BUNDLED, *(f"timm/{name}" for name in TIMMS))
+]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_swap_leaves_the_features(name):
+    whole, parts, preprocess = in_one_piece(name)
     for head in ("linear", "attention"):
-        whole, model = whole_and_model(name, head)
-        names = names_of(eject(model))
-        script = names["Classifier"]()
+        model = crowned(name, parts, preprocess, head)
+        script = names_of(eject(model))["Classifier"]().eval()
         script.backbone.load_state_dict(whole.state_dict(), strict=False)
-        known = set(whole.state_dict())
-        assert set(script.backbone.state_dict()) <= known
-        squares = torch.randint(0, 256, (2, 3, *2 * [model.preprocess.size]), dtype=torch.uint8)
+        assert set(script.backbone.state_dict()) <= set(whole.state_dict())
+        squares = torch.randint(0, 256, (2, 3, *2 * [preprocess.size]), dtype=torch.uint8)
         with torch.no_grad():
-            ours = model.features(model.preprocess.normalise(squares))
-            theirs = script.eval().features(squares)
+            ours, theirs = model.features(preprocess.normalise(squares)), script.features(squares)
         assert ours.std() > 0
         torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-4 * float(ours.abs().max()))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_parts_that_learn_are_those_of_the_stages(name):
-    whole, model = whole_and_model(name)
+    whole, parts, preprocess = in_one_piece(name)
+    model = crowned(name, parts, preprocess)
     network = _Network(model)
     owned = {id(p) for part in (*model.stages, model.pool) for p in part.parameters()}
     for count in range(1, len(model.countable) + 1):
         for deeper in (1.0, 0.5):
             rated = network.learning(Phase(1, count, 1e-3, 1e-4, deeper))
-            parts = [eval(path, {"backbone": whole, "nn": nn}) for path, _ in rated]
-            found = [id(p) for part in parts for p in part.parameters() if id(p) in owned]
+            said = [eval(path, {"backbone": whole, "nn": nn}) for path, _ in rated]
+            found = [id(p) for part in said for p in part.parameters() if id(p) in owned]
             wanted = {id(p) for stage in model.countable[-count:] for p in stage.parameters()}
             assert set(found) == wanted and len(found) == len(wanted)
 
