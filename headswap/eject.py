@@ -182,12 +182,23 @@ class _Network:
         return f'models.get_model("{name}", weights=None{options})'
 
     def _swap(self) -> str:
-        """The line that takes the last layer away; it is tried on a network without numbers."""
+        """The line that takes the last layer away."""
         if isinstance(self.whole, tv.SqueezeNet):
             return "backbone.classifier = nn.AdaptiveAvgPool2d(1)"
         if self.row.source != "torchvision":
+            self._try_timms_swap()
             return "backbone.reset_classifier(0)"
         return f"{self._expression(self._path(self.parts.last))} = nn.Identity()"
+
+    def _try_timms_swap(self) -> None:
+        """timm's networks are too many to know them all, so it is tried on another one without numbers."""
+        side = self.model.preprocess.size
+        with torch.device("meta"), torch.random.fork_rng(devices=[]), torch.no_grad():
+            other, _ = build_whole(self.row.name, pretrained=False)
+            other.eval().reset_classifier(0)
+            shape = other(torch.empty(1, 3, side, side)).shape
+        if shape != (1, features_in(self.parts)):
+            raise self._lost()
 
     def _map(self) -> dict[str, Any]:
         """Which module's output is the last map, and how it becomes positions."""
