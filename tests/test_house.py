@@ -6,6 +6,7 @@ import importlib.metadata
 import inspect
 import io
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -134,12 +135,15 @@ def test_public_names_are_sorted_and_there_once():
 
 
 @pytest.fixture(scope="module")
-def example():
-    """The names that the README's example leaves behind, and what it and the one after it print."""
+def example(tmp_path_factory):
+    """The names that the README's examples leave behind, and what each of them prints; run beside a copy of the
+    sample."""
     examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    home = tmp_path_factory.mktemp("readme")
+    shutil.copytree(ROOT / "assets/leaves", home / "assets/leaves")
     names, told = {}, []
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
+        patch.chdir(home)
         for code in examples:
             with contextlib.redirect_stdout(io.StringIO()) as printed:
                 exec(compile(code, "README.md", "exec"), names)
@@ -155,12 +159,19 @@ def test_the_example_of_the_readme_runs(example):
 
 
 def test_the_second_example_says_what_the_readme_says_it_does(example):
-    names, [_, [sentence, *table], _] = example
+    names, [_, [sentence, *table], *_] = example
     assert sentence == names["kept"].sentence and "unfreezing changed" in sentence
     assert any(line.startswith("class") and "recall" in line for line in table)
 
 
-def test_the_third_example_finds_nothing_in_the_sample_and_changes_a_copy_of_it(example):
+def test_the_third_example_keeps_the_model_in_every_form(example):
+    names, [_, _, [proof], _] = example
+    assert "no difference on 5 images, to the last bit" in proof
+    assert names["model"].predict(ROOT / "assets/leaves/rust/rust-01.jpg")
+    assert "import torch" in names["lesson"] and "import headswap" not in names["lesson"]
+
+
+def test_the_last_example_finds_nothing_in_the_sample_and_changes_a_copy_of_it(example):
     names, [*_, told] = example
     assert told == []
     assert names["fewer"].classes == ("healthy", "leaf rust", "mildew") and len(names["fewer"]) == 88
