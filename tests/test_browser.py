@@ -185,6 +185,44 @@ def test_a_folder_becomes_a_model_that_names_a_new_picture(visit, server, fruits
     assert first > max(others)
 
 
+def test_what_was_taught_is_read_kept_and_opened_by_somebody_else(visit, fruits, new_red, tmp_path):
+    me = visit()
+    me.uploads(fruits, classes=3)
+    me.plans(head=8, stages=0)
+    me.at("#train").click()
+    me.sees("#train-sentence", re.compile("Kept .*validation images right"), TRAIN)
+    me.at("#lesson").get_by_role("button", name="The same in plain PyTorch").click()
+    me.sees("#script", "import torch")
+    me.opens("Keep")
+    me.sees("#keep-card", re.compile(r"\d of 6 images that were held back are named rightly"))
+    me.at("#model-name input, #model-name textarea").fill("../fruit & <b>veg</b>")
+    took = {}
+    for way in ("headswap", "script"):
+        with me.page.expect_download(timeout=TRAIN) as download:
+            me.at(f"#take-{way}").click()
+        took[way] = tmp_path / download.value.suggested_filename
+        download.value.save_as(took[way])
+    assert took["headswap"].name == "fruit b veg b.headswap"
+    me.sees("#made", "nothing of headswap")
+    assert "HELD_BACK" in took["script"].read_text("utf-8")
+
+    other = visit()
+    other.opens("Keep")
+    other.sees("#keep-card", "No model has learned anything yet")
+    other.expect(other.at("#take-onnx")).to_be_disabled()
+    other.at("#open-model").get_by_role("button", name="Open a model").click()
+    (tmp_path / "torn.headswap").write_bytes(took["headswap"].read_bytes()[:9999])
+    other.at("#opening input[type=file]").set_input_files(tmp_path / "torn.headswap")
+    other.sees("#opened", "torn.headswap is no headswap model, or it is damaged or cut short")
+    other.at("#opening button[aria-label*=lear], #opening button[aria-label*=emove]").first.click()
+    other.at("#opening input[type=file]").set_input_files(took["headswap"])
+    other.sees("#opened", "Opened: it knows blue, green and red")
+    other.expect(other.at("#take-onnx")).to_be_enabled()
+    other.opens("Test")
+    other.at("#new-images input[type=file]").set_input_files(new_red)
+    other.expect(other.at("#answers .hs-verdict")).to_contain_text("red")
+
+
 def test_classes_are_filmed_renamed_and_removed_and_everything_is_let_go_of(visit, fruits):
     me = visit()
     me.uploads(fruits, classes=3)

@@ -85,12 +85,13 @@ def build(pushing: bool, login: bool) -> KeepStep:
     drawing = gr.HTML(elem_id="keep-strip", apply_default_css=False)
     card = gr.HTML(elem_id="keep-card", apply_default_css=False)
     with gr.Row(equal_height=False):
-        name = gr.Textbox(NAMED, label="What to call it", max_length=LONGEST, elem_id="model-name")
+        name = gr.Textbox(NAMED, label="What to call it", max_length=LONGEST, elem_id="model-name", min_width=280)
         along = gr.Checkbox(
             False,
             label="Let some of my images go along",
             info="Small ones, as examples. Without the tick no image leaves this page: drawn ones prove the files.",
             elem_id="along",
+            min_width=280,
         )
     ways = {}
     with gr.Row(elem_id="ways", equal_height=True):
@@ -197,7 +198,7 @@ def script(visitor: Visitor) -> str:
 
 def stem_of(name: str) -> str:
     """A name as a file's, whatever somebody has typed."""
-    return re.sub(r"[^\w -]+", "-", name).strip(" -")[:LONGEST] or NAMED
+    return re.sub(r"[^\w-]+", " ", name).strip(" -")[:LONGEST] or NAMED
 
 
 def _make(visitor: Visitor, way: str, name: str, along: bool) -> tuple[Path, str]:
