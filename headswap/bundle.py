@@ -11,16 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import math
 import os
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime, timezone
-from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,31 +27,36 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as pictures
 
-from headswap.backbones import Preprocess
 from headswap.catalogue import find
+from headswap.description import (
+    MOST_DESCRIBED,
+    Description,
+    Unfit,
+    brief,
+    built,
+    describe,
+    encodable,
+    parsed,
+    read,
+    skeleton,
+    written,
+)
 from headswap.errors import InputError, harmless
 from headswap.files import written_whole
-from headswap.golden import Golden, Proof, golden, prove
-from headswap.heads import HEADS, head_options, recipe
+from headswap.golden import Disagreement, Golden, Proof, golden, prove
+from headswap.heads import recipe
 from headswap.images import LabelledImages
-from headswap.limits import MEGABYTE, limits
-from headswap.model import Classifier, adapt
+from headswap.model import Classifier
 from headswap.model_card import card
-from headswap.pixels import INTERPOLATIONS, read_pixels
-from headswap.record import Record, Several
+from headswap.pixels import read_pixels
 
-FORMAT = 1
 SUFFIX = ".headswap"
 DESCRIPTION, WEIGHTS = "headswap.json", "weights.safetensors"
-MOST_DESCRIBED = 16 * MEGABYTE  # a description, or what a zip says of its entries
-MOST_PARTS = 100_000  # lists and tables in JSON, and what one of them holds
-LONGEST_SAID = 100  # characters of a file's own words in a refusal
 LONGEST_ROW = 1_000  # bytes that say of one tensor where its numbers lie
-LARGEST_SIDE = 1024  # pixels of the square that a network sees
 THUMBNAIL, THUMBNAILS = 128, 20  # pixels a side; of each class
 
 USAGE = """```bash
-pip install headswap
+pip install git+https://github.com/headswap/headswap
 ```
 
 ```python
@@ -70,26 +71,6 @@ network sees, to the pixel, `1.jpg` the original."""
 
 # The types of safetensors and what torch calls them, of those that a network here can have.
 _TYPES = {"F32": torch.float32, "I64": torch.int64, "I32": torch.int32, "BOOL": torch.bool, "U8": torch.uint8}
-
-
-@dataclass(frozen=True)
-class Description:
-    """All that is said of a model besides its numbers."""
-
-    format: int
-    backbone: str
-    pretrained: bool
-    licence: str  # of the backbone's weights
-    head: str
-    head_options: Mapping[str, bool | int | float | str | Several[int]]
-    classes: Several[str]
-    multi_label: bool
-    preprocess: Preprocess
-    learning_stages: int  # the last so many do not stand still
-    record: Record | None
-    saved: str  # when, in ISO 8601
-    versions: Mapping[str, str]
-    sha256: str  # of the weights
 
 
 def save(model: Classifier, path: str | os.PathLike[str], images: LabelledImages | None = None) -> Proof:
@@ -130,27 +111,6 @@ def load(path: str | os.PathLike[str]) -> Classifier:
         return _read(file, path.name)
 
 
-def describe(model: Classifier, sha256: str = "") -> Description:
-    """What a file says of a model."""
-    made = recipe(model.head)
-    return Description(
-        FORMAT,
-        model.backbone,
-        model.pretrained,
-        find(model.backbone).licence,
-        made.name,
-        made.options,
-        model.classes,
-        model.multi_label,
-        model.preprocess,
-        len(model.learning_stages),
-        model.record,
-        datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        {name: version(name) for name in ("torch", "torchvision", "timm")},
-        sha256,
-    )
-
-
 # Saving
 
 
@@ -168,9 +128,9 @@ def _check_describable(model: Classifier) -> None:
             f"The backbone {model.backbone} was given as a module, so a file cannot say how to build it again. "
             "Adapt the model by one of the names of headswap.backbones(), or by timm/<name>."
         ) from error
-    if any(not _encodable(name) for name in model.classes):
+    if any(not encodable(name) for name in model.classes):
         raise InputError("The name of a class holds half a character, which no file can hold. Adapt the model anew.")
-    if _shapes(_skeleton(describe(model))) != _shapes(model):
+    if _shapes(skeleton(describe(model))) != _shapes(model):
         raise InputError(
             f"This model is not what {model.backbone} with a {made.name} head is, in single precision; it was changed "
             "by hand. Save its state_dict with torch.save instead."
@@ -183,7 +143,7 @@ def _write(file: BinaryIO, model: Classifier, known: Golden, images: LabelledIma
     # Clones, because safetensors refuses tensors that share their numbers.
     state = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in model.state_dict().items()}
     weights = safetensors.torch.save(state)
-    described = _adapter().dump_json(describe(model, hashlib.sha256(weights).hexdigest()), indent=1)
+    described = written(describe(model, hashlib.sha256(weights).hexdigest()))
     entries = {DESCRIPTION: described, WEIGHTS: weights}
     usage = USAGE.format(name=name, count=len(known.squares))
     entries |= card(model, Path(name).stem, usage)
@@ -218,22 +178,21 @@ def _read(file: BinaryIO, name: str) -> Classifier:
     with _refusing(name):
         with _opened(file) as archive:
             entries = _entries(archive)
-            described = _described(archive.read(entries[DESCRIPTION]))
-            _check(described)
-            model = _skeleton(described)
+            described = read(archive.read(entries[DESCRIPTION]))
+            model = skeleton(described)
             _check_table(archive, entries[WEIGHTS], _shapes(model))
             weights = archive.read(entries[WEIGHTS])
         if hashlib.sha256(weights).hexdigest() != described.sha256:
-            raise _Unfit("its weights are not those that it was saved with")
+            raise Unfit("its weights are not those that it was saved with")
         state = safetensors.torch.load(weights)
         del weights
         if not all(map(_finite, state.values())):
-            raise _Unfit("some of its weights are no numbers")
+            raise Unfit("some of its weights are no numbers")
         for key in state:  # into memory of torch's own, because the last bit of a product may depend on where it lies
             state[key] = state[key].clone()
         model = _filled(model, described, state)
         if not _finite(model.probabilities([torch.zeros(3, 8, 8, dtype=torch.uint8)])):
-            raise _Unfit("its answers are no numbers")
+            raise Unfit("its answers are no numbers")
         return model
 
 
@@ -250,13 +209,6 @@ def _opening(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-class _Unfit(ValueError):
-    """Why a file is no model, in a few words, and what to do."""
-
-    def __init__(self, why: str, remedy: str = "Save or download it again.") -> None:
-        super().__init__(f"{why}. {remedy}")
-
-
 class _Sober:
     """A file that gives no more than so many bytes at once: a zip's list of entries is read in one go, and so is an
     entry, however long it is said to be."""
@@ -266,7 +218,7 @@ class _Sober:
 
     def read(self, size: int = -1) -> bytes:
         if size > self.most:
-            raise _Unfit("it is said to hold more than it can")
+            raise Unfit("it is said to hold more than it can")
         return self._file.read(size)
 
     def __getattr__(self, name: str) -> Any:
@@ -285,7 +237,7 @@ def _refusing(name: str) -> Iterator[None]:
         raise
     except MemoryError as error:
         raise InputError(f"{name} needs more memory than there is.") from error
-    except _Unfit as error:
+    except Unfit as error:
         raise InputError(f"{name} cannot be opened: {error}") from error
     except ValidationError as error:
         raise InputError(f"{name} cannot be opened: its description is damaged. Save or download it again.") from error
@@ -297,8 +249,6 @@ def _refusing(name: str) -> Iterator[None]:
 
 @contextmanager
 def _explaining_disagreement() -> Iterator[None]:
-    from headswap.golden import Disagreement
-
     try:
         yield
     except Disagreement as error:
@@ -316,105 +266,16 @@ def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     listed = archive.infolist()
     entries = {info.filename: info for info in listed}
     if len(entries) < len(listed):
-        raise _Unfit("two of its entries have the same name")
+        raise Unfit("two of its entries have the same name")
     for needed in (DESCRIPTION, WEIGHTS):
         if needed not in entries:
-            raise _Unfit(f"{needed} is missing")
+            raise Unfit(f"{needed} is missing")
         info = entries[needed]
         if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or info.flag_bits & 1:
-            raise _Unfit("it was packed anew; a model's file is not compressed")
+            raise Unfit("it was packed anew; a model's file is not compressed")
     if entries[DESCRIPTION].file_size > MOST_DESCRIBED:
-        raise _Unfit("its description is too long")
+        raise Unfit("its description is too long")
     return entries
-
-
-def _described(content: bytes) -> Description:
-    """Its format is looked at first, because a newer one may say other things."""
-    plain = _parsed(content)
-    number = plain.get("format")
-    if type(number) is int and number > FORMAT:
-        raise _Unfit(
-            f"a newer headswap saved it, in format {_brief(str(number))} instead of {FORMAT}", "Update headswap."
-        )
-    if number != FORMAT or not _all_sound(plain):
-        raise _Unfit("some of its figures make no sense")
-    return _adapter().validate_python(plain)
-
-
-def _parsed(content: bytes) -> dict[str, Any]:
-    """A table from JSON that is neither deep nor wide, so that nothing is built of a million parts."""
-
-    def table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        made = dict(pairs)
-        if len(made) < len(pairs) or len(made) > MOST_PARTS:
-            raise _Unfit("it says too much, or something twice")
-        return made
-
-    if content.count(b"[") + content.count(b"{") > MOST_PARTS:
-        raise _Unfit("it says too much")
-    parsed = json.loads(content, object_pairs_hook=table)
-    if not isinstance(parsed, dict):
-        raise _Unfit("it does not say what it is")
-    return parsed
-
-
-def _check(described: Description) -> None:
-    """What a description says must be possible before anything is built from it."""
-    names = described.classes
-    if not 2 <= len(names) <= limits().classes or len(set(names)) < len(names):
-        raise _Unfit(f"it has {len(names):,} classes instead of two to {limits().classes:,} with names of their own")
-    if any(len(name) > limits().name or not _encodable(name) for name in names):
-        raise _Unfit("the name of a class is too long, or half a character")
-    if described.head not in HEADS:
-        raise _Unfit(
-            f"its head '{_brief(described.head)}' is unknown here",
-            "Register it with headswap.heads.register; a file brings no code.",
-        )
-    _check_options(described.head, described.head_options)
-    wanted = described.preprocess
-    numbers = (*wanted.mean, *wanted.deviation)
-    if (
-        not 1 <= wanted.size <= LARGEST_SIDE
-        or not 1 <= wanted.resize <= 4 * LARGEST_SIDE
-        or wanted.interpolation not in INTERPOLATIONS
-        or max(map(abs, numbers)) > 1000
-        or min(wanted.deviation) < 0.001
-    ):
-        raise _Unfit("how its pixels are to be prepared makes no sense")
-
-
-def _check_options(head: str, options: Mapping[str, Any]) -> None:
-    known = head_options(head)
-    kinds = {name: (int, float) if isinstance(default, float) else type(default) for name, default in known.items()}
-    if options.keys() != known.keys() or not all(isinstance(options[name], kind) for name, kind in kinds.items()):
-        raise _Unfit(f"the options of its {head} head are not those of that head")
-
-
-def _skeleton(described: Description) -> Classifier:
-    """The described network without any numbers.
-
-    Raises:
-        ValueError: for a network or an option that nobody knows.
-    """
-    with torch.device("meta"):
-        model = _built(described)
-        wanted = described.preprocess
-        answer = model.eval()(torch.empty(1, 3, wanted.size, wanted.size))
-    if answer.shape != (1, len(described.classes)):
-        raise _Unfit("its network does not answer with its classes")
-    return model
-
-
-def _built(described: Description) -> Classifier:
-    try:
-        find(described.backbone)
-    except ValueError as error:
-        raise _Unfit(f"its backbone '{_brief(described.backbone)}' is unknown here", "Update timm.") from error
-    told = {"pretrained": False, "multi_label": described.multi_label}
-    try:
-        return adapt(described.backbone, described.classes, described.head, **told, **described.head_options)
-    except ValueError as error:
-        raise _Unfit(f"its network cannot be built: {_brief(str(error).rstrip('.'))}") from error
 
 
 def _shapes(module: nn.Module) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
@@ -429,15 +290,15 @@ def _check_table(
         head = stream.read(8)
         (length,) = struct.unpack("<Q", head)
         if length > LONGEST_ROW * (1 + len(expected)):
-            raise _Unfit("its weights are more than its description says")
-        table = _parsed(stream.read(length))
+            raise Unfit("its weights are more than its description says")
+        table = parsed(stream.read(length))
     found = {name: (_TYPES.get(row["dtype"]), tuple(row["shape"])) for name, row in table.items()}
     if found != expected:
         wrong = next((key for key in expected if found.get(key) != expected[key]), "their number")
-        raise _Unfit(f"its weights do not fit its description, {_brief(wrong)} for one")
+        raise Unfit(f"its weights do not fit its description, {brief(wrong)} for one")
     size = sum(math.prod(shape) * kind.itemsize for kind, shape in expected.values())
     if 8 + length + size != info.file_size:
-        raise _Unfit("its weights are cut short")
+        raise Unfit("its weights are cut short")
 
 
 def _filled(model: Classifier, described: Description, state: Mapping[str, Tensor]) -> Classifier:
@@ -445,12 +306,12 @@ def _filled(model: Classifier, described: Description, state: Mapping[str, Tenso
     model.load_state_dict(state, assign=True)
     if _hollow(model):  # of numbers that are no weights, as rotary positions
         with torch.random.fork_rng(devices=[]):
-            model = _built(described)
+            model = built(described)
         model.load_state_dict(state)
     model.preprocess, model.pretrained = described.preprocess, described.pretrained
     model.record = described.record
     if described.learning_stages > len(model.countable):
-        raise _Unfit("more of its stages learn than there are")
+        raise Unfit("more of its stages learn than there are")
     return model.unfreeze(described.learning_stages).eval()
 
 
@@ -466,29 +327,3 @@ def _finite(tensor: Tensor) -> bool:
     if tensor.dtype == torch.bool:
         return bool((tensor.view(torch.uint8) <= 1).all())
     return not tensor.is_floating_point() or bool(tensor.isfinite().all())
-
-
-def _all_sound(value: Any) -> bool:
-    """Whether every number in plain data is one that can be reckoned with, and no list is endless."""
-    if isinstance(value, dict):
-        return all(map(_all_sound, value.values()))
-    if isinstance(value, list):
-        return len(value) <= MOST_PARTS and all(map(_all_sound, value))
-    return not isinstance(value, int | float) or abs(value) < 2**64
-
-
-def _encodable(text: str) -> bool:
-    """Whether a text is made of whole characters."""
-    return text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)
-
-
-def _brief(text: str) -> str:
-    """Somebody's text short enough for a sentence."""
-    return harmless(text[:LONGEST_SAID])[:LONGEST_SAID]
-
-
-def _adapter():
-    """Turns a description to JSON and back, and lets nothing else pass."""
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(Description)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
 from headswap.errors import InputError, harmless
+
+ABANDONED = 3600.0  # seconds after which nobody writes a file any more
 
 
 @contextmanager
@@ -25,6 +29,7 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     if not path.name or "\0" in str(path):
         raise InputError(f"'{harmless(str(path))}' is no name for a file. Choose another one.")
     beside = path.with_name(f".{path.name[:40]}.{uuid4().hex[:12]}.partial")  # no longer than a name may be
+    _sweep(path)
     try:
         with beside.open("x+b") as file:
             yield file
@@ -44,6 +49,14 @@ def write(path: str | os.PathLike[str], content: bytes) -> None:
     """Write these bytes, whole or not at all."""
     with written_whole(path) as file:
         file.write(content)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what a writing of this file left that was killed; a younger one may still be going on."""
+    for left in path.parent.glob(f".{escape(path.name[:40])}.*.partial"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                left.unlink()
 
 
 def _flush_folder(folder: Path) -> None:

@@ -130,3 +130,14 @@ def test_a_folder_that_cannot_be_flushed_is_no_failure(tmp_path, monkeypatch):
     monkeypatch.setattr(files.os, "fsync", failing)
     write(tmp_path / "file", b"content")
     assert (tmp_path / "file").read_bytes() == b"content"
+
+
+def test_what_a_killed_writing_left_is_removed_by_a_later_one_and_a_young_one_is_not(tmp_path):
+    path = tmp_path / "a[1].bin"
+    old, young, other = (tmp_path / f".{name}.partial" for name in ("a[1].bin.0123", "a[1].bin.4567", "b.bin.0123"))
+    for left in (old, young, other):
+        left.write_bytes(b"half")
+    for left in (old, other):
+        os.utime(left, (0, 0))
+    files.write(path, b"whole")
+    assert path.read_bytes() == b"whole" and not old.exists() and young.exists() and other.exists()

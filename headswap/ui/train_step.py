@@ -139,7 +139,7 @@ def beginning(visitor: Visitor) -> Classifier:
     """What the next training begins with: a new network without numbers, or a copy of what was trained, whose stages
     stand still at first, with a row for each new class."""
     if not visitor.going_on or visitor.trained is None:
-        return preview(visitor.choice, visitor.classes, visitor.multi_label)
+        return preview(visitor.choice, visitor.classes)
     model = copy.deepcopy(visitor.trained.model).freeze()
     for name in visitor.images.classes if visitor.images else ():
         if name not in model.classes:
@@ -283,7 +283,8 @@ def _job(
     head_rate: float | None,
 ) -> Job:
     images = visitor.images
-    model = beginning(visitor)
+    going_on = visitor.going_on and visitor.trained is not None
+    model = beginning(visitor) if going_on else preview(choice, images.classes, images.multi_label)
     model.boundary_of(stages)  # raises where there are fewer
     plan = Plan.suggest(images, model)
     head, unfrozen = _both(plan)
@@ -292,7 +293,6 @@ def _job(
     if stages:
         phases.append(replace(unfrozen, epochs=stage_epochs, learning_stages=stages))
     plan = replace(plan, phases=tuple(phases))
-    going_on = visitor.going_on and visitor.trained is not None
     return Job(
         lambda progress: model if going_on else network(choice, images, turns, progress),
         lambda model: train(model, images, plan),
