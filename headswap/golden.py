@@ -7,6 +7,7 @@ somebody's own images only if they are given. Knows nothing of files and formats
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import random
@@ -74,7 +75,12 @@ class Disagreement(ValueError):
 
 
 def golden(model: Classifier, images: LabelledImages | None = None) -> Golden:
-    """Five images with the model's answers: of drawn ones, or of these, those that it is surest about."""
+    """Five images with the model's answers: of drawn ones, or of these, those that it is surest about.
+
+    It answers on the processor, because an accelerator rounds to ten bits where it multiplies.
+    """
+    if next(model.parameters()).device.type != "cpu":
+        model = copy.deepcopy(model).cpu()
     originals = _own(images) if images else [_jpeg(draw(seed)) for seed in range(DRAWN)]
     wanted = model.preprocess
     squares = []

@@ -33,7 +33,7 @@ def test_every_head_learns_there_and_comes_back(images, head, plan):
 
 
 def test_heads_race_there(images):
-    *_, won = headswap.race(images, "shufflenet_v2_x0_5", ["linear", "lda"])
+    *_, won = headswap.race(images, small_model(images.classes), ["linear", "lda"])
     assert places(won.model) == {"cpu"}
 
 
@@ -45,4 +45,4 @@ def test_a_model_that_lives_there_learns_answers_and_is_saved_there(images, tmp_
     assert headswap.export_onnx(model, tmp_path / "shapes.onnx").difference < 1e-4
     loaded = headswap.load(tmp_path / "shapes.headswap")
     mine, theirs = (m.probabilities(iter(pixels for pixels, _ in images)) for m in (model, loaded))
-    assert torch.allclose(mine, theirs, atol=1e-4)
+    assert torch.allclose(mine, theirs, atol=0.02)  # it rounds to ten bits where it multiplies

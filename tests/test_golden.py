@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 import headswap
-from headswap.golden import AGREEMENT, COUNT, Disagreement, draw, golden, prove
+from headswap.golden import AGREEMENT, COUNT, DRAWN, Disagreement, draw, golden, prove
 from headswap.pixels import read_pixels
 
 
@@ -96,7 +96,9 @@ def test_the_same_model_has_the_same_ones(model, known):
 
 def test_the_five_are_those_that_it_is_surest_of(model, known):
     wanted = model.preprocess
-    every = [wanted.square(read_pixels(Image.open(io.BytesIO(jpeg(draw(seed)))), wanted.resize)) for seed in range(24)]
+    every = [
+        wanted.square(read_pixels(Image.open(io.BytesIO(jpeg(draw(seed)))), wanted.resize)) for seed in range(DRAWN)
+    ]
     best, second = model.probabilities(every).topk(2).values.T
     margins = sorted((best - second).tolist(), reverse=True)
     best, second = known.probabilities.topk(2).values.T
