@@ -13,7 +13,7 @@ from drawings import HEAD_ONLY
 from visiting import is_error, text_of
 
 import headswap
-from headswap.ui import keep_step, page, test_step, train_step
+from headswap.ui import keep_step, page, test_step, train_step, wiring
 from headswap.ui.jobs import Turns
 from headswap.ui.keep_step import WAYS
 from headswap.ui.visitors import Trained, Visitor
@@ -221,11 +221,11 @@ def request(host="127.0.0.1:7860", client="127.0.0.1", **headers):
 
 
 def test_only_who_sits_at_this_computer_may_use_its_token():
-    assert page.at_this_computer(request())
-    assert page.at_this_computer(request("localhost:7860", "::1"))
-    assert not page.at_this_computer(request(client="192.168.0.7"))
-    assert not page.at_this_computer(request("headswap.example:443"))
-    assert not page.at_this_computer(request(**{"x-forwarded-for": "10.0.0.1"}))
+    assert wiring.at_this_computer(request())
+    assert wiring.at_this_computer(request("localhost:7860", "::1"))
+    assert not wiring.at_this_computer(request(client="192.168.0.7"))
+    assert not wiring.at_this_computer(request("headswap.example:443"))
+    assert not wiring.at_this_computer(request(**{"x-forwarded-for": "10.0.0.1"}))
 
 
 @pytest.mark.parametrize(

@@ -64,8 +64,8 @@ def test_a_ticket_that_is_not_known_is_told_to_reload_by_every_event(blocks):
             continue
         others = [None] * (len(inspect.signature(event.fn).parameters) - 1)
         values = others if event.targets[0][1] == "submit" else [None] * (len(event.inputs) - 1)
-        for ticket in ("made up", "", None):
-            with pytest.raises(gr.Error, match="Reload the page"):
+        for ticket, said in (("made up", "Reload the page"), ("", "not ready yet"), (None, "not ready yet")):
+            with pytest.raises(gr.Error, match=said):
                 result = event.fn(ticket, *values)
                 if inspect.isgenerator(result):
                     next(result)

@@ -35,6 +35,11 @@ class ImagesStep:
     understood: gr.HTML
     onward: gr.Button
 
+    @property
+    def shown(self) -> list[gr.components.Component]:
+        """What every handler gives, in order."""
+        return [self.problem, self.understood, self.onward, self.picker]
+
 
 def build() -> ImagesStep:
     """The step's components, without events."""

@@ -63,6 +63,16 @@ class TrainStep:
         return [self.strip, self.sentence, self.charts]
 
     @property
+    def plan(self) -> list[gr.Slider]:
+        """The sliders of the plan, in order."""
+        return [self.head_epochs, self.stages, self.stage_epochs]
+
+    @property
+    def prepared(self) -> list[gr.components.Component]:
+        """What ``prepare`` gives, in order."""
+        return [*self.drawings, *self.plan, *self.buttons]
+
+    @property
     def buttons(self) -> list[gr.Button]:
         """What ``buttons`` gives, in order."""
         return [self.train, self.stop, self.onward, self.frozen, self.reference, self.own, self.again]

@@ -1,0 +1,235 @@
+"""What happens when: every event of the page, a step after the other, bound to its handler and to whose it is.
+
+A handler is a plain function of a visitor and some values. Builds no component and computes nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from headswap.ui import images_step, keep_step, model_step, rates, test_step, train_step
+from headswap.ui.images_step import ImagesStep
+from headswap.ui.jobs import Turns
+from headswap.ui.keep_step import KeepStep
+from headswap.ui.model_step import ModelStep
+from headswap.ui.test_step import TestStep
+from headswap.ui.train_step import TrainStep
+from headswap.ui.visitors import Visitor, Visitors
+
+REMEMBERED = "() => sessionStorage.getItem('headswap')"
+REMEMBER = "(ticket) => { sessionStorage.setItem('headswap', ticket); return ticket; }"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+EARLY = "The page is not ready yet. Press once more in a moment."
+GONE = "You were away for a while, so your images were let go. Reload the page to begin anew."
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The row of steps, and the tabs that prepare what they show when they are chosen."""
+
+    tabs: gr.Tabs
+    model: gr.Tab
+    train: gr.Tab
+    test: gr.Tab
+    keep: gr.Tab
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """What every event needs: whose it is, whose turn it is, and where to go on."""
+
+    page: gr.Blocks
+    ticket: gr.State
+    memory: gr.Textbox
+    visitors: Visitors
+    turns: Turns
+    alone: bool  # nobody but this very computer can reach the page
+    steps: Steps
+
+    def images(self, images: ImagesStep) -> None:
+        """The first step: images come, are put right, and go."""
+        understood = images.shown
+        quiet = {"show_progress": "hidden"}  # the drop area says itself how far it is
+        reading = [
+            images.sample.click(self._bound(images_step.load_sample), self.ticket, understood, **quiet),
+            images.picker.submit(_with_event(self._bound(images_step.read)), self.ticket, understood, **quiet),
+        ]
+        images.picker.stop(self._bound(images_step.welcome), self.ticket, understood, cancels=reading, **quiet)
+        images.understood.submit(_with_event(self._bound(images_step.edit)), self.ticket, understood, **quiet)
+        images.onward.click(lambda: gr.Tabs(selected="model"), None, self.steps.tabs, queue=False)
+
+    def model(self, model: ModelStep) -> None:
+        """The second step: a backbone and a head are chosen."""
+        chosen = [model.strip, model.sentence, model.problem, model.seen, *model.groups.values()]
+        choose = self._bound(model_step.choose), [self.ticket, *model.choices], chosen
+        networks = (model.backbone, model.other)
+        # One of both names the network, so the other is cleared first.
+        for named, cleared in (networks, networks[::-1]):
+            named.input(lambda: None, None, cleared, queue=False, trigger_mode="always_last").then(
+                *choose, show_progress="hidden"
+            )
+        model.table.select(_picked, None, networks, show_progress="hidden").then(*choose, show_progress="hidden")
+        gr.on(
+            [control.input for control in model.choices if control not in networks],
+            *choose,
+            show_progress="hidden",
+            trigger_mode="always_last",  # one event for all of them, so that no older choice overtakes a newer one
+        )
+        self.steps.model.select(*choose, show_progress="hidden")
+        model.onward.click(lambda: gr.Tabs(selected="train"), None, self.steps.tabs, queue=False)
+
+    def train(self, training: TrainStep) -> None:
+        """The third step: a training begins, is watched, stops, and what it came to is kept or exchanged."""
+        plan, buttons, prepared = training.plan, training.buttons, training.prepared
+        prepare = self._bound(train_step.prepare), self.ticket, prepared
+        self.steps.train.select(*prepare, show_progress="hidden").then(
+            self._bound(train_step.choice), self.ticket, training.going_on, show_progress="hidden"
+        )
+        for button, begin, given in (
+            (training.train, train_step.start, [*plan, training.head_rate]),
+            (training.again, train_step.again, []),
+        ):
+            button.click(
+                self._bound(lambda visitor, *values, begin=begin: begin(visitor, self.turns, *values)),
+                [self.ticket, *given],
+                [training.problem, *buttons],
+                show_progress="hidden",
+            ).then(self._bound(train_step.watch), self.ticket, training.drawings, show_progress="hidden").then(
+                self._bound(train_step.buttons), self.ticket, buttons, show_progress="hidden"
+            )
+        for button, name in (
+            (training.frozen, "frozen"),
+            (training.reference, "reference"),
+            (training.own, "own"),
+        ):
+            button.click(
+                self._bound(lambda visitor, name=name: train_step.keep(visitor, name)),
+                self.ticket,
+                [*training.drawings, *buttons],
+                show_progress="hidden",
+            )
+
+        def find_rate(visitor: Visitor) -> Iterator[str]:  # no lambda: Gradio streams only what is a generator itself
+            yield from rates.find(visitor, self.turns)
+
+        training.rates.find.click(self._bound(find_rate), self.ticket, training.rates.told, show_progress="hidden")
+        training.stop.click(self._bound(train_step.stop), self.ticket, None, show_progress="hidden")
+        training.onward.click(lambda: gr.Tabs(selected="test"), None, self.steps.tabs, queue=False)
+        training.going_on.input(
+            self._bound(train_step.go_on),
+            [self.ticket, training.going_on],
+            [*prepared, training.going_on],
+            show_progress="hidden",
+            trigger_mode="always_last",
+        )
+        training.lesson.expand(self._bound(keep_step.script), self.ticket, training.script, show_progress="hidden")
+
+    def test(self, testing: TestStep) -> None:
+        """The fourth step: new images get their answers."""
+        tested = [testing.strip, testing.state]
+        self.steps.test.select(self._bound(test_step.prepare), self.ticket, tested, show_progress="hidden")
+        testing.files.change(self._bound(test_step.classify), [self.ticket, testing.files], testing.answers)
+
+    def keep(self, keeping: KeepStep) -> None:
+        """The fifth step: the model is taken along, pushed, or opened again."""
+        self.steps.keep.select(self._bound(keep_step.prepare), self.ticket, keeping.shown, show_progress="hidden")
+        for way, button in keeping.ways.items():
+
+            def take(visitor: Visitor, name: str, along: bool, way: str = way) -> tuple[str | None, str]:
+                return keep_step.take(visitor, self.turns, way, name, along)
+
+            button.click(
+                self._bound(take), [self.ticket, keeping.name, keeping.along], [keeping.file, keeping.made]
+            ).then(None, keeping.file, None, js=keep_step.PRESS)
+
+        def push(  # Gradio fills in who asks, and the token of whoever has logged in
+            ticket: str | None,
+            repository: str,
+            kind: str,
+            name: str,
+            along: bool,
+            request: gr.Request = None,
+            token: gr.OAuthToken | None = None,
+        ) -> str:
+            theirs = token.token if token else None
+            allowed = theirs is not None or (self.alone and at_this_computer(request))
+            return self._bound(keep_step.push_it)(
+                self.ticket, self.turns, repository, kind, name, along, theirs, allowed
+            )
+
+        asked = [self.ticket, keeping.repository, keeping.kind, keeping.name, keeping.along]
+        keeping.push.click(push, asked, keeping.pushed)
+        keeping.opening.upload(self._bound(keep_step.open_model), [self.ticket, keeping.opening], keeping.opened).then(
+            self._bound(keep_step.prepare), self.ticket, keeping.shown, show_progress="hidden"
+        )
+
+    def come_and_go(self, images: ImagesStep, training: TrainStep) -> None:
+        """A tab arrives, comes back after a reload, and leaves."""
+        understood = images.shown
+        buttons, prepared = training.buttons, training.prepared
+
+        def arrive(remembered: str | None, request: gr.Request) -> tuple[str, str]:
+            mine = self.visitors.arrive(remembered, request.session_hash)
+            return mine, mine
+
+        def leave(request: gr.Request) -> None:
+            self.visitors.leave(request.session_hash)
+
+        self.page.unload(leave)
+        self.page.load(arrive, self.memory, [self.ticket, self.memory], js=REMEMBERED, show_progress="hidden").then(
+            None, self.memory, None, js=REMEMBER
+        ).then(self._bound(images_step.welcome), self.ticket, understood, show_progress="hidden").then(
+            self._bound(train_step.prepare), self.ticket, prepared, show_progress="hidden"
+        ).then(self._bound(train_step.watch), self.ticket, training.drawings, show_progress="hidden").then(
+            self._bound(train_step.buttons), self.ticket, buttons, show_progress="hidden"
+        )
+
+    def _bound(self, handler: Callable[..., Any]) -> Callable[..., Any]:
+        """A handler of a visitor as one of a ticket; a generator stays one."""
+
+        def find(ticket: str | None) -> Visitor:
+            visitor = self.visitors.find(ticket)
+            if visitor is None:
+                raise gr.Error(GONE if ticket else EARLY)
+            return visitor
+
+        if inspect.isgeneratorfunction(handler):
+
+            def event(ticket: str | None, *values: Any) -> Any:
+                yield from handler(find(ticket), *values)
+        else:
+
+            def event(ticket: str | None, *values: Any) -> Any:
+                return handler(find(ticket), *values)
+
+        return event
+
+
+def at_this_computer(request: gr.Request) -> bool:
+    """Whether an event comes from a browser on this very computer, and through nobody's hands."""
+    host = (request.headers.get("host") or "").rsplit(":", 1)[0].strip("[]")
+    handed_on = any(name.lower().startswith(("x-forwarded", "forwarded", "via")) for name in request.headers)
+    return bool(request.client) and request.client.host in LOOPBACK and host in LOOPBACK and not handed_on
+
+
+def _picked(event: gr.SelectData) -> tuple[str | None, str | None]:
+    return model_step.pick(event.row_value)
+
+
+def _with_event(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """What our own components send travels in the event, not in a value."""
+    if inspect.isgeneratorfunction(handler):
+
+        def event(ticket: str | None, sent: gr.EventData) -> Any:
+            yield from handler(ticket, sent)
+    else:
+
+        def event(ticket: str | None, sent: gr.EventData) -> Any:
+            return handler(ticket, sent)
+
+    return event
