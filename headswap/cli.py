@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -102,6 +103,7 @@ def app(
 
 @cli.command("train")
 def train_command(
+    context: typer.Context,
     folder: Folder,
     backbone: Backbone = DEFAULT,
     head: HeadName = "linear",
@@ -111,13 +113,19 @@ def train_command(
     folds: Folds = None,
     again: Refit = False,
     begin: Annotated[
-        Path | None, typer.Option("--from", help="Go on with this .headswap file; new classes are added to it.")
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Go on with this .headswap file; FOLDER holds images of its classes, and perhaps of new ones.",
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Save the model as this .headswap file.")] = None,
     classify: Classify = None,
     machine: Json = False,
 ) -> None:
     """Teach a network the classes of a folder, and perhaps save it or classify images with it."""
+    if begin and (option or _given(context, "backbone", "head")):
+        raise typer.BadParameter("With --from the backbone and the head are the file's; leave their options away.")
     if out:
         _check_place(out)
     images = _read(folder, machine)
@@ -135,7 +143,7 @@ def train_command(
     if again:
         watch(refit(model, images, plan, told[Kept]), machine)
     if out:
-        _tell(f"{save(model, out).sentence} It is {out}.", machine, saved=str(out))
+        _tell(f"{save(model, out).sentence} It is {out}.", machine, event="Saved", file=str(out))
     if classify:
         _classify(model, classify, Form.JSON if machine else Form.TABLE)
 
@@ -155,7 +163,10 @@ def predict(
 def evaluate_command(model: Model, folder: Folder, machine: Json = False) -> None:
     """Judge a saved model by a folder that it has not learned from."""
     loaded = load(model)
-    show_evaluation(evaluate(loaded, _read(folder, machine)), machine)
+    images = _read(folder, machine)
+    show_evaluation(evaluate(loaded, images), machine)
+    if loaded.record and loaded.record.images == images.counts and not machine:
+        say("It may have learned from these very images; then the figures flatter.")
 
 
 @cli.command()
@@ -212,7 +223,7 @@ def check(folder: Folder, machine: Json = False) -> None:
         told = [
             {"kind": f.kind, "text": str(f), "images": [[images.names[i] for i in g] for g in f.images]} for f in found
         ]
-        return tell_machine(classes=images.counts, findings=told)
+        return tell_machine(event="Findings", classes=images.counts, findings=told)
     for name, number in images.counts.items():
         say(f"{number:6,}  {name}")
     for finding in found:
@@ -247,7 +258,7 @@ def race_command(
         runs = race(images, backbone, head or ("linear", "bottleneck", "mlp", "lda"))
     won = watch(runs, machine)[Won]
     if out:
-        _tell(f"{save(won.model, out).sentence} It is {out}.", machine, saved=str(out))
+        _tell(f"{save(won.model, out).sentence} It is {out}.", machine, event="Saved", file=str(out))
     if classify:
         _classify(won.model, classify, Form.JSON if machine else Form.TABLE)
 
@@ -269,7 +280,7 @@ def backbones(machine: Json = False) -> None:
     if machine:
         for row in rows:
             told = plain(row) | {"weights_file": str(row.weights_file), "needs_download": row.needs_download}
-            tell_machine(**told)
+            tell_machine(event="Backbone", **told)
         return
     table = Table()
     table.add_column("name", no_wrap=True)
@@ -293,6 +304,11 @@ def main() -> None:
         raise SystemExit(1) from None
 
 
+def _given(context: typer.Context, *names: str) -> bool:
+    """Whether any of these options was written down, and is not its default."""
+    return any(context.get_parameter_source(name).name == "COMMANDLINE" for name in names)
+
+
 def _tell(text: str, machine: bool, **told: Any) -> None:
     tell_machine(**told) if machine else say(text)
 
@@ -303,6 +319,11 @@ def _check_place(out: Path) -> None:
         raise InputError(f"The folder {out.parent} for {out.name} does not exist; make it first.")
     if out.is_dir():
         raise InputError(f"{out} is a folder; give the name of a file, such as {out / 'model.headswap'}.")
+    try:
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"Nothing can be written in {out.parent}: {error.strerror or error}.") from error
 
 
 def _read(folder: Path, machine: bool) -> LabelledImages:
@@ -357,7 +378,8 @@ def _classify(model: Classifier, paths: Iterable[Path], form: Form) -> None:
         except InputError as error:
             errors.print(str(error), style="red", markup=False)
             unread += 1
-    show_answers(answers, form.value)
+    if answers or form is not Form.TABLE:
+        show_answers(answers, form.value)
     if unread:
         raise SystemExit(1)
 

@@ -107,8 +107,9 @@ def _show(event: Told, progress: Progress, bar: TaskID) -> None:
             told = event.figures
             say(f"A head that is solved at once names {told.right} of {told.of} validation images rightly.")
         case PhaseBegins():
-            learns = ", ".join((*event.learning_stages, "the head"))
-            say(f"{learns} learn; {event.still_weights:,} weights stand still.")
+            stages = ", ".join(event.learning_stages)
+            learns = f"Stages {stages} and the head learn" if stages else "The head learns"
+            say(f"{learns}; {event.still_weights:,} weights stand still.")
             progress.update(bar, description="Epochs", total=event.epochs, completed=event.first_epoch - 1)
         case Epoch():
             progress.update(bar, completed=event.number)
@@ -130,8 +131,8 @@ def _show_kept(kept: Kept) -> None:
 def show_answers(answers: Sequence[tuple[str, list[tuple[str, float]]]], form: str, most: int = 3) -> None:
     """The answers to images, each the classes with their probabilities, likeliest first: "table", "csv" or "json"."""
     if form == "json":
-        told = [{"file": file, "answers": [{"class": n, "probability": p} for n, p in row]} for file, row in answers]
-        print(json.dumps(told, ensure_ascii=False))
+        for file, row in answers:
+            tell_machine(event="Answer", file=file, answers=[{"class": n, "probability": p} for n, p in row])
     elif form == "csv":
         names = sorted({name for _, row in answers for name, _ in row})
         rows = [[harmless(file), row[0][0], *(f"{dict(row)[n]:.6f}" for n in names)] for file, row in answers]
@@ -151,4 +152,4 @@ def show_evaluation(judged: Evaluation, machine: bool) -> None:
     told = plain(judged)
     told.pop("confusion")
     figures = {"accuracy": judged.accuracy, "interval": judged.interval, "confusion": judged.confusion.tolist()}
-    return tell_machine(**figures, **told)
+    return tell_machine(event="Evaluation", **figures, **told)

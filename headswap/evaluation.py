@@ -101,7 +101,10 @@ class Evaluation:
             f"always answering {largest} would get {_percent(self.always_largest)}."
         )
         heads = ["class", "precision", "recall", "F1", "support"]
-        rows = [[c.name, *map(_decimals, (c.precision, c.recall, c.f1)), str(c.support)] for c in self.per_class]
+        rows = [
+            [c.name, *map(_decimals, (c.precision, c.recall, c.f1) if c.support else (nan,) * 3), str(c.support)]
+            for c in self.per_class
+        ]
         if self.multi_label:
             sentence += f" The mean average precision is {_decimals(self.mean_average_precision)}."
             heads.append("average precision")

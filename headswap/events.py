@@ -151,8 +151,7 @@ class Offer:
     figures: Figures | None  # None for what was never asked
     head: nn.Module = field(repr=False)
     weights: Mapping[str, Tensor] = field(repr=False)  # of everything else that learned in this run
-    record: Record | None = field(default=None, repr=False)  # what its network had been through before this run
-    name: str = ""  # "start", "frozen" or "reference"
+    record: Record | None = field(default=None, repr=False)  # what its network has been through
 
 
 @dataclass(frozen=True)
@@ -176,6 +175,7 @@ class Kept:
     refitted: bool = False  # on all images: the figures are the honest run's, before
     loss: float = nan
     answers: metrics.Answers | None = field(default=None, repr=False, compare=False)
+    sharpened: float = 1.0  # by what the answers were multiplied in the end, where they had been softened for learning
 
     @property
     def figures(self) -> Figures:

@@ -20,10 +20,7 @@ def keep(model: Classifier, offer: Offer) -> Classifier:
     still but for its head."""
     model.head = copy.deepcopy(offer.head).to(next(model.stages.parameters()))
     model.load_state_dict(offer.weights, strict=False)
-    if offer.figures is None:
-        model.record = offer.record
-    elif model.record:
-        model.record = model.record.instead(offer.name, offer.figures.result)
+    model.record = offer.record
     model.freeze().eval()
     return model
 
@@ -60,7 +57,7 @@ class Keeper:
         """What stands now, or another head on stages as they were at first, can be had afterwards under this name."""
         weights = self._first if head else self.now()
         stages = {key: t for key, t in weights.items() if not key.startswith("head.")}
-        self.offers[name] = Offer(figures, copy.deepcopy(head or self.model.head), stages, self.model.record, name)
+        self.offers[name] = Offer(figures, copy.deepcopy(head or self.model.head), stages, self.model.record)
 
     def better(self, epoch: Epoch) -> bool:
         """Whether it is the best one so far."""

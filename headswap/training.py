@@ -21,7 +21,7 @@ from headswap import metrics
 from headswap.activations import Activations
 from headswap.errors import InputError
 from headswap.events import Epoch, Event, Figures, FrozenPass, Kept, LabelFigures, Offer, PhaseBegins, Reference
-from headswap.heads import build_head, soften, solvable
+from headswap.heads import build_head, multiply, soften, solvable, surest
 from headswap.images import LabelledImages
 from headswap.keeping import Keeper, keep
 from headswap.learning import (
@@ -176,6 +176,7 @@ class Training:
         self.epochs: list[Epoch] = []
         self.stretches: list[Stretch] = []
         self.problem = ""  # why it ended early, after something had been learned
+        self.softened = 1.0  # by what the head was multiplied before stages began to learn
         self.thawed_seconds = 0.0
         self.predicted: dict[int, float] = {}  # boundary to seconds of an epoch
 
@@ -235,7 +236,10 @@ class Training:
         kept = self._keep()
         verdict = kept.verdict.sentence if kept.verdict else ""
         told = {"chosen": kept.chosen, "refitted": kept.refitted, "verdict": verdict}
-        self.model.record = self._record(kept.what, kept.epoch, kept.figures, **told)
+        record = self.model.record = self._record(kept.what, kept.epoch, kept.figures, **told)
+        for name, offer in self.keeper.offers.items():
+            if offer.figures and not self.honest:  # of a refit nothing else can be had
+                self.keeper.offers[name] = replace(offer, record=record.instead(name, offer.figures.result))
         self._settled = True
         self.model.eval()
         return kept
@@ -347,7 +351,8 @@ class Training:
                 self.keeper.offer("frozen", self.last.figures)
             if share:
                 model, learned = self.model.eval(), self.learner.learned
-                soften(model.head, plain_features(model, learned), learned.targets.to(self.learner.device), share)
+                targets = learned.targets.to(self.learner.device)
+                self.softened = soften(model.head, plain_features(model, learned), targets, share)
         self.keeper.begin_to_thaw()
 
     def _begins(self, number: int, first: int, optimizer: Optimizer) -> PhaseBegins:
@@ -427,6 +432,7 @@ class Training:
         what = "best" if self.problem else self.plan.keep
         if what == "between" and not self.keeper.go_back(self.plan.share):
             what = "last"
+        sharpened = self._sharpened() if what != "best" else 1.0
         if self.honest:
             if self.model.multi_label:
                 self.model.thresholds.copy_(torch.tensor([label.threshold for label in self.honest.labels]))
@@ -460,7 +466,20 @@ class Training:
             problem=self.problem,
             loss=told.loss,
             answers=told.answers,
+            sharpened=sharpened,
         )
+
+    def _sharpened(self) -> float:
+        """Make a head that was softened as sure again as the held-back images bear out, and no surer than it was; the
+        factor. What the stages have learned since would otherwise answer everything with "perhaps"."""
+        if not self.keeper.thawed or self.softened >= 1:
+            return 1.0
+        if self.honest:
+            factor = self.honest.sharpened
+        else:
+            factor = surest(answers(self.model, self.checked), self.checked.targets, 1 / self.softened)
+        multiply(self.model.head, factor)
+        return factor
 
     def _verdict(self) -> Verdict | None:
         frozen, thawed = self.history[False], self.history[True]

@@ -47,7 +47,7 @@ def test_training_on_a_folder_classifies_new_images(run, folder, tmp_path):
     assert not status
     assert "12 images read, 0 skipped." in said
     assert re.search(r"A head that is solved at once names \d of 3 validation images rightly\.", said)
-    assert "the head learn" in said and "weights stand still" in said
+    assert "The head learns" in said and "weights stand still" in said
     assert re.search(r"Kept .* epoch,? \d+", said)
     assert re.search(r"\d of 3 validation images right \(\d+% to \d+%\)", said)
     for path, name in zip(new, SHAPES, strict=True):
@@ -234,6 +234,27 @@ def test_a_place_that_is_none_is_said_before_anything_is_read(run, folder, tmp_p
     assert status == 1 and "give the name of a file" in said
 
 
+def test_where_nothing_can_be_written_is_said_before_anything_is_read(run, folder, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(cli, "loading", None)
+    monkeypatch.setattr(cli.tempfile, "TemporaryFile", refuse)
+    status, said = run("train", folder, "--out", tmp_path / "x.headswap")
+    assert status == 1 and "Nothing can be written in" in said and "Permission denied" in said
+
+
+@pytest.mark.parametrize("more", [("--head", "mlp"), ("--backbone", "resnet18"), ("--option", "dropout=0.2")])
+def test_a_kept_model_has_its_head_and_backbone_already(run, kept, folder, more):
+    status, said = run("train", folder, "--from", kept, *more)
+    assert status == 2 and "With --from the backbone and the head are the file's" in said
+
+
+def test_images_that_it_may_have_learned_from_are_said_to_flatter(run, kept):
+    status, said = run("evaluate", kept, kept.parent / "shapes")
+    assert not status and "It may have learned from these very images" in said
+
+
 def test_a_kept_model_learns_on_and_takes_a_new_class(run, kept, tmp_path, monkeypatch):
     monkeypatch.setattr(cli.Plan, "suggest", lambda images, model: Plan((Phase(1, 0, 1e-3),), views=1))
     folder = draw_folder(tmp_path / "more", each=4)
@@ -257,7 +278,7 @@ def test_answers_are_a_table_that_starts_no_formula(out, kept, new):
 def test_answers_are_json_for_machines(out, kept, new):
     for asked in (("--json",), ("--format", "json")):
         status, said, errors = out("predict", kept, new, *asked)
-        [told] = json.loads(said)
+        [told] = rows(said)
         assert (status, errors) == (0, "") and told["file"] == str(new)
         assert [(a["class"], a["probability"]) for a in told["answers"]] == headswap.load(kept).predict(new)
 
@@ -266,7 +287,7 @@ def test_a_folder_stands_for_its_images_and_what_cannot_be_read_fails_in_the_end
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     status, said, errors = out("predict", kept, tmp_path / "broken.png", folder, "--json")
     assert status == 1 and "broken.png" in errors
-    assert len(json.loads(said)) == 12
+    assert len(rows(said)) == 12
     status, said, errors = out("predict", kept, tmp_path / "nothing.png")
     assert status == 1 and "nothing.png" in errors
 
@@ -323,7 +344,7 @@ def test_a_machine_hears_every_event_as_one_line(out, folder, tmp_path, monkeypa
     assert (
         told[0]["event"] == "Read"
         and told[-2]["event"] == "Kept"
-        and told[-1] == {"saved": str(tmp_path / "x.headswap")}
+        and told[-1] == {"event": "Saved", "file": str(tmp_path / "x.headswap")}
     )
     assert told[-2]["of"] == 3 and "offers" not in told[-2]
 

@@ -276,5 +276,5 @@ def test_printed_with_several_labels_it_tells_their_average_precision(tagged):
         "",
         "class  precision  recall    F1  support  average precision",
         "odd         0.67    1.00  0.80        2               0.58",
-        "round       0.00    0.00  0.00        0                  –",
+        "round          –       –     –        0                  –",
     ]

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from drawings import HEAD_ONLY
-from visiting import is_error, text_of
+from visiting import choose, is_error, text_of
 
 import headswap
 from headswap.ui import keep_step, page, test_step, train_step, wiring
@@ -258,3 +258,9 @@ def test_a_page_that_others_can_reach_offers_no_push_as_its_host(monkeypatch, se
     with pytest.raises(Built):
         page.launch(**settings)
     assert built == [alone]
+
+
+def test_looking_at_the_model_step_chooses_nothing(learned):
+    visitor = Visitor(images=learned.images, trained=learned.trained, going_on=True)
+    choose(visitor)
+    assert visitor.going_on

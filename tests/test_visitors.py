@@ -112,7 +112,7 @@ def test_nobody_has_no_ticket(visitors):
 def test_a_new_visitor_has_nothing_but_the_default_choice(visitors):
     visitor = visitors.find(visitors.arrive(None, "tab"))
     assert (visitor.images, visitor.job, visitor.trained) == (None, None, None)
-    assert visitor.choice == Choice(DEFAULT, "linear")
+    assert visitor.choice == Choice(DEFAULT, "linear", {"dropout": 0.0})
     assert not visitor.training
     assert visitor.classes == 3
 
@@ -127,7 +127,7 @@ def test_two_visitors_never_see_each_others_things(visitors, images, endless):
     assert one.training
     assert other == Visitor(tabs={"other's"})
     one.choice.options["dropout"] = 0.9
-    assert Visitor().choice.options == {}
+    assert Visitor().choice.options == {"dropout": 0.0}
 
 
 def test_arriving_from_many_threads_loses_nobody(visitors):

@@ -57,4 +57,7 @@ if __name__ == "__main__":
     if not sys.argv[1:]:
         print(check())
     for name in sys.argv[1:]:
-        print(name, *(f"{label} {share:.1%}" for label, share in predict(name)[:3]), sep="\t")
+        try:
+            print(name, *(f"{label} {share:.1%}" for label, share in predict(name)[:3]), sep="\t")
+        except OSError as error:
+            sys.exit(f"{name} cannot be read as a picture: {error}")

@@ -21,6 +21,7 @@ from torch import Tensor
 from headswap.catalogue import DEFAULT
 from headswap.errors import InputError
 from headswap.events import Figures, Offer
+from headswap.heads import head_options
 from headswap.images import LabelledImages
 from headswap.keeping import keep
 from headswap.model import Classifier
@@ -126,7 +127,7 @@ class Visitor:
     """What one tab of a browser has here."""
 
     images: LabelledImages | None = None
-    choice: Choice = Choice(DEFAULT, "linear")
+    choice: Choice = field(default_factory=lambda: Choice(DEFAULT, "linear", head_options("linear")))
     job: Job | None = None
     trained: Trained | None = None  # the last model that learned something
     former: LabelledImages | None = None  # the images before the last change, if that can be undone
