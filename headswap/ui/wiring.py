@@ -158,9 +158,7 @@ class Wiring:
         ) -> str:
             theirs = token.token if token else None
             allowed = theirs is not None or (self.alone and at_this_computer(request))
-            return self._bound(keep_step.push_it)(
-                self.ticket, self.turns, repository, kind, name, along, theirs, allowed
-            )
+            return self._bound(keep_step.push_it)(ticket, self.turns, repository, kind, name, along, theirs, allowed)
 
         asked = [self.ticket, keeping.repository, keeping.kind, keeping.name, keeping.along]
         keeping.push.click(push, asked, keeping.pushed)
