@@ -21,7 +21,6 @@ from headswap.console import (
     bytes_column,
     console,
     errors,
-    plain,
     say,
     show_answers,
     show_evaluation,
@@ -40,6 +39,7 @@ from headswap.hub import push
 from headswap.images import LabelledImages
 from headswap.kits import Kit, onnx_kit, space
 from headswap.model import Classifier, adapt
+from headswap.plain import plain
 from headswap.plan import NAMED, Plan
 from headswap.race import Won, race
 from headswap.reading import Reading, loading

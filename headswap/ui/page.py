@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from headswap.ui import images_step, keep_step, model_step, test_step, theme, train_step
+from headswap.ui import api, images_step, keep_step, model_step, test_step, theme, train_step
 from headswap.ui.jobs import Turns
 from headswap.ui.visitors import Visitors
 from headswap.ui.wiring import LOOPBACK, Steps, Wiring
@@ -38,13 +38,15 @@ def build(visitors: Visitors, alone: bool = False) -> gr.Blocks:
             with gr.Tab("5 Keep", id="keep") as keep_tab:
                 keeping = keep_step.build(pushing=alone or on_space, login=on_space)
         steps = Steps(tabs, model_tab, train_tab, test_tab, keep_tab)
-        wiring = Wiring(page, ticket, memory, visitors, Turns(), alone, steps)
+        turns = Turns()
+        wiring = Wiring(page, ticket, memory, visitors, turns, alone, steps)
         wiring.images(images)
         wiring.model(model)
         wiring.train(training)
         wiring.test(testing)
         wiring.keep(keeping)
         wiring.come_and_go(images, training)
+        api.offer(page, visitors, turns)
     return page
 
 
