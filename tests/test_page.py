@@ -18,7 +18,7 @@ from headswap.reading import load_images
 from headswap.ui import api, page, theme
 from headswap.ui.visitors import Visitors
 
-UNBOUND = {"arrive", "leave"}  # these are told who comes and goes
+UNBOUND = {"arrive", "leave", "forget_everything"}  # these are told who comes and goes
 
 
 @pytest.fixture(scope="module")
