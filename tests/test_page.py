@@ -162,6 +162,26 @@ def test_a_template_never_holds_what_a_person_named(blocks):
     assert "{{" not in own[0].html_template
 
 
+# Forgetting
+
+
+def test_forgetting_takes_along_what_was_uploaded_and_nothing_else(built, upload, flowers):
+    visitors = Visitors()
+    blocks = built(lambda: page.build(visitors))
+    ticket = visitors.arrive(None, "tab")
+    note = triggered_by(blocks, "forget", "submit")
+    [forget] = [event for event in blocks.fns.values() if event.name == "forget_everything"]
+    assert forget.trigger_after == note._id and not forget.trigger_only_on_success
+    assert {type(each) for each in note.inputs[1:]} >= {gr.File, gr.DownloadButton}
+    [sent] = upload({"a.png": flowers / "roses/a.png"})
+    held = [sent["path"]], str(flowers / "roses/b.png"), None
+    note.fn(ticket, *held)
+    forget.fn(ticket)
+    assert not [path for path in upload.home.rglob("*") if path.is_file()]
+    assert (flowers / "roses/b.png").is_file()
+    assert visitors.find(ticket) is None
+
+
 # How it is started
 
 
