@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import random
 import statistics
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 
 import torch
+from PIL import Image, ImageDraw
 
 import headswap
 from headswap.images import Store
@@ -87,10 +90,10 @@ def machine() -> str:
     return f"{torch.get_num_threads()} threads"
 
 
-def watched(act: Callable[[], object]) -> tuple[float, float]:
-    """Seconds of it, and the most bytes meanwhile that were resident and belong to no file."""
+def watched(act: Callable[[], object], process: int | str = "self") -> tuple[float, float]:
+    """Seconds of it, and the most bytes of a process meanwhile that were resident and belong to no file."""
     peak, over = [0.0], threading.Event()
-    watching = threading.Thread(target=_watch, args=(peak, over))
+    watching = threading.Thread(target=_watch, args=(peak, over, process))
     watching.start()
     began = time.perf_counter()
     act()
@@ -100,8 +103,32 @@ def watched(act: Callable[[], object]) -> tuple[float, float]:
     return taken, peak[0]
 
 
-def _watch(peak: list[float], over: threading.Event) -> None:
+def resident(process: int | str = "self") -> float:
+    """Bytes of a process that are resident and belong to no file."""
+    with open(f"/proc/{process}/status") as status:
+        anonymous = next(line for line in status if line.startswith("RssAnon"))
+    return 1024.0 * int(anonymous.split()[1])
+
+
+def _watch(peak: list[float], over: threading.Event, process: int | str) -> None:
     while not over.wait(0.2):
-        with open("/proc/self/status") as status:
-            anonymous = next(line for line in status if line.startswith("RssAnon"))
-        peak[0] = max(peak[0], 1024.0 * int(anonymous.split()[1]))
+        peak[0] = max(peak[0], resident(process))
+
+
+def drawn(folder: Path, names: Iterable[str], each: int, side: int = 160) -> Path:
+    """A folder with one sub-folder for each name: forms in three colours, somewhere on paper that is nearly white."""
+    forms = [("crimson", "ellipse"), ("royalblue", "rectangle"), ("seagreen", "regular_polygon")]
+    for name, (colour, form) in zip(names, forms, strict=True):
+        (folder / name).mkdir(parents=True)
+        for number in range(each):
+            chance = random.Random(f"{name} {number}")
+            picture = Image.new("RGB", (side, side), tuple(chance.randint(225, 255) for _ in range(3)))
+            radius = chance.randint(side // 5, side // 3)
+            x, y = (chance.randint(radius, side - radius) for _ in range(2))
+            pen = ImageDraw.Draw(picture)
+            if form == "regular_polygon":
+                pen.regular_polygon((x, y, radius), 3, chance.randint(0, 90), fill=colour)
+            else:
+                getattr(pen, form)((x - radius, y - radius, x + radius, y + radius), fill=colour)
+            picture.save(folder / name / f"{number}.png")
+    return folder

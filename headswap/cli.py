@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from enum import Enum
@@ -22,7 +22,6 @@ from headswap.console import (
     bytes_column,
     console,
     errors,
-    plain,
     say,
     show_answers,
     show_evaluation,
@@ -41,6 +40,7 @@ from headswap.hub import push
 from headswap.images import LabelledImages
 from headswap.kits import Kit, onnx_kit, space
 from headswap.model import Classifier, adapt
+from headswap.plain import plain
 from headswap.plan import NAMED, Plan
 from headswap.race import Won, race
 from headswap.reading import Reading, loading
@@ -94,11 +94,24 @@ def app(
     port: Annotated[int | None, typer.Option(help="By default the first free one from 7860 on.")] = None,
     host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines of the network in.")] = "127.0.0.1",
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    lan: Annotated[
+        bool, typer.Option("--lan", help="Let a classroom in: listen to the network, show the address and a QR code.")
+    ] = False,
 ) -> None:
     """Start the page and open it."""
     from headswap.ui import launch
 
-    launch(server_port=port, server_name=host, inbrowser=browser)
+    if lan:
+        from headswap.ui.lan import EVERYBODY, invitation, own_address
+
+        launch(
+            lambda port: print(invitation(own_address(), port), flush=True),
+            server_port=port,
+            server_name=EVERYBODY,
+            inbrowser=False,
+        )
+    else:
+        launch(server_port=port, server_name=host, inbrowser=browser)
 
 
 @cli.command("train")
@@ -133,7 +146,11 @@ def train_command(
     with _explaining_options():
         options = _options(head, option or ())
         named = None if plan_name == SUGGESTED else Plan.named(plan_name)
-        model = _go_on(begin, images) if begin else _adapt(backbone, images, head, options, machine)
+        model = (
+            _go_on(begin, images)
+            if begin
+            else _adapt(backbone, images.classes, head, options, machine, images.multi_label)
+        )
     plan = replace(named or Plan.suggest(images, model), seed=seed)
     if plan.advice and not machine:
         console.print(plan.advice)
@@ -294,6 +311,20 @@ def backbones(machine: Json = False) -> None:
     console.print(table)
 
 
+@cli.command()
+def fetch(
+    names: Annotated[list[str], typer.Argument(help="Some of `headswap backbones`, or timm/ and a name of timm's.")],
+) -> None:
+    """Download backbones' weights beforehand, so that a class needs no internet."""
+    with _explaining_options():
+        rows = [catalogue.find(name) for name in names]
+    for row in rows:
+        there = row.has_weights and not row.needs_download
+        _adapt(row.name, ("one", "other"), "linear", {}, False)  # built once, so that a damaged file is met today
+        place = catalogue.find(row.name).weights_file
+        say(f"{row.name}: {'was here already' if there else f'{row.megabytes:.0f} MB fetched'}, {place}")
+
+
 def main() -> None:
     """The ``headswap`` command; what was wrong with the input is one line, never a traceback."""
     devices.use_every_core()
@@ -338,7 +369,14 @@ def _read(folder: Path, machine: bool) -> LabelledImages:
     return step
 
 
-def _adapt(backbone: str, images: LabelledImages, head: str, options: dict[str, Any], machine: bool) -> Classifier:
+def _adapt(
+    backbone: str,
+    classes: Sequence[str],
+    head: str,
+    options: dict[str, Any],
+    machine: bool,
+    multi_label: bool = False,
+) -> Classifier:
     """The network with its new head; where its weights are downloaded, that is shown."""
     with bars(bytes_column(), quiet=machine) as progress:
         bar = progress.add_task(f"Weights of {backbone}", visible=False)
@@ -346,7 +384,7 @@ def _adapt(backbone: str, images: LabelledImages, head: str, options: dict[str, 
         def fetched(done: int, total: int) -> None:
             progress.update(bar, completed=done, total=total or None, visible=True)
 
-        return adapt(backbone, images.classes, head, multi_label=images.multi_label, progress=fetched, **options)
+        return adapt(backbone, classes, head, multi_label=multi_label, progress=fetched, **options)
 
 
 def _go_on(file: Path, images: LabelledImages) -> Classifier:

@@ -5,10 +5,8 @@ Knows nothing of verbs and of how anything is computed.
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -28,7 +26,7 @@ from rich.text import Text
 from headswap.errors import harmless
 from headswap.evaluation import Evaluation
 from headswap.events import Epoch, Event, FrozenPass, Kept, PhaseBegins, Reference
-from headswap.model import Classifier
+from headswap.plain import plain, plain_answers, plain_event
 from headswap.race import Lap, Won
 from headswap.tables import written
 from headswap.validation import CrossValidated, Fold
@@ -68,27 +66,10 @@ def watch(events: Iterable[Told], machine: bool = False) -> dict[type, Told]:
         for event in events:
             last[type(event)] = event
             if machine:
-                tell_machine(event=type(event).__name__, **plain(event))
+                tell_machine(**plain_event(event))
             else:
                 _show(event, progress, bar)
     return last
-
-
-def plain(told: Any) -> dict[str, Any]:
-    """A dataclass as plain data: what is not printed, as weights, is not told, and what is no number is null."""
-    return {f.name: _plain(getattr(told, f.name)) for f in dataclasses.fields(told) if f.repr}
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return {"event": type(value).__name__, **plain(value)}
-    if isinstance(value, Mapping):
-        return {name: _plain(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, Classifier):
-        return value.backbone
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _show(event: Told, progress: Progress, bar: TaskID) -> None:
@@ -132,7 +113,7 @@ def show_answers(answers: Sequence[tuple[str, list[tuple[str, float]]]], form: s
     """The answers to images, each the classes with their probabilities, likeliest first: "table", "csv" or "json"."""
     if form == "json":
         for file, row in answers:
-            tell_machine(event="Answer", file=file, answers=[{"class": n, "probability": p} for n, p in row])
+            tell_machine(event="Answer", file=file, answers=plain_answers(row))
     elif form == "csv":
         names = sorted({name for _, row in answers for name, _ in row})
         rows = [[harmless(file), row[0][0], *(f"{dict(row)[n]:.6f}" for n in names)] for file, row in answers]

@@ -408,3 +408,23 @@ def test_an_upload_that_cannot_be_read_says_so_in_its_place_and_keeps_what_was_t
     me.expect(me.at(".hs-drop-says")).to_have_text("")
     me.uploads(fruits, classes=3)
     me.expect(me.at("#images-problem")).to_have_text("")
+
+
+def test_everything_is_forgotten_by_two_presses_and_the_page_begins_anew(visit, server, fruits, new_red):
+    me = visit()
+    me.uploads(fruits, classes=3)
+    me.plans(head=2, stages=0)
+    me.at("#train").click()
+    me.sees("#train-sentence", re.compile("Kept .*validation images right"), TRAIN)
+    before = me.page.evaluate("sessionStorage.getItem('headswap')")
+    button = me.at("#forget button")
+    button.click()
+    me.expect(button).to_have_text("Really forget everything?")
+    button.click()
+    me.page.wait_for_function(
+        "before => ![null, before].includes(sessionStorage.getItem('headswap'))", arg=before, timeout=READ
+    )
+    me.arrived()
+    me.sees("#understood", "What was understood appears here")
+    me.opens("Test")
+    me.sees("#test-state", "No model has learned anything yet")

@@ -1,12 +1,15 @@
 """The command line does what the page does, and what was wrong is said in a line and never in a traceback."""
 
+import contextlib
 import csv
+import io
 import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import segno
 from bundles import tiny_model
 from drawings import SHAPES, draw_folder, load_shapes, shape
 from typer.testing import CliRunner
@@ -17,6 +20,7 @@ from headswap import cli
 from headswap.backbones import backbones
 from headswap.heads import HEADS, head_options, head_sentence
 from headswap.plan import NAMED, Phase, Plan
+from headswap.ui import lan
 
 
 @pytest.fixture
@@ -448,3 +452,57 @@ def test_a_folder_is_checked_before_anything_is_trained(folder):
         assert words in told.output
     (folder / "bars" / "twin.png").unlink()
     assert "several classes" not in CliRunner().invoke(cli.cli, ["check", str(folder)]).output
+
+
+def test_a_classroom_is_let_in_and_shown_the_way(monkeypatch):
+    asked = []
+    monkeypatch.setattr(headswap.ui, "launch", lambda invite=None, **settings: asked.append((invite, settings)))
+    assert CliRunner().invoke(cli.cli, ["app", "--lan", "--port", "7999"]).exit_code == 0
+    [(invite, settings)] = asked
+    assert settings == {"server_port": 7999, "server_name": "0.0.0.0", "inbrowser": False}
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        invite(7999)
+    said = printed.getvalue()
+    [address] = re.findall(r"Everybody in this network: (http://[\d.]+:7999/)", said)
+    assert "\u2588" in said and "no camera" in said and "http://127.0.0.1:7999/" in said
+    assert lan.own_address() in address
+
+
+def test_the_code_holds_the_address():
+    wanted = segno.make("http://192.0.2.7:7860/", error="l", micro=False)
+    drawn = io.StringIO()
+    wanted.terminal(drawn, border=2, compact=True)
+    assert drawn.getvalue() in lan.invitation("192.0.2.7", 7860)
+
+
+def test_a_computer_without_a_network_invites_itself(monkeypatch):
+    def unreachable(self, address):
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(lan.socket.socket, "connect", unreachable)
+    assert lan.own_address() == "127.0.0.1"
+
+
+def test_weights_are_fetched_before_class(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    built = []
+
+    def adapt(name, classes, head, *, progress, **_):
+        built.append(name)
+        file = headswap.cli.catalogue.find(name).weights_file
+        if not file.is_file():
+            progress(5, 10)
+            file.parent.mkdir(parents=True)
+            file.write_bytes(b"weights")
+
+    monkeypatch.setattr(cli, "adapt", adapt)
+    status, said = run("fetch", "resnet18", "efficientnet_lite0")
+    assert not status and built == ["resnet18", "efficientnet_lite0"]
+    assert re.search(r"resnet18: 4\d MB fetched, \S*resnet18-\w+\.pth", said)
+    assert "efficientnet_lite0: was here already, " in said
+    assert "resnet18: was here already" in run("fetch", "resnet18")[1]
+
+
+def test_a_backbone_that_nobody_knows_is_not_fetched(run):
+    status, said = run("fetch", "resnet81")
+    assert status and "resnet" in said and "Traceback" not in said

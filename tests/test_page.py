@@ -15,10 +15,10 @@ import pytest
 from pictures import FLOWERS, folder
 
 from headswap.reading import load_images
-from headswap.ui import page, theme
+from headswap.ui import api, page, theme
 from headswap.ui.visitors import Visitors
 
-UNBOUND = {"arrive", "leave"}  # these are told who comes and goes
+UNBOUND = {"arrive", "leave", "forget_everything"}  # these are told who comes and goes
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +27,10 @@ def blocks(built):
 
 
 def events(blocks):
-    """The events that run Python and could need to know whose they are; the others take nothing and choose only."""
-    return [event for event in blocks.fns.values() if event.fn is not None and not is_choice(event)]
+    """The page's events that run Python and could need to know whose they are; others take nothing and choose only.
+    What programs call has tests of its own."""
+    own = [event for event in blocks.fns.values() if event.fn is not None and event.api_name not in api.VERBS]
+    return [event for event in own if not is_choice(event)]
 
 
 def is_choice(event):
@@ -92,9 +94,7 @@ def test_stop_can_be_pressed_while_the_training_is_watched(blocks):
     stop, train = named(blocks, "stop"), triggered_by(blocks, "train", "click")
     assert train.outputs
     reading = {triggered_by(blocks, "sample", "click"), triggered_by(blocks, "picker", "submit")}
-    streamed = [
-        event for event in blocks.fns.values() if inspect.isgeneratorfunction(event.fn) and event not in reading
-    ]
+    streamed = [event for event in events(blocks) if inspect.isgeneratorfunction(event.fn) and event not in reading]
     [found], watching = (
         [event for event in streamed if (event is triggered_by(blocks, "find-rate", "click")) == rate]
         for rate in (True, False)
@@ -160,6 +160,26 @@ def test_a_template_never_holds_what_a_person_named(blocks):
     assert [block.elem_id for block in own] == ["picker"]
     assert "${" not in own[0].html_template
     assert "{{" not in own[0].html_template
+
+
+# Forgetting
+
+
+def test_forgetting_takes_along_what_was_uploaded_and_nothing_else(built, upload, flowers):
+    visitors = Visitors()
+    blocks = built(lambda: page.build(visitors))
+    ticket = visitors.arrive(None, "tab")
+    note = triggered_by(blocks, "forget", "submit")
+    [forget] = [event for event in blocks.fns.values() if event.name == "forget_everything"]
+    assert forget.trigger_after == note._id and not forget.trigger_only_on_success
+    assert {type(each) for each in note.inputs[1:]} >= {gr.File, gr.DownloadButton}
+    [sent] = upload({"a.png": flowers / "roses/a.png"})
+    held = [sent["path"]], str(flowers / "roses/b.png"), None
+    note.fn(ticket, *held)
+    forget.fn(ticket)
+    assert not [path for path in upload.home.rglob("*") if path.is_file()]
+    assert (flowers / "roses/b.png").is_file()
+    assert visitors.find(ticket) is None
 
 
 # How it is started

@@ -360,3 +360,35 @@ def test_a_job_that_is_not_the_visitor_s_any_more_is_not_taken_over(endless):
     visitor = Visitor()
     visitor.take_over(endless().job)
     assert visitor == Visitor()
+
+
+# Forgetting
+
+
+def test_whoever_wants_to_be_forgotten_is_at_once(visitors, images, temporary, endless, tmp_path):
+    ticket = visitors.arrive(None, "tab")
+    visitor, training = visitors.find(ticket), endless()
+    visitor.take(images())
+    visitor.job = training.job
+    (upload := tmp_path / "new.jpg").write_bytes(b"picture")
+    visitor.uploads.add(upload)
+    room = visitor.room()
+    assert visitors.forget(ticket) is True
+    assert visitors.find(ticket) is None and not upload.exists() and not room.exists()
+    assert training.closed.wait(30)
+    gc.collect()
+    assert list(temporary.iterdir()) == []
+    assert visitors.forget(ticket) is False
+    visitors.leave("tab")
+
+
+def test_whoever_has_no_tab_is_there_while_they_ask_and_away_afterwards(visitors, clock):
+    with visitors.present(None) as ticket:
+        visitor = visitors.find(ticket)
+        clock.now += 2 * PATIENCE
+        assert visitors.sweep() == 0
+    assert not visitor.tabs
+    with visitors.present(ticket) as again:
+        assert again == ticket
+    clock.now += PATIENCE + 1
+    assert visitors.sweep() == 1

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 
-def launch(**settings: Any) -> None:
-    """Start the page and stay with it; ``settings`` go to Gradio's ``launch``."""
+def launch(invite: Callable[[int], None] | None = None, **settings: Any) -> None:
+    """Start the page and stay with it; ``invite`` hears its port, ``settings`` go to Gradio's ``launch``."""
     # Gradio reads these when it is imported: no calls home, and few milliseconds of bookkeeping for each event.
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "200")
@@ -16,4 +17,4 @@ def launch(**settings: Any) -> None:
     from headswap.ui import page
 
     devices.use_every_core()
-    page.launch(**settings)
+    page.launch(invite, **settings)

@@ -3,27 +3,44 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
-from headswap.ui import images_step, keep_step, model_step, test_step, theme, train_step
+from headswap.ui import api, images_step, keep_step, model_step, test_step, theme, train_step
 from headswap.ui.jobs import Turns
+from headswap.ui.origins import OwnPagesOnly
 from headswap.ui.visitors import Visitors
 from headswap.ui.wiring import LOOPBACK, Steps, Wiring
 
 KEEP_UPLOADS = (600, 3600)  # seconds: how often to look, and how old a new image for the Test step may become
+FORGET = (
+    '<button type="button" class="hs-button" data-do="forget everything" data-sure="Really forget everything?" '
+    'title="Your images, your model and your files, at once">Forget everything</button>'
+)
+HOLDS_FILES = (gr.File, gr.DownloadButton, gr.UploadButton, gr.Image)
 
 
 def build(visitors: Visitors, alone: bool = False) -> gr.Blocks:
     """The page, for visitors of this registry; ``alone`` if nobody but this very computer can reach it."""
     on_space = "SPACE_ID" in os.environ
     with gr.Blocks(title="headswap", analytics_enabled=False, delete_cache=KEEP_UPLOADS) as page:
-        gr.HTML(
-            "<h1>headswap</h1><p>Give a trained network a new head, and watch it learn your pictures.</p>",
-            elem_id="title",
-            apply_default_css=False,
-        )
+        with gr.Row(elem_id="heading", equal_height=False):
+            gr.HTML(
+                "<h1>headswap</h1><p>Give a trained network a new head, and watch it learn your pictures.</p>",
+                elem_id="title",
+                apply_default_css=False,
+            )
+            forget = gr.HTML(
+                FORGET,
+                js_on_load=Path(__file__).with_name("classes.js").read_text(encoding="utf-8"),
+                elem_id="forget",
+                min_width=0,
+                apply_default_css=False,
+            )
         ticket = gr.State(None)
         memory = gr.Textbox(visible="hidden", elem_id="memory", label="memory")
         with gr.Tabs(elem_id="steps", overflow_behavior="wrap") as tabs:
@@ -38,18 +55,26 @@ def build(visitors: Visitors, alone: bool = False) -> gr.Blocks:
             with gr.Tab("5 Keep", id="keep") as keep_tab:
                 keeping = keep_step.build(pushing=alone or on_space, login=on_space)
         steps = Steps(tabs, model_tab, train_tab, test_tab, keep_tab)
-        wiring = Wiring(page, ticket, memory, visitors, Turns(), alone, steps)
+        turns = Turns()
+        wiring = Wiring(page, ticket, memory, visitors, turns, alone, steps)
         wiring.images(images)
         wiring.model(model)
         wiring.train(training)
         wiring.test(testing)
         wiring.keep(keeping)
         wiring.come_and_go(images, training)
+        wiring.forget(forget, [each for each in page.blocks.values() if isinstance(each, HOLDS_FILES)])
+        api.offer(page, visitors, turns)
     return page
 
 
-def launch(**settings: Any) -> None:
-    """Start the page for as long as the program runs; ``settings`` go to Gradio's ``launch`` and win over these."""
+def launch(invite: Callable[[int], None] | None = None, **settings: Any) -> None:
+    """Start the page for as long as the program runs.
+
+    Args:
+        invite: called with the port once the page answers.
+        settings: go to Gradio's ``launch`` and win over what is set here.
+    """
     visitors = Visitors()
     visitors.sweep_in_background()
     alone = settings.get("server_name", "127.0.0.1") in LOOPBACK and not settings.get("share")
@@ -65,9 +90,14 @@ def launch(**settings: Any) -> None:
             "state_session_capacity": 300,
             "run_history": False,  # it would keep one pupil's pictures for the next
             "ssr_mode": False,
+            "app_kwargs": {"middleware": [Middleware(OwnPagesOnly)]},
+            **({"prevent_thread_lock": True, "quiet": True} if invite else {}),
             **settings,
         }
     )
+    if invite:
+        invite(page.server_port)
+        page.block_thread()
 
 
 def look() -> gr.themes.Base:

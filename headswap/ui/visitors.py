@@ -11,7 +11,8 @@ import secrets
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import nan
 from pathlib import Path
@@ -134,6 +135,7 @@ class Visitor:
     opened: str | None = None  # the class whose images are all shown
     going_on: bool = False  # the next training goes on with what was trained, instead of a new head
     made: tempfile.TemporaryDirectory | None = None  # where files lie that are taken along
+    uploads: set[Path] = field(default_factory=set)  # read where they were uploaded to; they go with the visitor
     tabs: set[str] = field(default_factory=set)
     away_since: float | None = None
 
@@ -225,6 +227,9 @@ class Visitor:
         if self.made:
             self.made.cleanup()
             self.made = None
+        for upload in self.uploads:
+            upload.unlink(missing_ok=True)
+        self.uploads.clear()
 
 
 class Visitors:
@@ -257,6 +262,24 @@ class Visitors:
                 visitor.tabs.discard(tab)
                 if not visitor.tabs and visitor.away_since is None:
                     visitor.away_since = self._clock()
+
+    @contextmanager
+    def present(self, ticket: str | None) -> Iterator[str]:
+        """Somebody without a tab is there for as long as the block runs; the ticket is theirs, or a new one."""
+        tab = secrets.token_urlsafe(16)
+        ticket = self.arrive(ticket, tab)
+        try:
+            yield ticket
+        finally:
+            self.leave(tab)
+
+    def forget(self, ticket: str | None) -> bool:
+        """Let go of a visitor at once; returns whether there was one."""
+        with self._lock:
+            visitor = self._by_ticket.pop(ticket, None)
+        if visitor is not None:
+            visitor.let_go()
+        return visitor is not None
 
     def find(self, ticket: str | None) -> Visitor | None:
         """The visitor with this ticket; None once it was let go of."""

@@ -6,11 +6,13 @@ A handler is a plain function of a visitor and some values. Builds no component 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
 from headswap.ui import images_step, keep_step, model_step, rates, test_step, train_step
 from headswap.ui.images_step import ImagesStep
@@ -23,6 +25,7 @@ from headswap.ui.visitors import Visitor, Visitors
 
 REMEMBERED = "() => sessionStorage.getItem('headswap')"
 REMEMBER = "(ticket) => { sessionStorage.setItem('headswap', ticket); return ticket; }"
+BEGIN_ANEW = "() => { sessionStorage.removeItem('headswap'); location.reload(); }"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 EARLY = "The page is not ready yet. Press once more in a moment."
 GONE = "You were away for a while, so your images were let go. Reload the page to begin anew."
@@ -187,6 +190,20 @@ class Wiring:
             self._bound(train_step.buttons), self.ticket, buttons, show_progress="hidden"
         )
 
+    def forget(self, button: gr.HTML, files: Sequence[gr.components.Component]) -> None:
+        """Everything of this visitor goes at once, and the page begins anew; ``files`` may hold some of theirs."""
+
+        def note(visitor: Visitor, *held: Any) -> None:
+            visitor.uploads |= set(kept_files(held))
+
+        def forget_everything(ticket: str | None) -> None:
+            self.visitors.forget(ticket)
+
+        # Noted by an event of its own: where a file has gone already, the rest goes nevertheless.
+        button.submit(self._bound(note), [self.ticket, *files], None, show_progress="hidden").then(
+            forget_everything, self.ticket, None, show_progress="hidden"
+        ).then(None, None, None, js=BEGIN_ANEW)
+
     def _bound(self, handler: Callable[..., Any]) -> Callable[..., Any]:
         """A handler of a visitor as one of a ticket; a generator stays one."""
 
@@ -213,6 +230,15 @@ def at_this_computer(request: gr.Request) -> bool:
     host = (request.headers.get("host") or "").rsplit(":", 1)[0].strip("[]")
     handed_on = any(name.lower().startswith(("x-forwarded", "forwarded", "via")) for name in request.headers)
     return bool(request.client) and request.client.host in LOOPBACK and host in LOOPBACK and not handed_on
+
+
+def kept_files(held: Iterable[Any]) -> Iterator[Path]:
+    """Those of the files that components hold which lie in Gradio's own folder, and so are its to remove."""
+    home = Path(get_upload_folder()).resolve()
+    for value in held:
+        for path in value if isinstance(value, list) else [value]:
+            if isinstance(path, str) and path and Path(path).resolve().is_relative_to(home):
+                yield Path(path)
 
 
 def _picked(event: gr.SelectData) -> tuple[str | None, str | None]:

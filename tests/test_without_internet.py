@@ -1,0 +1,72 @@
+"""The page needs no internet: loading, training, predicting and keeping ask no other host for anything."""
+
+import ipaddress
+import socket
+
+import pytest
+
+from headswap.ui import images_step, keep_step, model_step, test_step, train_step
+from headswap.ui.jobs import Turns
+from headswap.ui.visitors import Visitor
+
+
+@pytest.fixture
+def tried(monkeypatch):
+    """Other hosts cannot be reached; gives whom somebody tried to reach or to look up nevertheless."""
+    tried = []
+
+    def near(host):
+        try:
+            return host in (None, "", "localhost") or ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return False
+
+    def guarded(real):
+        def connect(self, address):
+            if self.family not in (socket.AF_INET, socket.AF_INET6) or near(address[0]):
+                return real(self, address)
+            tried.append(address)
+            raise OSError("There is no internet.")
+
+        return connect
+
+    def look_up(host, *rest, real=socket.getaddrinfo, **more):
+        if near(host):
+            return real(host, *rest, **more)
+        tried.append(host)
+        raise socket.gaierror("There is no internet.")
+
+    monkeypatch.setattr(socket.socket, "connect", guarded(socket.socket.connect))
+    monkeypatch.setattr(socket.socket, "connect_ex", guarded(socket.socket.connect_ex))
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return tried
+
+
+def test_a_whole_lesson_asks_nobody(tried, upload, fruits, new_visitor):
+    files = upload({f"fruits/{file.parent.name}/{file.name}": file for file in sorted(fruits.rglob("*.png"))})
+    *_, shown = images_step.read(new_visitor, type("Sent", (), {"files": files, "label": "", "add": False}))
+    assert "12 images in 3 classes" in shown[1]
+    model_step.seen(new_visitor, model_step.preview(new_visitor.choice, new_visitor.classes))
+    train_step.prepare(new_visitor)
+    train_step.start(new_visitor, Turns(), 2, 1, 1)
+    *_, (_, said, _) = train_step.watch(new_visitor)
+    assert "validation images right" in said
+    [one] = upload({"red.png": fruits / "red/1.png"})
+    assert "hs-answer" in str(test_step.classify(new_visitor, [one["path"]]))
+    assert "import torch" in keep_step.script(new_visitor)
+    assert tried == []
+
+
+def test_whoever_asks_another_host_would_be_noticed(tried):
+    with pytest.raises(OSError):
+        socket.create_connection(("example.org", 80), timeout=1)
+    with socket.socket() as asking, pytest.raises(OSError):
+        asking.connect(("192.0.2.1", 80))
+    assert tried == ["example.org", ("192.0.2.1", 80)]
+
+
+@pytest.fixture
+def new_visitor():
+    visitor = Visitor()
+    yield visitor
+    visitor.let_go()
