@@ -95,7 +95,7 @@ class Plan:
         """
         fewest, most = min(images.counts.values()), max(images.counts.values())
         learning = len(model.learning_stages)
-        thawed = replace(THAWED, learning_stages=learning or _stages_to_unfreeze(model))
+        thawed = replace(THAWED, learning_stages=learning or stages_to_unfreeze(model))
         head = replace(HEAD, epochs=1) if solvable(model.head) else HEAD
         lopsided = not images.multi_label and most >= LOPSIDED * fewest
         return cls(
@@ -147,7 +147,7 @@ NAMED: Mapping[str, Plan] = MappingProxyType(
 )
 
 
-def _stages_to_unfreeze(model: Classifier) -> int:
+def stages_to_unfreeze(model: Classifier) -> int:
     """A third of the stages at the most, at least one, and no more weights than two cores can move."""
     weights = [count_weights(stage) for stage in reversed(model.countable)]
     at_most = max(1, len(weights) // 3)

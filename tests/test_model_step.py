@@ -1,6 +1,8 @@
 """What the model step says and shows: its handlers are plain functions of a visitor, so they are called as such."""
 
+import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -12,6 +14,7 @@ from visiting import choose, is_error, text_of
 from headswap import heads
 from headswap.catalogue import DEFAULT
 from headswap.heads import HEADS, head_options, head_sentence
+from headswap.plan import stages_to_unfreeze
 from headswap.ui import model_step, test_step, train_step
 from headswap.ui.jobs import Turns
 from headswap.ui.visitors import Choice, Visitor
@@ -166,6 +169,38 @@ def test_the_strip_answers_to_the_choice_before_there_are_images():
     assert len({lite, mlp, vgg}) == 3
     assert "3 classes" in text_of(lite)
     assert lite.count("data-stage") != vgg.count("data-stage")
+
+
+def asks(drawing):
+    """How many of the last stages the strip says will learn."""
+    return len(re.findall("hs-block hs-learning", drawing))
+
+
+def pressed(number):
+    return SimpleNamespace(learning=number)
+
+
+def test_pressing_a_block_lets_learn_from_there_on_and_is_remembered(visitor):
+    usual = asks(choose(visitor).drawing)
+    assert usual == stages_to_unfreeze(model_step.preview(visitor.choice, 3)) > 0
+    for number in (5, 0, 9):
+        drawing = model_step.ask(visitor, pressed(number))
+        assert asks(drawing) == number
+        assert f'data-learning="{number}" aria-pressed="true"' in drawing
+        assert train_step.prepare(visitor)[4].value == number
+    assert asks(choose(visitor, "mlp").drawing) == 9
+    assert asks(choose(visitor, "mlp", backbone="resnet18").drawing) < 5  # which has other stages
+    assert visitor.stages is None
+
+
+@pytest.mark.parametrize("sent", [None, pressed(None), pressed("3"), pressed(-1), pressed(1.5)], ids=str)
+def test_what_no_press_sends_asks_for_nothing(visitor, sent):
+    usual = choose(visitor).drawing
+    assert model_step.ask(visitor, sent) == usual
+
+
+def test_more_stages_than_there_are_means_all_of_them(visitor):
+    assert asks(model_step.ask(visitor, pressed(10**9))) == 9
 
 
 @pytest.mark.parametrize("backbone", model_step.OFFERED)

@@ -19,7 +19,7 @@ from headswap.events import Epoch, Figures, FrozenPass, Kept, PhaseBegins, Rate,
 from headswap.plan import Phase, Plan
 from headswap.reading import load_images
 from headswap.training import refit, train
-from headswap.ui import test_step, train_step
+from headswap.ui import model_step, test_step, train_step
 from headswap.ui.jobs import Fetching, Job, Lesson, Run, Turns
 from headswap.ui.visitors import Choice, Trained, Visitor
 from headswap.verdict import Verdict
@@ -126,6 +126,32 @@ def test_the_plan_is_what_was_asked_for(visitor, network, monkeypatch, asked, ph
     assert train_step.start(visitor, Turns(), *asked)[0] == ""
     visitor.job.join(30)
     assert plans == [(network, visitor.images, phases)]
+
+
+def test_pressing_a_block_moves_the_slider_the_boundary_and_the_words(visitor):
+    drawing, words, stages = train_step.press(visitor, SimpleNamespace(learning=4))
+    assert "Stages stem to 4 stand still; 5 to last and the head learn." in drawing
+    assert "then the last four stages learn too" in text_of(words)
+    assert (stages.value, stages.maximum) == (4, 9)
+    drawing, words, stages = train_step.press(visitor, SimpleNamespace(learning=0))
+    assert "only the head learns" in drawing
+    assert "Press Train: the head learns." in text_of(words)
+    assert stages.value == 0
+    assert train_step.prepare(visitor)[0] == drawing
+    assert train_step.prepare(visitor)[4].value == 0
+
+
+def test_the_slider_moves_the_boundary_as_a_press_does(visitor):
+    assert (
+        train_step.ask(visitor, 4) == train_step.press(Visitor(images=visitor.images), SimpleNamespace(learning=4))[:2]
+    )
+    assert train_step.ask(visitor, None) == (gr.skip(),) * 2
+    assert visitor.stages == 4
+
+
+def test_without_images_a_press_is_drawn_and_nothing_else_said():
+    drawing, words, stages = train_step.press(Visitor(), SimpleNamespace(learning=1))
+    assert "last and the head learn" in drawing and words == gr.skip() and stages.value == 1
 
 
 # The sentence
@@ -479,8 +505,9 @@ def test_the_strip_is_drawn_anew_when_a_phase_begins(visitor, network):
         run = visitor.job.run
         for gate in gates[: len(run.phases)]:
             gate.set()
-    assert "Stages stem to last stand still; only the head learns." in text_of(" ".join(Reader(strips[-2]).attributes))
-    assert "6, 7, last and the head learn." in " ".join(Reader(strips[-1]).attributes)
+    assert "Stages stem to last stand still; only the head learns." in text_of(" ".join(Reader(strips[-3]).attributes))
+    assert "6, 7, last and the head learn." in " ".join(Reader(strips[-2]).attributes)
+    assert strips[-2].replace(' disabled=""', "") == strips[-1]  # once it is over, blocks can be pressed again
 
 
 def test_a_sentence_is_spoken_at_most_once_a_second(visitor, network, monkeypatch):
@@ -520,6 +547,9 @@ def test_while_a_training_runs_only_stop_can_be_pressed_and_its_drawings_stay(vi
         assert offered(prepared[6:]) == []
         assert train_step.start(visitor, Turns(), 1, 1, 1)[0] == gr.skip()
         assert visitor.job is job
+        assert train_step.press(visitor, SimpleNamespace(learning=4)) == (gr.skip(),) * 3
+        assert model_step.ask(visitor, SimpleNamespace(learning=4)).count("disabled") == 10
+        assert visitor.stages is None
         train_step.stop(visitor)
     finally:
         gate.set()
@@ -575,6 +605,9 @@ def test_when_a_training_is_over_what_can_be_kept_instead_is_offered(learned):
 
 def test_a_page_that_is_loaded_again_shows_the_plan_that_was_followed(learned):
     assert [slider.value for slider in train_step.prepare(learned)[3:6]] == [2, 2, 1]
+    train_step.press(learned, SimpleNamespace(learning=1))
+    assert train_step.prepare(learned)[4].value == 1
+    learned.stages = None
     train_step.again(learned, Turns())
     learned.job.join(60)
     assert [slider.value for slider in train_step.prepare(learned)[3:6]] == [2, 2, 1]

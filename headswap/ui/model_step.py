@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -17,6 +18,7 @@ from headswap.images import LabelledImages
 from headswap.model import Classifier, StageOutline, adapt, crown
 from headswap.parts import count_weights
 from headswap.pixels import read_pixels
+from headswap.plan import stages_to_unfreeze
 from headswap.ui import strip
 from headswap.ui.cards import problem_card, thumbnail
 from headswap.ui.jobs import Turns
@@ -66,7 +68,7 @@ class ModelStep:
 
 def build() -> ModelStep:
     """The step's components, without events."""
-    drawing = gr.HTML(elem_id="model-strip", apply_default_css=False)
+    drawing = pressed_strip("model-strip")
     sentence = gr.HTML(elem_id="model-sentence", apply_default_css=False)
     titles = {name: f"{TITLES.get(name, name.capitalize())} — {head_sentence(name)}" for name in HEADS}
     with gr.Row(equal_height=False):
@@ -88,6 +90,12 @@ def build() -> ModelStep:
     return ModelStep(
         drawing, sentence, backbone, other, table, head, crop, pretrained, shown, groups, options, problem, onward
     )
+
+
+def pressed_strip(elem_id: str) -> gr.HTML:
+    """A strip whose blocks can be pressed; what a press asks for comes with ``submit``."""
+    script = Path(__file__).with_name("strip.js").read_text(encoding="utf-8")
+    return gr.HTML(js_on_load=script, elem_id=elem_id, apply_default_css=False)
 
 
 def _radio(titles: Mapping[str, str], label: str, elem_id: str) -> gr.Radio:
@@ -144,7 +152,33 @@ def choose(
     except (InputError, ValueError) as error:
         return gr.skip(), gr.skip(), problem_card(str(error)), gr.skip(), *shown
     visitor.choose(choice)
-    return draw(model, model.outline(), ()), sentence(model, choice), "", seen(visitor, model), *shown
+    return drawn(visitor, model), sentence(model, choice), "", seen(visitor, model), *shown
+
+
+def ask(visitor: Visitor, sent: object) -> str:
+    """A block was pressed: learning is wanted from there on. Gives a value for ``strip``."""
+    if not visitor.training:
+        visitor.stages = asked(sent)
+    return drawn(visitor, preview(visitor.choice, visitor.classes))
+
+
+def asked(sent: object) -> int | None:
+    """How many of the last stages are to learn, as a press says; None for what no press sends."""
+    number = getattr(sent, "learning", None)
+    return number if isinstance(number, int) and number >= 0 else None
+
+
+def wanted(visitor: Visitor, model: Classifier) -> int:
+    """How many of the last stages learn in the end: as the visitor asked for, or as is usual."""
+    usual = stages_to_unfreeze(model)
+    return usual if visitor.stages is None else min(visitor.stages, len(model.countable))
+
+
+def drawn(visitor: Visitor, model: Classifier) -> str:
+    """The strip of a network that has yet to learn, with what the visitor wants of it."""
+    outline = model.outline()
+    learning = [stage.name for stage in outline[len(outline) - wanted(visitor, model) :]]
+    return draw(model, outline, learning, pressing="waits" if visitor.training else "asks")
 
 
 def seen(visitor: Visitor, model: Classifier) -> str:
@@ -200,12 +234,16 @@ def preview(choice: Choice, classes: Sequence[str] | int, multi_label: bool = Fa
 
 
 def draw(
-    model: Classifier, outline: Sequence[StageOutline], learning: Sequence[str], kept_bytes: int | None = None
+    model: Classifier,
+    outline: Sequence[StageOutline],
+    learning: Sequence[str],
+    kept_bytes: int | None = None,
+    pressing: str = "",
 ) -> str:
     """The strip of a model: its stages, those named in ``learning`` in the colour of what learns, and its head."""
     blocks = [strip.Block(s.name, s.shape, s.weights, "learning" if s.name in learning else "still") for s in outline]
     head = strip.Block(type(model.head).__name__.lower(), (len(model.classes),), head_weights(model), "head")
-    return strip.draw(strip.Strip((*blocks, head), kept_bytes))
+    return strip.draw(strip.Strip((*blocks, head), kept_bytes, pressing))
 
 
 def head_weights(model: Classifier) -> int:

@@ -18,7 +18,7 @@ from headswap.metrics import ACCURACY
 from headswap.model import Classifier
 from headswap.plan import HEAD, Phase, Plan
 from headswap.training import refit, train
-from headswap.ui import curve, rates
+from headswap.ui import curve, model_step, rates
 from headswap.ui.cards import problem_card
 from headswap.ui.jobs import Job, Lesson, Run, Turns
 from headswap.ui.model_step import draw, network, preview
@@ -80,7 +80,7 @@ class TrainStep:
 
 def build() -> TrainStep:
     """The step's components, without events."""
-    drawing = gr.HTML(elem_id="train-strip", apply_default_css=False)
+    drawing = model_step.pressed_strip("train-strip")
     words = gr.HTML(elem_id="train-sentence", apply_default_css=False)
     with gr.Row(elem_id="instead"):
         frozen = gr.Button("Keep the frozen network instead", visible=False, elem_id="keep-frozen")
@@ -116,14 +116,14 @@ def prepare(visitor: Visitor) -> tuple[Any, ...]:
         Values for ``drawings``, ``head_epochs``, ``stages``, ``stage_epochs`` and what ``buttons`` gives.
     """
     if visitor.training:
-        return *(gr.skip(),) * 3, *_followed(visitor.job), *buttons(visitor)
+        return *(gr.skip(),) * 3, *_followed(visitor), *buttons(visitor)
     if visitor.job and visitor.job.model:
-        return *drawn(visitor), *_followed(visitor.job), *buttons(visitor)
+        return *drawn(visitor), *_followed(visitor), *buttons(visitor)
     model, wanting = beginning(visitor), visitor.wanting or unfit(visitor)
     if wanting:
         missing = f"<p class='hs-sentence'>{escape(wanting)}</p>"
         return (
-            draw(model, model.outline(), ()),
+            model_step.drawn(visitor, model),
             missing,
             charts_of(Run()),
             gr.skip(),
@@ -131,18 +131,52 @@ def prepare(visitor: Visitor) -> tuple[Any, ...]:
             gr.skip(),
             *buttons(visitor),
         )
-    plan = Plan.suggest(visitor.images, model)
-    _, unfrozen = _both(plan)
-    stages = unfrozen.learning_stages
-    order = f"the head learns first, then {_last(unfrozen)} too" if stages else "the head learns"
-    words = f"<p class='hs-sentence'>Press Train: {order}. {plan.advice}</p>"
+    plan = _wanted(visitor, model)
     return (
-        draw(model, model.outline(), ()),
-        words,
+        model_step.drawn(visitor, model),
+        _invitation(plan),
         charts_of(Run()),
         *_sliders(plan, len(model.countable)),
         *buttons(visitor),
     )
+
+
+def ask(visitor: Visitor, stages: int | None) -> tuple[Any, ...]:
+    """So many of the last stages are to learn; values for ``strip`` and ``sentence``.
+
+    The charts of a training that is over stay; the strip shows what the next one will do.
+    """
+    if visitor.training or stages is None:
+        return gr.skip(), gr.skip()
+    visitor.stages = max(0, int(stages))
+    model = beginning(visitor)
+    wanting = visitor.wanting or unfit(visitor)
+    return model_step.drawn(visitor, model), gr.skip() if wanting else _invitation(_wanted(visitor, model))
+
+
+def press(visitor: Visitor, sent: object) -> tuple[Any, ...]:
+    """A block of the strip was pressed; values for what ``ask`` gives and ``stages``."""
+    drawings = ask(visitor, model_step.asked(sent))
+    if visitor.training or visitor.stages is None:
+        return *drawings, gr.skip()
+    model = beginning(visitor)
+    return *drawings, gr.Slider(value=model_step.wanted(visitor, model), maximum=len(model.countable))
+
+
+def _wanted(visitor: Visitor, model: Classifier) -> Plan:
+    """The suggested plan, with as many stages as the visitor asked for."""
+    plan = Plan.suggest(visitor.images, model)
+    if visitor.stages is None:
+        return plan
+    head, unfrozen = _both(plan)
+    return replace(plan, phases=(head, replace(unfrozen, learning_stages=model_step.wanted(visitor, model))))
+
+
+def _invitation(plan: Plan) -> str:
+    _, unfrozen = _both(plan)
+    alone = unfrozen.learning_stages == 0
+    order = "the head learns" if alone else f"the head learns first, then {_last(unfrozen)} too"
+    return f"<p class='hs-sentence'>Press Train: {order}. {escape(plan.advice)}</p>"
 
 
 def beginning(visitor: Visitor) -> Classifier:
@@ -183,10 +217,17 @@ def go_on(visitor: Visitor, going_on: bool) -> tuple[Any, ...]:
     return *prepare(visitor), choice(visitor)
 
 
-def _followed(job: Job) -> tuple[Any, ...]:
+def _followed(visitor: Visitor) -> tuple[Any, ...]:
     """The sliders as they stood when the training began: a page that is loaded again knows nothing of them."""
+    job = visitor.job
     lesson = job.lesson or (job.former.lesson if job.former else None)
-    return _sliders(lesson.plan, len(job.outline) or MOST_STAGES) if lesson else (gr.skip(),) * 3
+    if lesson is None:
+        return (gr.skip(),) * 3
+    most = len(job.outline) or MOST_STAGES
+    head, stages, unfrozen = _sliders(lesson.plan, most)
+    if visitor.stages is not None and not visitor.training:
+        stages = gr.Slider(value=min(visitor.stages, most), maximum=most)
+    return head, stages, unfrozen
 
 
 def _sliders(plan: Plan, most: int) -> tuple[gr.Slider, gr.Slider, gr.Slider]:
@@ -359,13 +400,13 @@ def drawn(visitor: Visitor) -> tuple[str, str, str]:
 
 def strip_of(job: Job, trained: Trained | None = None) -> str:
     """The strip of a training as its present phase has it, or of what is kept instead of what it has learned."""
-    phases = job.run.phases
+    phases, pressing = job.run.phases, "asks" if job.run.ended else "waits"
     if not phases:
-        return draw(job.model, job.outline, ())
+        return draw(job.model, job.outline, (), pressing=pressing)
     if trained and trained.instead:
         kept_bytes = next((phase.kept_bytes for phase in phases if not phase.learning_stages), None)
-        return draw(job.model, job.outline, (), kept_bytes)
-    return draw(job.model, job.outline, phases[-1].learning_stages, phases[-1].kept_bytes)
+        return draw(job.model, job.outline, (), kept_bytes, pressing)
+    return draw(job.model, job.outline, phases[-1].learning_stages, phases[-1].kept_bytes, pressing)
 
 
 def said(run: Run, trained: Trained | None = None, repeats: bool = False) -> str:

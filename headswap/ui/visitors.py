@@ -131,6 +131,7 @@ class Visitor:
     trained: Trained | None = None  # the last model that learned something
     former: LabelledImages | None = None  # the images before the last change, if that can be undone
     opened: str | None = None  # the class whose images are all shown
+    stages: int | None = None  # so many of the last ones are to learn, if that was asked for
     going_on: bool = False  # the next training goes on with what was trained, instead of a new head
     made: tempfile.TemporaryDirectory | None = None  # where files lie that are taken along
     tabs: set[str] = field(default_factory=set)
@@ -186,6 +187,8 @@ class Visitor:
     def choose(self, choice: Choice) -> None:
         """Another backbone or head, for the next training."""
         if choice != self.choice:
+            if choice.backbone != self.choice.backbone:
+                self.stages = None  # it counted the stages of another network
             self.choice, self.going_on = choice, False
             self._forget_what_was_drawn()
 

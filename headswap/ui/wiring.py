@@ -81,6 +81,7 @@ class Wiring:
             trigger_mode="always_last",  # one event for all of them, so that no older choice overtakes a newer one
         )
         self.steps.model.select(*choose, show_progress="hidden")
+        model.strip.submit(_with_event(self._bound(model_step.ask)), self.ticket, model.strip, show_progress="hidden")
         model.onward.click(lambda: gr.Tabs(selected="train"), None, self.steps.tabs, queue=False)
 
     def train(self, training: TrainStep) -> None:
@@ -118,6 +119,17 @@ class Wiring:
             yield from rates.find(visitor, self.turns)
 
         training.rates.find.click(self._bound(find_rate), self.ticket, training.rates.told, show_progress="hidden")
+        asked = [training.strip, training.sentence]
+        training.strip.submit(
+            _with_event(self._bound(train_step.press)), self.ticket, [*asked, training.stages], show_progress="hidden"
+        )
+        training.stages.input(
+            self._bound(train_step.ask),
+            [self.ticket, training.stages],
+            asked,
+            show_progress="hidden",
+            trigger_mode="always_last",
+        )
         training.stop.click(self._bound(train_step.stop), self.ticket, None, show_progress="hidden")
         training.onward.click(lambda: gr.Tabs(selected="test"), None, self.steps.tabs, queue=False)
         training.going_on.input(
