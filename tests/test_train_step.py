@@ -35,7 +35,7 @@ def usable(buttons):
 def offered(buttons):
     """What else can be pressed, below the sentence."""
     names = ("frozen", "reference", "own", "again")
-    return [name for name, button in zip(names, buttons[3:], strict=True) if button.visible]
+    return [name for name, button in zip(names, buttons[3:7], strict=True) if button.visible]
 
 
 # Before
@@ -623,7 +623,7 @@ def test_where_nothing_was_unfrozen_there_is_no_frozen_network_to_keep_instead(l
     run = replace(learned.job.run, kept=replace(learned.job.run.kept, what="best", epoch=1))
     learned.job.run, learned.trained = run, Trained(learned.job.model, run)
     assert offered(train_step.buttons(learned)) == ["reference", "again"]
-    *_, own, _ = train_step.keep(learned, "reference")[3:]
+    own = train_step.keep(learned, "reference")[8]
     assert own.value == "Keep the trained head after all"
 
 

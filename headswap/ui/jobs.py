@@ -133,6 +133,7 @@ class Job:
             former: the training that this one repeats, to go back to if nothing comes of it.
         """
         self.lesson, self.former = lesson, former
+        self.forgotten = False  # its images are no longer those of its visitor
         self.model: Classifier | None = None
         self.outline: tuple[StageOutline, ...] = ()
         self.run = Run()
@@ -149,7 +150,7 @@ class Job:
 
     def forget(self) -> None:
         """Let go of the images, so that nothing can be learned from them again."""
-        self.lesson = None
+        self.lesson, self.forgotten = None, True
         if self.former:
             self.former.forget()
 

@@ -18,7 +18,7 @@ from headswap.metrics import ACCURACY
 from headswap.model import Classifier
 from headswap.plan import HEAD, Phase, Plan
 from headswap.training import refit, train
-from headswap.ui import curve, model_step, rates
+from headswap.ui import curve, model_step, rates, runs
 from headswap.ui.cards import problem_card
 from headswap.ui.jobs import Job, Lesson, Run, Turns
 from headswap.ui.model_step import draw, network, preview
@@ -56,6 +56,7 @@ class TrainStep:
     lesson: gr.Accordion
     script: gr.Code
     onward: gr.Button
+    runs: runs.Runs
 
     @property
     def drawings(self) -> list[gr.components.Component]:
@@ -70,7 +71,12 @@ class TrainStep:
     @property
     def prepared(self) -> list[gr.components.Component]:
         """What ``prepare`` gives, in order."""
-        return [*self.drawings, *self.plan, *self.buttons]
+        return [*self.drawings, *self.plan, *self.state]
+
+    @property
+    def state(self) -> list[gr.components.Component]:
+        """What ``state`` gives, in order."""
+        return [*self.buttons, *self.runs.shown]
 
     @property
     def buttons(self) -> list[gr.Button]:
@@ -93,6 +99,7 @@ def build() -> TrainStep:
     with gr.Row():
         start = gr.Button("Train", elem_id="train", elem_classes="hs-go", interactive=False)
         stop = gr.Button("Stop and keep the best", elem_id="stop", interactive=False)
+    table = runs.build()
     with gr.Accordion("More", open=False):
         head_epochs = gr.Slider(1, 200, step=1, label="Epochs in which only the head learns")
         stages = gr.Slider(0, MOST_STAGES, step=1, label="Then so many of the last stages learn, too")
@@ -106,19 +113,20 @@ def build() -> TrainStep:
     onward = gr.Button("Go on and test it", interactive=False, elem_id="onward-test")
     instead = (frozen, reference, own, again)
     more = (head_epochs, stages, stage_epochs, head_rate, rate_test)
-    return TrainStep(drawing, words, charts, start, stop, *instead, problem, *more, going_on, lesson, script, onward)
+    begin = (start, stop, *instead, problem, *more, going_on)
+    return TrainStep(drawing, words, charts, *begin, lesson, script, onward, table)
 
 
 def prepare(visitor: Visitor) -> tuple[Any, ...]:
     """What the step shows before a training: the network, the suggested plan, what is still missing.
 
     Returns:
-        Values for ``drawings``, ``head_epochs``, ``stages``, ``stage_epochs`` and what ``buttons`` gives.
+        Values for ``drawings``, ``head_epochs``, ``stages``, ``stage_epochs`` and what ``state`` gives.
     """
     if visitor.training:
-        return *(gr.skip(),) * 3, *_followed(visitor), *buttons(visitor)
+        return *(gr.skip(),) * 3, *_followed(visitor), *state(visitor)
     if visitor.job and visitor.job.model:
-        return *drawn(visitor), *_followed(visitor), *buttons(visitor)
+        return *drawn(visitor), *_followed(visitor), *state(visitor)
     model, wanting = beginning(visitor), visitor.wanting or unfit(visitor)
     if wanting:
         missing = f"<p class='hs-sentence'>{escape(wanting)}</p>"
@@ -129,7 +137,7 @@ def prepare(visitor: Visitor) -> tuple[Any, ...]:
             gr.skip(),
             gr.skip(),
             gr.skip(),
-            *buttons(visitor),
+            *state(visitor),
         )
     plan = _wanted(visitor, model)
     return (
@@ -137,7 +145,7 @@ def prepare(visitor: Visitor) -> tuple[Any, ...]:
         _invitation(plan),
         charts_of(Run()),
         *_sliders(plan, len(model.countable)),
-        *buttons(visitor),
+        *state(visitor),
     )
 
 
@@ -236,6 +244,11 @@ def _sliders(plan: Plan, most: int) -> tuple[gr.Slider, gr.Slider, gr.Slider]:
     return gr.Slider(value=head.epochs), gr.Slider(value=stages, maximum=most), gr.Slider(value=unfrozen.epochs)
 
 
+def state(visitor: Visitor) -> tuple[Any, ...]:
+    """``TrainStep.state``: what can be pressed now, and what the runs so far came to."""
+    return *buttons(visitor), *runs.show(visitor)
+
+
 def buttons(visitor: Visitor) -> tuple[Any, ...]:
     """``TrainStep.buttons`` as this visitor can use them now."""
     ready = not visitor.training and not visitor.wanting
@@ -280,18 +293,18 @@ def start(
     """Begin a training in a job of its own.
 
     Returns:
-        Values for ``problem`` and the buttons.
+        Values for ``problem`` and ``state``.
     """
     if visitor.training:
-        return gr.skip(), *buttons(visitor)
+        return gr.skip(), *state(visitor)
     if problem := visitor.wanting or unfit(visitor):
-        return problem_card(problem), *buttons(visitor)
+        return problem_card(problem), *state(visitor)
     try:
         wanted = int(head_epochs), int(stages), int(stage_epochs), head_rate
         visitor.job = _job(visitor, visitor.choice, turns, *wanted)
     except (InputError, ValueError) as error:
-        return problem_card(str(error)), *buttons(visitor)
-    return "", *buttons(visitor)
+        return problem_card(str(error)), *state(visitor)
+    return "", *state(visitor)
 
 
 def stop(visitor: Visitor) -> None:
@@ -301,18 +314,18 @@ def stop(visitor: Visitor) -> None:
 
 
 def keep(visitor: Visitor, name: str) -> tuple[Any, ...]:
-    """Put "frozen", "reference" or "own" into the model that answers; values for ``drawings`` and the buttons."""
+    """Put "frozen", "reference" or "own" into the model that answers; values for ``drawings`` and ``state``."""
     trained = _ended(visitor)
     if trained and name in trained.offered:  # not if it was pressed twice
         visitor.trained = trained.keeping(name)
     if visitor.job is None or visitor.job.model is None:
-        return *(gr.skip(),) * 3, *buttons(visitor)
-    return *drawn(visitor), *buttons(visitor)
+        return *(gr.skip(),) * 3, *state(visitor)
+    return *drawn(visitor), *state(visitor)
 
 
 def again(visitor: Visitor, turns: Turns) -> tuple[Any, ...]:
-    """Begin to learn from all images, in a job of its own with a network of its own; values for ``problem`` and the
-    buttons."""
+    """Begin to learn from all images, in a job of its own with a network of its own; values for ``problem``
+    and ``state``."""
     if _can_learn_again(visitor):
         job, lesson, kept = visitor.job, visitor.job.lesson, visitor.job.run.kept
         visitor.job = Job(
@@ -321,7 +334,7 @@ def again(visitor: Visitor, turns: Turns) -> tuple[Any, ...]:
             turns,
             former=job,
         )
-    return "", *buttons(visitor)
+    return "", *state(visitor)
 
 
 def _job(

@@ -86,7 +86,7 @@ class Wiring:
 
     def train(self, training: TrainStep) -> None:
         """The third step: a training begins, is watched, stops, and what it came to is kept or exchanged."""
-        plan, buttons, prepared = training.plan, training.buttons, training.prepared
+        plan, state, prepared = training.plan, training.state, training.prepared
         prepare = self._bound(train_step.prepare), self.ticket, prepared
         self.steps.train.select(*prepare, show_progress="hidden").then(
             self._bound(train_step.choice), self.ticket, training.going_on, show_progress="hidden"
@@ -98,10 +98,10 @@ class Wiring:
             button.click(
                 self._bound(lambda visitor, *values, begin=begin: begin(visitor, self.turns, *values)),
                 [self.ticket, *given],
-                [training.problem, *buttons],
+                [training.problem, *state],
                 show_progress="hidden",
             ).then(self._bound(train_step.watch), self.ticket, training.drawings, show_progress="hidden").then(
-                self._bound(train_step.buttons), self.ticket, buttons, show_progress="hidden"
+                self._bound(train_step.state), self.ticket, state, show_progress="hidden"
             )
         for button, name in (
             (training.frozen, "frozen"),
@@ -111,7 +111,7 @@ class Wiring:
             button.click(
                 self._bound(lambda visitor, name=name: train_step.keep(visitor, name)),
                 self.ticket,
-                [*training.drawings, *buttons],
+                [*training.drawings, *state],
                 show_progress="hidden",
             )
 
@@ -183,7 +183,7 @@ class Wiring:
     def come_and_go(self, images: ImagesStep, training: TrainStep) -> None:
         """A tab arrives, comes back after a reload, and leaves."""
         understood = images.shown
-        buttons, prepared = training.buttons, training.prepared
+        state, prepared = training.state, training.prepared
 
         def arrive(remembered: str | None, request: gr.Request) -> tuple[str, str]:
             mine = self.visitors.arrive(remembered, request.session_hash)
@@ -198,7 +198,7 @@ class Wiring:
         ).then(self._bound(images_step.welcome), self.ticket, understood, show_progress="hidden").then(
             self._bound(train_step.prepare), self.ticket, prepared, show_progress="hidden"
         ).then(self._bound(train_step.watch), self.ticket, training.drawings, show_progress="hidden").then(
-            self._bound(train_step.buttons), self.ticket, buttons, show_progress="hidden"
+            self._bound(train_step.state), self.ticket, state, show_progress="hidden"
         )
 
     def _bound(self, handler: Callable[..., Any]) -> Callable[..., Any]:
