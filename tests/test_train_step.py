@@ -17,6 +17,7 @@ from visiting import Reader, choose, is_error, text_of
 from headswap.errors import InputError
 from headswap.events import Epoch, Figures, FrozenPass, Kept, PhaseBegins, Rate, Reference, Step
 from headswap.plan import Phase, Plan
+from headswap.race import Lap, Place, Won
 from headswap.reading import load_images
 from headswap.training import refit, train
 from headswap.ui import model_step, test_step, train_step
@@ -813,3 +814,102 @@ def test_images_are_let_go_with_their_visitor_although_they_could_have_been_lear
     visitor.let_go()
     gc.collect()
     assert list(temporary.iterdir()) == []
+
+
+# A race of heads
+
+LAPS = tuple(
+    Lap(head, event)
+    for head, right in (("linear", 40), ("mlp", 50))
+    for event in (HEAD, epoch(1, right=right - 9), Step(2, 1, 4, 0.3), epoch(2, right=right))
+)
+PLACES = (Place("mlp", 900, LAPS[-1].event), Place("linear", 30, LAPS[3].event))
+
+
+def raced(*events):
+    run = Run("running", read=FrozenPass(8, 8, 0.5))
+    for event in events:
+        run = run.told(event)
+    return run
+
+
+def test_a_race_has_a_curve_for_each_head_and_says_who_leads():
+    run = raced(*LAPS)
+    html = train_step.charts_of(run)
+    assert run.racing and html.count("<polyline") == 4
+    assert html.count('<polyline class="hs-validation"') == 2  # the one that leads
+    assert "MLP 83 % after epoch 2 of 20, linear 67 %" in " ".join(Reader(html).attributes)
+    assert "Two heads learn side by side" in said(run)
+    assert "Epoch 2 of 20; MLP leads with 50 of 60 validation images right" in said(run)
+    assert "leads" not in said(raced(LAPS[0]))
+
+
+def test_when_a_race_is_won_the_winner_s_run_goes_on(network):
+    run = raced(*LAPS, Won(PLACES, network))
+    assert not run.racing and [each.right for each in run.epochs] == [41, 50]
+    assert said(run).startswith("Of 60 validation images right: MLP 50 and linear 40. MLP goes on. The head learns;")
+    ended = said(replace(run.told(KEPT), state="finished"))
+    assert "These images chose the head, so the figure flatters a little. Kept the weights of epoch 2" in ended
+
+
+@pytest.fixture
+def racing(loaded_fruits, monkeypatch):
+    """Somebody who races heads on a small network, after so many epochs of the head."""
+    monkeypatch.setattr(train_step, "network", lambda *given: small_model(loaded_fruits.classes))
+    visitor = Visitor(images=loaded_fruits)
+
+    def begin(epochs):
+        problem, *buttons = train_step.start_race(visitor, Turns(), epochs, 1, 1)
+        assert problem == "" and usable(buttons) == [False, True, False] and not buttons[7].interactive
+        return visitor
+
+    return begin
+
+
+def test_a_race_ends_with_the_winner_s_model_and_a_row_for_each_head(racing):
+    visitor = racing(2)
+    drawing, sentence, _ = finish(visitor)
+    run = visitor.job.run
+    assert run.state == "finished", run.problem
+    assert set(run.heads) == set(train_step.RACED)
+    winner = run.won.head
+    assert type(visitor.trained.model.head).__name__.lower() == winner and f">{winner}<" in drawing
+    assert "goes on." in text_of(sentence) and "validation images right" in text_of(sentence)
+    assert sorted(ran.head for ran in visitor.runs) == sorted(train_step.RACED)
+    assert visitor.runs[-1].head == winner and visitor.trained.number == len(visitor.runs)
+    assert all("in a race" in ran.plan for ran in visitor.runs)
+    assert offered(train_step.buttons(visitor))[-1] == "again"
+    assert {lap.model for lap in run.laps} == {None}
+
+
+def test_a_race_that_is_stopped_keeps_the_head_that_leads(racing, until):
+    visitor = racing(500)
+    job = visitor.job
+    until(lambda: len(job.run.of_head("mlp").epochs) >= 2 or job.run.ended)
+    train_step.stop(visitor)
+    _, sentence, _ = finish(visitor)
+    run = job.run
+    assert run.state == "stopped" and run.won is None, run.problem
+    assert type(visitor.trained.model.head).__name__.lower() == run.leader
+    assert f"led the race. Stopped. Kept the weights of epoch {run.best.number}" in text_of(sentence)
+    assert visitor.trained.number == len(visitor.runs) == 4
+
+
+def test_a_race_needs_images_and_stages_that_are_there(visitor):
+    assert is_error(train_step.start_race(Visitor(), Turns(), 1, 0, 1)[0])
+    assert "9 stages" in text_of(train_step.start_race(visitor, Turns(), 1, 12, 1)[0])
+    assert visitor.job is None
+
+
+def test_a_head_that_cannot_have_several_labels_does_not_race(tagged, monkeypatch):
+    asked = []
+    monkeypatch.setattr(train_step, "network", lambda *given: small_model(tagged.classes, multi_label=True))
+    monkeypatch.setattr(train_step, "race", lambda images, carrier, heads, plan: asked.append(heads) or iter_of_none())
+    visitor = Visitor(images=tagged)
+    train_step.start_race(visitor, Turns(), 1, 0, 1)
+    visitor.job.join(30)
+    assert list(asked[0]) == ["linear", "bottleneck", "mlp"]
+
+
+def iter_of_none():
+    yield from ()

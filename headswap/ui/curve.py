@@ -64,6 +64,7 @@ class Chart:
     mark: str = "kept"
     across: str = "epoch"
     names: tuple[tuple[float, str], ...] = ()  # of places across, where they are no epochs
+    aligned: bool = False  # the curves' names stand below each other at the right, wherever the curves end
     said: str = ""  # the sentence that says the same, where the usual one does not fit
 
 
@@ -220,6 +221,8 @@ def _line(series: Series, points: list[tuple[float, float]], scale: _Scale) -> s
 def _ends(chart: Chart, curves: list[tuple[Series, list[tuple[float, float]]]], scale: _Scale) -> str:
     """What each curve is called and where it stands, at its end, and the level at the right; clear of each other."""
     names = [(series.label, series.kind, *points[-1]) for series, points in curves]
+    if chart.aligned:
+        names = [(label, kind, scale.end, value) for label, kind, _, value in names]
     levels = [(chart.level.label, "level", scale.end, chart.level.value)] if chart.level else []
     # Only curves that have come far reach the margin where the level's name stands; until then it stays at its line.
     meet = any(scale.x(epoch) > 0.6 * ACROSS for _, _, epoch, _ in names)
@@ -289,6 +292,16 @@ def _demo() -> dict[str, str]:
         Chart(title, two(20, 36), (curve("training", "training", 36, best, first, 5),), 36, percent=title != "Loss")
         for title, best, first in (("Loss", 0.04, 1.05), ("Accuracy", 0.97, 0.36))
     ]
+    raced = tuple(
+        curve(label, kind, 40, best, 0.3, pace)
+        for label, kind, best, pace in (
+            ("linear", "other0", 0.84, 8),
+            ("bottleneck", "validation", 0.9, 5),
+            ("MLP", "other1", 0.86, 3),
+            ("attention", "other2", 0.8, 12),
+        )
+    )
+    dot = Series("LDA", ((1, 0.88),), "other3")
     steep = Series("validation", ((0, 0.91), (1, 0.93), (2, math.nan), (3, 0.95), (4, 0.94)), "validation")
     return {
         "Nothing yet": f'<div class="hs-charts">{"".join(map(draw, empty))}</div>',
@@ -304,6 +317,7 @@ def _demo() -> dict[str, str]:
         "A narrow last band": pair(40, 40, two(36, 40)),
         "A narrow first band, 200 epochs": pair(200, 200, two(4, 200), 150),
         "Gradual": pair(40, 40, (Band(0, 8, head, "still"), *gradual), 33),
+        "Several runs": draw(Chart("Accuracy", (), (*raced, dot), 40, percent=True, aligned=True)),
         "Accurate from the start": draw(Chart("Accuracy", (), (steep,), 4, percent=True, marker=(3, 0.95))),
     }
 

@@ -25,12 +25,15 @@ class Ran:
     curve: tuple[tuple[int, float], ...]  # after which epoch which validation score
 
     @classmethod
-    def of(cls, number: int, model: Classifier, run: Run) -> Ran:
-        """The run of this model, which has ended and kept something."""
-        figures = run.kept.figures if run.kept else run.best.figures
+    def of(cls, number: int, model: Classifier, run: Run, head: str = "") -> Ran:
+        """The run of this model, or of a head that raced it, which has ended after an epoch at least."""
+        if run.kept:
+            figures = run.kept.figures
+        else:  # who stops keeps the best; who loses a race is judged as it came in
+            figures = run.best.figures if run.state == "stopped" else run.epochs[-1].figures
         took = run.kept.seconds if run.kept else sum(epoch.seconds for epoch in run.epochs)
         curve = tuple((e.number, e.validation_score) for e in run.epochs if isfinite(e.validation_score))
-        head = type(model.head).__name__.lower()
+        head = head or type(model.head).__name__.lower()
         return cls(number, model.backbone, head, in_words(run), replace(figures, answers=None), took, curve)
 
 
@@ -46,6 +49,8 @@ def in_words(run: Run) -> str:
     if told:
         first = next(epochs for _, epochs in lengths if epochs > 0)
         told[0] = f"{told[0]} {count(first, 'epoch').split()[-1]}"
+    if run.laps:
+        told.append("in a race")
     if run.kept and run.kept.refitted:
         told.append("from all images")
     if run.state == "stopped":

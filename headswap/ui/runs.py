@@ -39,7 +39,7 @@ def build() -> Runs:
     with gr.Column(visible=False, elem_id="runs") as room:
         table = gr.Dataframe(
             headers=["run", "backbone", "head", "what learned", "validation images right", "time"],
-            column_widths=["130px", "150px", "110px", "220px", "230px", "70px"],
+            column_widths=["14%", "17%", "11%", "24%", "26%", "8%"],
             interactive=False,
             wrap=True,
             label="Your runs with these images",
@@ -111,6 +111,7 @@ def drawn(visitor: Visitor) -> str:
             series,
             max(ran.curve[-1][0] for ran in runs),
             percent=True,
+            aligned=True,
             said=f"{metric.capitalize()} on the validation images after the last epoch: {ends}.",
         )
     )

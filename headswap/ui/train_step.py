@@ -4,32 +4,37 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from itertools import zip_longest
 from typing import Any
 
 import gradio as gr
+import torch
 
 from headswap.errors import InputError
-from headswap.events import Figures, LabelFigures, PhaseBegins
+from headswap.events import Epoch, Figures, LabelFigures, PhaseBegins
+from headswap.heads import HEADS
 from headswap.metrics import ACCURACY
 from headswap.model import Classifier
 from headswap.plan import HEAD, Phase, Plan
+from headswap.race import race
 from headswap.training import refit, train
 from headswap.ui import curve, model_step, rates, runs
 from headswap.ui.cards import problem_card
 from headswap.ui.jobs import Job, Lesson, Run, Turns
 from headswap.ui.model_step import draw, network, preview
 from headswap.ui.visitors import Choice, Trained, Visitor
-from headswap.ui.wording import million, percent, seconds, size, small
+from headswap.ui.wording import listed, million, percent, seconds, size, small
 
 FRAME = 0.2  # seconds between two drawings of the curves
 MOST_STAGES = 14  # of any network, until one is known
 SPEECH = 1.0  # seconds between two sentences, so that a screen reader can follow
 FLATTERED = "These images chose the epoch, so the figure flatters."
+CHOSEN = "These images chose the head, so the figure flatters a little."
 WHOLE = "the whole"
+RACED = ("linear", "bottleneck", "mlp", "lda")
 BEGINS = [("A new head, as the Model step says", False), ("The model that you have: it learns on", True)]
 
 
@@ -46,6 +51,7 @@ class TrainStep:
     reference: gr.Button
     own: gr.Button
     again: gr.Button
+    race: gr.Button
     problem: gr.HTML
     head_epochs: gr.Slider
     stages: gr.Slider
@@ -81,7 +87,7 @@ class TrainStep:
     @property
     def buttons(self) -> list[gr.Button]:
         """What ``buttons`` gives, in order."""
-        return [self.train, self.stop, self.onward, self.frozen, self.reference, self.own, self.again]
+        return [self.train, self.stop, self.onward, self.frozen, self.reference, self.own, self.again, self.race]
 
 
 def build() -> TrainStep:
@@ -98,6 +104,7 @@ def build() -> TrainStep:
     going_on = gr.Radio(BEGINS, value=False, label="Begin with", visible=False, elem_id="going-on")
     with gr.Row():
         start = gr.Button("Train", elem_id="train", elem_classes="hs-go", interactive=False)
+        heads = gr.Button(f"Race the heads: {listed(_titles(RACED))}", elem_id="race", interactive=False)
         stop = gr.Button("Stop and keep the best", elem_id="stop", interactive=False)
     table = runs.build()
     with gr.Accordion("More", open=False):
@@ -113,7 +120,7 @@ def build() -> TrainStep:
     onward = gr.Button("Go on and test it", interactive=False, elem_id="onward-test")
     instead = (frozen, reference, own, again)
     more = (head_epochs, stages, stage_epochs, head_rate, rate_test)
-    begin = (start, stop, *instead, problem, *more, going_on)
+    begin = (start, stop, *instead, heads, problem, *more, going_on)
     return TrainStep(drawing, words, charts, *begin, lesson, script, onward, table)
 
 
@@ -266,6 +273,7 @@ def buttons(visitor: Visitor) -> tuple[Any, ...]:
         gr.Button(visible="reference" in offered),
         gr.Button(f"Keep the {'unfrozen network' if unfrozen else 'trained head'} after all", visible="own" in offered),
         gr.Button(visible=_can_learn_again(visitor)),
+        gr.Button(interactive=ready),
     )
 
 
@@ -304,6 +312,40 @@ def start(
         visitor.job = _job(visitor, visitor.choice, turns, *wanted)
     except (InputError, ValueError) as error:
         return problem_card(str(error)), *state(visitor)
+    return "", *state(visitor)
+
+
+def start_race(
+    visitor: Visitor,
+    turns: Turns,
+    head_epochs: int,
+    stages: int,
+    stage_epochs: int,
+    head_rate: float | None = None,
+) -> tuple[Any, ...]:
+    """Begin a race of heads in a job of its own; takes and gives what ``start`` does."""
+    if visitor.training:
+        return gr.skip(), *state(visitor)
+    if visitor.wanting:
+        return problem_card(visitor.wanting), *state(visitor)
+    images, choice = visitor.images, replace(visitor.choice, head="linear", options={})
+    chosen, options = visitor.choice.head, visitor.choice.options
+    names = [name for name in RACED if not (images.multi_label and hasattr(HEADS[name], "solve"))]
+    heads = {name: options if name == chosen else {} for name in names}
+    try:
+        model = preview(choice, images.classes, images.multi_label)
+        if hasattr(HEADS.get(chosen), "solve"):
+            head_epochs = HEAD.epochs  # the others want more than the one in which a head is solved
+        plan = _planned(Plan.suggest(images, model), model, int(head_epochs), int(stages), int(stage_epochs), head_rate)
+    except (InputError, ValueError) as error:
+        return problem_card(str(error)), *state(visitor)
+
+    def begin(carrier: Classifier) -> Iterator[Any]:
+        with turns.turn(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(model_step.SEED)
+            return race(images, carrier, heads, plan)
+
+    visitor.job = Job(lambda progress: network(choice, images, turns, progress), begin, turns, Lesson(images, plan))
     return "", *state(visitor)
 
 
@@ -349,20 +391,26 @@ def _job(
     images = visitor.images
     going_on = visitor.going_on and visitor.trained is not None
     model = beginning(visitor) if going_on else preview(choice, images.classes, images.multi_label)
-    model.boundary_of(stages)  # raises where there are fewer
-    plan = Plan.suggest(images, model)
-    head, unfrozen = _both(plan)
-    rate = head_rate or head.head_rate
-    phases: list[Phase] = [replace(head, epochs=head_epochs, learning_stages=0, head_rate=rate)]
-    if stages:
-        phases.append(replace(unfrozen, epochs=stage_epochs, learning_stages=stages))
-    plan = replace(plan, phases=tuple(phases))
+    plan = _planned(Plan.suggest(images, model), model, head_epochs, stages, stage_epochs, head_rate)
     return Job(
         lambda progress: model if going_on else network(choice, images, turns, progress),
         lambda model: train(model, images, plan),
         turns,
         Lesson(images, plan),
     )
+
+
+def _planned(
+    plan: Plan, model: Classifier, head_epochs: int, stages: int, stage_epochs: int, head_rate: float | None
+) -> Plan:
+    """A suggested plan with what was asked for; ``ValueError`` where the model has fewer stages."""
+    model.boundary_of(stages)
+    head, unfrozen = _both(plan)
+    rate = head_rate or head.head_rate
+    phases: list[Phase] = [replace(head, epochs=head_epochs, learning_stages=0, head_rate=rate)]
+    if stages:
+        phases.append(replace(unfrozen, epochs=stage_epochs, learning_stages=stages))
+    return replace(plan, phases=tuple(phases))
 
 
 def _both(plan: Plan) -> tuple[Phase, Phase]:
@@ -440,11 +488,13 @@ def _sentence(run: Run, trained: Trained | None, repeats: bool) -> str:
     if run.ended:
         if repeats and not run.kept:
             return "Stopped. What had been learned before is kept."
-        return _instead(trained) if trained and trained.instead else _kept(run)
+        return _instead(trained) if trained and trained.instead else _raced(run) + _kept(run)
     whole = "From all images now. " if repeats else ""
     reading = run.read is not None and run.read.done < run.read.total
     if run.phases and not reading:
-        return f"{whole}{_learns(run.phases[-1])} {_progress(run)}"
+        return f"{_raced(run)}{whole}{_learns(run.phases[-1])} {_progress(run)}"
+    if run.racing and not reading:
+        return _race(run)
     if run.read:
         return (
             f"{whole}Reading the images through the frozen stages, once: <b>{run.read.done:,} of {run.read.total:,} "
@@ -454,6 +504,33 @@ def _sentence(run: Run, trained: Trained | None, repeats: bool) -> str:
         of = f" of {size(run.fetched.total)}" if run.fetched.total else ""
         return f"Downloading the weights: <b>{size(run.fetched.done)}{of}</b>."
     return "Building the network; it may wait for its turn on this machine."
+
+
+def _race(run: Run) -> str:
+    begins = next(lap.event for lap in run.laps)
+    many = f"{small(len(run.heads)).capitalize()} heads learn side by side, on what the frozen stages gave once."
+    if not run.leader:
+        return many
+    leads, done = run.of_head(run.leader).best, max(len(run.of_head(head).epochs) for head in run.heads)
+    return (
+        f"{many} Epoch {done} of {begins.phase.epochs}; <b>{_titles([run.leader])[0]} leads with {leads.right} of "
+        f"{leads.of} validation images right</b>."
+    )
+
+
+def _raced(run: Run) -> str:
+    """Who has won, where heads have raced, before what is said of the winner."""
+    if run.won:
+        places = run.won.places
+        names = _titles([place.head for place in places])
+        told = listed([f"{name} {place.epoch.right}" for name, place in zip(names, places, strict=True)])
+        flatters = f"{CHOSEN} " if run.ended else ""
+        return f"Of {places[0].epoch.of} validation images right: {told}. <b>{names[0]} goes on.</b> {flatters}"
+    return f"<b>{_titles([run.leader])[0]} led the race.</b> " if run.laps and run.phases else ""
+
+
+def _titles(heads: Sequence[str]) -> list[str]:
+    return [escape(model_step.TITLES.get(head, head)) for head in heads]
 
 
 def _learns(begins: PhaseBegins) -> str:
@@ -546,7 +623,9 @@ def _labels(labels: tuple[LabelFigures, ...]) -> str:
 
 
 def charts_of(run: Run, trained: Trained | None = None) -> str:
-    """Both charts, as they stand."""
+    """Both charts, as they stand; while heads race, a curve for each of them."""
+    if run.racing:
+        return _race_charts(run)
     loss = [(e.number, e.training_loss, e.validation_loss) for e in run.epochs]
     accuracy = [(e.number, e.training_score, e.validation_score) for e in run.epochs]
     marks = _marks(run, trained) if run.state in ("finished", "stopped") else (None, None)
@@ -554,6 +633,28 @@ def charts_of(run: Run, trained: Trained | None = None) -> str:
     charts = (
         _chart(run, "Loss", loss, marks[0]),
         replace(_chart(run, _title(run), accuracy, marks[1], percent=True), level=level),
+    )
+    return f'<div class="hs-charts">{"".join(map(curve.draw, charts))}</div>'
+
+
+def _race_charts(run: Run) -> str:
+    leader, losses, scores = run.leader, [], []
+    for place, head in enumerate(run.heads):
+        epochs, kind = run.of_head(head).epochs, "validation" if head == leader else f"other{place % 4}"
+        name = model_step.TITLES.get(head, head)
+        losses.append(curve.Series(name, tuple((e.number, e.validation_loss) for e in epochs), kind))
+        scores.append(curve.Series(name, tuple((e.number, e.validation_score) for e in epochs), kind))
+    epochs = max(lap.event.phase.epochs for lap in run.laps if isinstance(lap.event, PhaseBegins))
+    done = max((lap.event.number for lap in run.laps if isinstance(lap.event, Epoch)), default=0)
+    bands = (curve.Band(0, done, "only the heads learn", "still"),)
+    metric = next((lap.event.metric for lap in run.laps if isinstance(lap.event, Epoch)), ACCURACY)
+    empty = "The curves begin when the first epoch is over"
+    told = {"empty": empty, "aligned": True}
+    charts = (
+        curve.Chart("Loss on the validation images", bands, tuple(losses), epochs, **told),
+        curve.Chart(
+            f"{metric.capitalize()} on the validation images", bands, tuple(scores), epochs, percent=True, **told
+        ),
     )
     return f'<div class="hs-charts">{"".join(map(curve.draw, charts))}</div>'
 

@@ -215,7 +215,12 @@ class Visitor:
         """Remember what a training with these images came to, and give its number; 0 for one with other images."""
         if job.forgotten:
             return 0
-        self.runs = (*self.runs, Ran.of(len(self.runs) + 1, job.model, job.run))
+        run, mine = job.run, type(job.model.head).__name__.lower()
+        for head in run.heads:
+            theirs = replace(run.of_head(head), kept=None)
+            if head != mine and theirs.epochs:
+                self.runs = (*self.runs, Ran.of(len(self.runs) + 1, job.model, theirs, head))
+        self.runs = (*self.runs, Ran.of(len(self.runs) + 1, job.model, run))
         return self.runs[-1].number
 
     def open(self, model: Classifier) -> None:

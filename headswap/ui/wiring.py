@@ -93,6 +93,7 @@ class Wiring:
         )
         for button, begin, given in (
             (training.train, train_step.start, [*plan, training.head_rate]),
+            (training.race, train_step.start_race, [*plan, training.head_rate]),
             (training.again, train_step.again, []),
         ):
             button.click(
