@@ -16,11 +16,12 @@ from visiting import Reader, choose, is_error, text_of
 
 from headswap.errors import InputError
 from headswap.events import Epoch, Figures, FrozenPass, Kept, PhaseBegins, Rate, Reference, Step
+from headswap.metrics import Answers
 from headswap.plan import Phase, Plan
 from headswap.race import Lap, Place, Won
 from headswap.reading import load_images
 from headswap.training import refit, train
-from headswap.ui import model_step, test_step, train_step
+from headswap.ui import model_step, replay, test_step, train_step
 from headswap.ui.jobs import Fetching, Job, Lesson, Run, Turns
 from headswap.ui.visitors import Choice, Trained, Visitor
 from headswap.verdict import Verdict
@@ -814,6 +815,47 @@ def test_images_are_let_go_with_their_visitor_although_they_could_have_been_lear
     visitor.let_go()
     gc.collect()
     assert list(temporary.iterdir()) == []
+
+
+# Played again
+
+
+def test_an_epoch_can_be_looked_at_again_once_the_training_is_over(learned):
+    slider, words = train_step.state(learned)[8:10]
+    assert slider.visible and (slider.value, slider.maximum, words) == (3, 3, "")
+    drawing, charts, told = train_step.look(learned, 2)
+    assert "only the head learns" in drawing and "learn" in train_step.look(learned, 3)[0]
+    assert charts.count('class="hs-look"') == 2 and "Looked at: epoch 2." in charts
+    epoch = learned.job.run.epochs[1]
+    assert f"After epoch 2: {epoch.right} of 3 validation images right" in text_of(told)
+    table = ElementTree.fromstring(told[told.index("<table") : told.index("</table>") + 8])
+    counts = [[int(cell.text.replace("·", "0")) for cell in row.findall("td")] for row in table.find("tbody")]
+    assert counts == epoch.answers.confusion().tolist()
+    assert train_step.drawn(learned)[2].count("hs-look") == 0
+
+
+def test_nothing_can_be_looked_at_while_a_training_runs_or_where_there_is_none(learned, monkeypatch):
+    assert train_step.look(learned, 99) == (gr.skip(), gr.skip(), "")
+    learned.job.run = replace(learned.job.run, state="running")
+    assert train_step.look(learned, 2) == (gr.skip(), gr.skip(), "")
+    assert not train_step.state(learned)[8].visible
+    assert train_step.look(Visitor(), 1) == (gr.skip(), gr.skip(), "")
+
+
+def test_of_several_labels_each_says_what_was_missed():
+    called, shown = torch.tensor([[1, 0], [0, 1], [0, 1]]).bool(), torch.tensor([[1, 0], [1, 0], [0, 1]]).bool()
+    each = epoch(4, metric="mean average precision", answers=Answers(called, shown, 2))
+    told = text_of(replay.told(each, ["<b>red", "dark"]))
+    assert "mean average precision 0.95" in told and "<b>red11·dark1·1" in told
+
+
+def test_of_many_classes_only_the_confusions_are_told():
+    names = [f"class {i}" for i in range(20)]
+    shown = torch.arange(20)
+    called = shown.clone()
+    called[3] = 5
+    told = text_of(replay.told(epoch(1, answers=Answers(called, shown, 20)), names))
+    assert told.endswith("class 3 taken for class 5: 1")
 
 
 # A race of heads

@@ -19,6 +19,9 @@ from headswap.model import Classifier, StageOutline
 from headswap.plan import Plan
 from headswap.race import Lap, Won
 
+Told = Event | Lap | Won
+Teaching = Generator[Told, None, None]
+
 log = logging.getLogger(__name__)
 
 
@@ -78,7 +81,7 @@ class Run:
         phases = tuple(event for event in told if isinstance(event, PhaseBegins))
         return replace(self, phases=phases, epochs=tuple(event for event in told if isinstance(event, Epoch)))
 
-    def told(self, event: Event | Fetching | Lap | Won) -> Run:
+    def told(self, event: Told | Fetching) -> Run:
         """The run after one more event."""
         match event:
             case Fetching():
@@ -202,9 +205,7 @@ class Job:
             if news:
                 yield seen
 
-    def _work(
-        self, make_model: Callable[..., Classifier], train: Callable[..., Generator[Event | Lap | Won, None, None]]
-    ) -> None:
+    def _work(self, make_model: Callable[..., Classifier], train: Callable[..., Teaching]) -> None:
         try:
             model = make_model(self._fetched)  # takes no turn: a download is no work for the processor
             with self._turns.turn():
@@ -237,7 +238,7 @@ class Job:
             raise _Stopped
         self._tell(self.run.told(Fetching(done, total)))
 
-    def _follow(self, events: Generator[Event | Lap | Won, None, None]) -> None:
+    def _follow(self, events: Teaching) -> None:
         while not self._stopping.is_set():
             with self._turns.turn():
                 event = next(events, None)

@@ -21,7 +21,7 @@ from headswap.model import Classifier
 from headswap.plan import HEAD, Phase, Plan
 from headswap.race import race
 from headswap.training import refit, train
-from headswap.ui import curve, model_step, rates, runs
+from headswap.ui import curve, model_step, rates, replay, runs
 from headswap.ui.cards import problem_card
 from headswap.ui.jobs import Job, Lesson, Run, Turns
 from headswap.ui.model_step import draw, network, preview
@@ -63,6 +63,7 @@ class TrainStep:
     script: gr.Code
     onward: gr.Button
     runs: runs.Runs
+    replay: replay.Replay
 
     @property
     def drawings(self) -> list[gr.components.Component]:
@@ -82,7 +83,7 @@ class TrainStep:
     @property
     def state(self) -> list[gr.components.Component]:
         """What ``state`` gives, in order."""
-        return [*self.buttons, *self.runs.shown]
+        return [*self.buttons, *self.replay.shown, *self.runs.shown]
 
     @property
     def buttons(self) -> list[gr.Button]:
@@ -100,11 +101,12 @@ def build() -> TrainStep:
         own = gr.Button(visible=False, elem_id="keep-own")
         again = gr.Button("Learn again from all images", visible=False, elem_id="again")
     charts = gr.HTML(charts_of(Run()), elem_id="charts", apply_default_css=False)
+    looking = replay.build()
     problem = gr.HTML(elem_id="train-problem", apply_default_css=False)
     going_on = gr.Radio(BEGINS, value=False, label="Begin with", visible=False, elem_id="going-on")
     with gr.Row():
         start = gr.Button("Train", elem_id="train", elem_classes="hs-go", interactive=False)
-        heads = gr.Button(f"Race the heads: {listed(_titles(RACED))}", elem_id="race", interactive=False)
+        heads = gr.Button("Race the heads", elem_id="race", interactive=False)
         stop = gr.Button("Stop and keep the best", elem_id="stop", interactive=False)
     table = runs.build()
     with gr.Accordion("More", open=False):
@@ -121,7 +123,7 @@ def build() -> TrainStep:
     instead = (frozen, reference, own, again)
     more = (head_epochs, stages, stage_epochs, head_rate, rate_test)
     begin = (start, stop, *instead, heads, problem, *more, going_on)
-    return TrainStep(drawing, words, charts, *begin, lesson, script, onward, table)
+    return TrainStep(drawing, words, charts, *begin, lesson, script, onward, table, looking)
 
 
 def prepare(visitor: Visitor) -> tuple[Any, ...]:
@@ -252,8 +254,8 @@ def _sliders(plan: Plan, most: int) -> tuple[gr.Slider, gr.Slider, gr.Slider]:
 
 
 def state(visitor: Visitor) -> tuple[Any, ...]:
-    """``TrainStep.state``: what can be pressed now, and what the runs so far came to."""
-    return *buttons(visitor), *runs.show(visitor)
+    """``TrainStep.state``: what can be pressed and looked at now, and what the runs so far came to."""
+    return *buttons(visitor), *replay.show(visitor), *runs.show(visitor)
 
 
 def buttons(visitor: Visitor) -> tuple[Any, ...]:
@@ -470,6 +472,18 @@ def strip_of(job: Job, trained: Trained | None = None) -> str:
     return draw(job.model, job.outline, phases[-1].learning_stages, phases[-1].kept_bytes, pressing)
 
 
+def look(visitor: Visitor, number: int) -> tuple[str, str, str]:
+    """The training that is over as it stood after an epoch: values for ``strip``, ``charts`` and what is told of it."""
+    job = visitor.job
+    epoch = next((epoch for epoch in replay.to_look_at(job) if epoch.number == number), None)
+    if epoch is None:
+        return gr.skip(), gr.skip(), ""
+    begins = [phase for phase in job.run.phases if phase.first_epoch <= number][-1]
+    drawing = draw(job.model, job.outline, begins.learning_stages, begins.kept_bytes, "asks")
+    charts = charts_of(job.run, _ended(visitor), number)
+    return drawing, charts, replay.told(epoch, job.model.classes)
+
+
 def said(run: Run, trained: Trained | None = None, repeats: bool = False) -> str:
     """What is happening now, in the words of the field, with numbers.
 
@@ -622,8 +636,8 @@ def _labels(labels: tuple[LabelFigures, ...]) -> str:
     return f" F1 by label: {figures}." if figures else ""
 
 
-def charts_of(run: Run, trained: Trained | None = None) -> str:
-    """Both charts, as they stand; while heads race, a curve for each of them."""
+def charts_of(run: Run, trained: Trained | None = None, look: int | None = None) -> str:
+    """Both charts as they stand, and an epoch that is looked at in them; while heads race, a curve for each head."""
     if run.racing:
         return _race_charts(run)
     loss = [(e.number, e.training_loss, e.validation_loss) for e in run.epochs]
@@ -634,7 +648,7 @@ def charts_of(run: Run, trained: Trained | None = None) -> str:
         _chart(run, "Loss", loss, marks[0]),
         replace(_chart(run, _title(run), accuracy, marks[1], percent=True), level=level),
     )
-    return f'<div class="hs-charts">{"".join(map(curve.draw, charts))}</div>'
+    return f'<div class="hs-charts">{"".join(curve.draw(replace(chart, look=look)) for chart in charts)}</div>'
 
 
 def _race_charts(run: Run) -> str:

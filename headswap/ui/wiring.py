@@ -131,6 +131,13 @@ class Wiring:
             show_progress="hidden",
             trigger_mode="always_last",
         )
+        training.replay.epoch.input(
+            self._bound(train_step.look),
+            [self.ticket, training.replay.epoch],
+            [training.strip, training.charts, training.replay.told],
+            show_progress="hidden",
+            trigger_mode="always_last",
+        )
         training.stop.click(self._bound(train_step.stop), self.ticket, None, show_progress="hidden")
         training.onward.click(lambda: gr.Tabs(selected="test"), None, self.steps.tabs, queue=False)
         training.going_on.input(
