@@ -199,6 +199,26 @@ def test_what_no_press_sends_asks_for_nothing(visitor, sent):
     assert model_step.ask(visitor, sent) == usual
 
 
+def test_advice_comes_from_the_images_and_from_this_machine(visitor, monkeypatch):
+    monkeypatch.setattr(model_step, "measured", lambda backbone: {DEFAULT: 0.5, "resnet18": 50.0}[backbone])
+    choose(visitor)
+    told = text_of(model_step.advise(visitor))
+    assert "The head has 320 weights for each image." in told and "With 4 images in the smallest class" in told
+    learned, checked = map(len, visitor.images.split())
+    assert told.endswith(f"takes this machine about {round((4 * learned + checked) * 0.5)} s.")
+    choose(visitor, "lda", backbone="resnet18")
+    assert text_of(model_step.advise(visitor)).endswith(f"about {round((learned + checked) * 50 / 60)} min.")
+    assert model_step.advise(Visitor()) == ""
+
+
+@pytest.mark.parametrize("backbone", ["shufflenet_v2_x0_5", "regnet_y_400mf"])
+def test_a_network_is_timed_once_and_without_its_weights(backbone, monkeypatch):
+    monkeypatch.setattr(torch, "load", lambda *a, **b: pytest.fail("Weights were read for the time that they take."))
+    model_step.measured.cache_clear()
+    assert 0 < model_step.measured(backbone) == model_step.measured(backbone)
+    assert model_step.measured.cache_info().hits == 1
+
+
 def test_more_stages_than_there_are_means_all_of_them(visitor):
     assert asks(model_step.ask(visitor, pressed(10**9))) == 9
 

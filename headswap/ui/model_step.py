@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from html import escape
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +21,12 @@ from headswap.images import LabelledImages
 from headswap.model import Classifier, StageOutline, adapt, crown
 from headswap.parts import count_weights
 from headswap.pixels import read_pixels
-from headswap.plan import stages_to_unfreeze
+from headswap.plan import outlook, stages_to_unfreeze, views_of
 from headswap.ui import strip
 from headswap.ui.cards import problem_card, thumbnail
 from headswap.ui.jobs import Turns
 from headswap.ui.visitors import Choice, Visitor
-from headswap.ui.wording import count, million
+from headswap.ui.wording import count, million, seconds
 
 SEEN = 6  # images in the preview of what the network sees
 OFFERED = (*BUNDLED, "resnet18", "vgg16")
@@ -39,6 +42,7 @@ LABELS = {
     "layers": "Layers of attention",
     "hidden_dims": "Widths of the hidden layers, with commas",
 }
+MEASURING = threading.Lock()
 SEED = 0  # of what is random in a new network: the same choices give the same curve
 
 
@@ -48,6 +52,7 @@ class ModelStep:
 
     strip: gr.HTML
     sentence: gr.HTML
+    advice: gr.HTML
     backbone: gr.Radio
     other: gr.Dropdown
     table: gr.Dataframe
@@ -70,6 +75,7 @@ def build() -> ModelStep:
     """The step's components, without events."""
     drawing = pressed_strip("model-strip")
     sentence = gr.HTML(elem_id="model-sentence", apply_default_css=False)
+    advice = gr.HTML(elem_id="model-advice", apply_default_css=False)
     titles = {name: f"{TITLES.get(name, name.capitalize())} — {head_sentence(name)}" for name in HEADS}
     with gr.Row(equal_height=False):
         with gr.Column(min_width=300):
@@ -87,9 +93,8 @@ def build() -> ModelStep:
     with gr.Accordion("Compare all backbones", open=False):
         table = _comparison()
     onward = gr.Button("Go on to the training", variant="primary", elem_id="onward-train")
-    return ModelStep(
-        drawing, sentence, backbone, other, table, head, crop, pretrained, shown, groups, options, problem, onward
-    )
+    choices = (backbone, other, table, head, crop, pretrained)
+    return ModelStep(drawing, sentence, advice, *choices, shown, groups, options, problem, onward)
 
 
 def pressed_strip(elem_id: str) -> gr.HTML:
@@ -179,6 +184,35 @@ def drawn(visitor: Visitor, model: Classifier) -> str:
     outline = model.outline()
     learning = [stage.name for stage in outline[len(outline) - wanted(visitor, model) :]]
     return draw(model, outline, learning, pressing="waits" if visitor.training else "asks")
+
+
+def advise(visitor: Visitor) -> str:
+    """What the visitor's images promise with the choice, and how long this machine needs to read them."""
+    if visitor.images is None:
+        return ""
+    try:
+        promised = outlook(visitor.images, preview(visitor.choice, visitor.classes, visitor.multi_label))
+        learned, checked = map(len, visitor.images.split())
+        pace = measured(visitor.choice.backbone)
+    except (InputError, ValueError):  # which the first step and the choice itself have said
+        return ""
+    views = learned * views_of(learned + checked, pace) + checked
+    return (
+        f'<p class="hs-hint">{escape(promised)} Reading the images through the frozen stages, once, takes this machine '
+        f"<b>about {seconds(views * pace)}</b>.</p>"
+    )
+
+
+@lru_cache(maxsize=64)
+def measured(backbone: str) -> float:
+    """Seconds that a picture takes through a network of this name on this machine, measured once."""
+    with MEASURING:  # one at a time, for the time's sake and for memory's
+        model = preview(Choice(backbone, "linear", pretrained=False), 2)
+        if next(model.parameters()).is_meta:
+            model.to_empty(device="cpu")
+            for tensor in chain(model.parameters(), model.buffers()):
+                tensor.detach().zero_()  # what was in memory before could be numbers that are slow to compute with
+        return min(model.pace() for _ in range(2))
 
 
 def seen(visitor: Visitor, model: Classifier) -> str:

@@ -39,7 +39,7 @@ def build() -> Runs:
     with gr.Column(visible=False, elem_id="runs") as room:
         table = gr.Dataframe(
             headers=["run", "backbone", "head", "what learned", "validation images right", "time"],
-            column_widths=["14%", "17%", "11%", "24%", "26%", "8%"],
+            column_widths=["144px", "164px", "114px", "264px", "284px", "84px"],
             interactive=False,
             wrap=True,
             label="Your runs with these images",

@@ -186,14 +186,16 @@ def _wanted(visitor: Visitor, model: Classifier) -> Plan:
     if visitor.stages is None:
         return plan
     head, unfrozen = _both(plan)
-    return replace(plan, phases=(head, replace(unfrozen, learning_stages=model_step.wanted(visitor, model))))
+    stages = model_step.wanted(visitor, model)
+    phases = (head, replace(unfrozen, learning_stages=stages))
+    return replace(plan, phases=phases, advice=plan.advice if stages else "")
 
 
 def _invitation(plan: Plan) -> str:
     _, unfrozen = _both(plan)
     alone = unfrozen.learning_stages == 0
     order = "the head learns" if alone else f"the head learns first, then {_last(unfrozen)} too"
-    return f"<p class='hs-sentence'>Press Train: {order}. {escape(plan.advice)}</p>"
+    return f"<p class='hs-sentence'>{f'Press Train: {order}. {escape(plan.advice)}'.strip()}</p>"
 
 
 def beginning(visitor: Visitor) -> Classifier:

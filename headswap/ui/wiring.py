@@ -67,20 +67,23 @@ class Wiring:
         """The second step: a backbone and a head are chosen."""
         chosen = [model.strip, model.sentence, model.problem, model.seen, *model.groups.values()]
         choose = self._bound(model_step.choose), [self.ticket, *model.choices], chosen
+        advise = self._bound(model_step.advise), self.ticket, model.advice
         networks = (model.backbone, model.other)
         # One of both names the network, so the other is cleared first.
         for named, cleared in (networks, networks[::-1]):
             named.input(lambda: None, None, cleared, queue=False, trigger_mode="always_last").then(
                 *choose, show_progress="hidden"
-            )
-        model.table.select(_picked, None, networks, show_progress="hidden").then(*choose, show_progress="hidden")
+            ).then(*advise, show_progress="hidden")
+        model.table.select(_picked, None, networks, show_progress="hidden").then(*choose, show_progress="hidden").then(
+            *advise, show_progress="hidden"
+        )
         gr.on(
             [control.input for control in model.choices if control not in networks],
             *choose,
             show_progress="hidden",
             trigger_mode="always_last",  # one event for all of them, so that no older choice overtakes a newer one
-        )
-        self.steps.model.select(*choose, show_progress="hidden")
+        ).then(*advise, show_progress="hidden")
+        self.steps.model.select(*choose, show_progress="hidden").then(*advise, show_progress="hidden")
         model.strip.submit(_with_event(self._bound(model_step.ask)), self.ticket, model.strip, show_progress="hidden")
         model.onward.click(lambda: gr.Tabs(selected="train"), None, self.steps.tabs, queue=False)
 
