@@ -18,6 +18,7 @@ from headswap.plan import stages_to_unfreeze
 from headswap.ui import model_step, test_step, train_step
 from headswap.ui.jobs import Turns
 from headswap.ui.visitors import Choice, Visitor
+from headswap.ui.wording import seconds
 
 
 def refused(answer, *words):
@@ -205,10 +206,15 @@ def test_advice_comes_from_the_images_and_from_this_machine(visitor, monkeypatch
     told = text_of(model_step.advise(visitor))
     assert "The head has 320 weights for each image." in told and "With 4 images in the smallest class" in told
     learned, checked = map(len, visitor.images.split())
-    assert told.endswith(f"takes this machine about {round((4 * learned + checked) * 0.5)} s.")
+    assert told.endswith(f"takes this machine {round((4 * learned + checked) * 0.5)} s at most.")
     choose(visitor, "lda", backbone="resnet18")
-    assert text_of(model_step.advise(visitor)).endswith(f"about {round((learned + checked) * 50 / 60)} min.")
+    assert text_of(model_step.advise(visitor)).endswith(f"machine {round((learned + checked) * 50 / 60)} min at most.")
     assert model_step.advise(Visitor()) == ""
+
+
+def test_what_a_training_took_to_read_them_is_told_instead_of_a_bound(trained):
+    told = text_of(model_step.advise(trained.visitor))
+    assert told.endswith(f"took this machine {seconds(trained.visitor.job.run.read.seconds)} the last time.")
 
 
 @pytest.mark.parametrize("backbone", ["shufflenet_v2_x0_5", "regnet_y_400mf"])
