@@ -30,6 +30,7 @@ class Lap:
 
     head: str
     event: PhaseBegins | Step | Epoch
+    model: Classifier | None = field(default=None, repr=False, compare=False)  # which learns
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ def _run(runners: dict[str, Training]) -> Iterator[Event | Lap | Won]:
         yield from first.begin()
         for runner in list(runners.values())[1:]:
             runner.begin_like(first)
-        yield from _side_by_side({name: runner.phases([1]) for name, runner in runners.items()})
+        for lap in _side_by_side({name: runner.phases([1]) for name, runner in runners.items()}):
+            yield replace(lap, model=runners[lap.head].model)
         places = sorted(
             (Place(name, count_weights(runner.model.head), runner.last) for name, runner in runners.items()),
             key=lambda place: (-place.epoch.validation_score, place.weights),

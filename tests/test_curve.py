@@ -271,3 +271,18 @@ def test_every_class_that_is_drawn_has_its_style():
     drawn = " ".join(curve._demo().values())
     known = set(re.findall(r"\.(hs-[a-z0-9-]+)", theme.css()))
     assert {name for names in re.findall(r'class="([^"]*)"', drawn) for name in names.split()} <= known
+
+
+def test_names_that_are_aligned_stand_at_the_right_with_a_bit_of_their_curve():
+    early = Series("early", ((0, 0.5), (1, 0.6)), "other1")
+    late = Series("late", ((0, 0.5), (8, 0.7)), "validation")
+    html = draw(Chart("Accuracy", (), (early, late), 8, percent=True, aligned=True))
+    assert html.count('style="left:100.00%;top:') == 2
+    assert re.findall(r'class="hs-key".*?class="hs-(\w+)"', html) == ["other1", "validation"]
+    assert "hs-key" not in draw(Chart("Accuracy", (), (early, late), 8, percent=True))
+
+
+def test_an_epoch_that_is_looked_at_has_a_line_and_is_said():
+    late = Series("validation", ((0, 0.5), (8, 0.7)), "validation")
+    html = draw(Chart("Accuracy", (), (late,), 8, percent=True, look=2))
+    assert '<path class="hs-look" d="M250 0v180"/>' in html and "Looked at: epoch 2." in html

@@ -1,6 +1,8 @@
 """What the model step says and shows: its handlers are plain functions of a visitor, so they are called as such."""
 
+import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -12,9 +14,11 @@ from visiting import choose, is_error, text_of
 from headswap import heads
 from headswap.catalogue import DEFAULT
 from headswap.heads import HEADS, head_options, head_sentence
+from headswap.plan import stages_to_unfreeze
 from headswap.ui import model_step, test_step, train_step
 from headswap.ui.jobs import Turns
 from headswap.ui.visitors import Choice, Visitor
+from headswap.ui.wording import seconds
 
 
 def refused(answer, *words):
@@ -166,6 +170,63 @@ def test_the_strip_answers_to_the_choice_before_there_are_images():
     assert len({lite, mlp, vgg}) == 3
     assert "3 classes" in text_of(lite)
     assert lite.count("data-stage") != vgg.count("data-stage")
+
+
+def asks(drawing):
+    """How many of the last stages the strip says will learn."""
+    return len(re.findall("hs-block hs-learning", drawing))
+
+
+def pressed(number):
+    return SimpleNamespace(learning=number)
+
+
+def test_pressing_a_block_lets_learn_from_there_on_and_is_remembered(visitor):
+    usual = asks(choose(visitor).drawing)
+    assert usual == stages_to_unfreeze(model_step.preview(visitor.choice, 3)) > 0
+    for number in (5, 0, 9):
+        drawing = model_step.ask(visitor, pressed(number))
+        assert asks(drawing) == number
+        assert f'data-learning="{number}" aria-pressed="true"' in drawing
+        assert train_step.prepare(visitor)[4].value == number
+    assert asks(choose(visitor, "mlp").drawing) == 9
+    assert asks(choose(visitor, "mlp", backbone="resnet18").drawing) < 5  # which has other stages
+    assert visitor.stages is None
+
+
+@pytest.mark.parametrize("sent", [None, pressed(None), pressed("3"), pressed(-1), pressed(1.5)], ids=str)
+def test_what_no_press_sends_asks_for_nothing(visitor, sent):
+    usual = choose(visitor).drawing
+    assert model_step.ask(visitor, sent) == usual
+
+
+def test_advice_comes_from_the_images_and_from_this_machine(visitor, monkeypatch):
+    monkeypatch.setattr(model_step, "measured", lambda backbone: {DEFAULT: 0.5, "resnet18": 50.0}[backbone])
+    choose(visitor)
+    told = text_of(model_step.advise(visitor))
+    assert "The head has 320 weights for each image." in told and "With 4 images in the smallest class" in told
+    learned, checked = map(len, visitor.images.split())
+    assert told.endswith(f"takes this machine {round((4 * learned + checked) * 0.5)} s at most.")
+    choose(visitor, "lda", backbone="resnet18")
+    assert text_of(model_step.advise(visitor)).endswith(f"machine {round((learned + checked) * 50 / 60)} min at most.")
+    assert model_step.advise(Visitor()) == ""
+
+
+def test_what_a_training_took_to_read_them_is_told_instead_of_a_bound(trained):
+    told = text_of(model_step.advise(trained.visitor))
+    assert told.endswith(f"took this machine {seconds(trained.visitor.job.run.read.seconds)} the last time.")
+
+
+@pytest.mark.parametrize("backbone", ["shufflenet_v2_x0_5", "regnet_y_400mf"])
+def test_a_network_is_timed_once_and_without_its_weights(backbone, monkeypatch):
+    monkeypatch.setattr(torch, "load", lambda *a, **b: pytest.fail("Weights were read for the time that they take."))
+    model_step.measured.cache_clear()
+    assert 0 < model_step.measured(backbone) == model_step.measured(backbone)
+    assert model_step.measured.cache_info().hits == 1
+
+
+def test_more_stages_than_there_are_means_all_of_them(visitor):
+    assert asks(model_step.ask(visitor, pressed(10**9))) == 9
 
 
 @pytest.mark.parametrize("backbone", model_step.OFFERED)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from headswap import Phase, Plan, adapt
-from headswap.plan import HEAD, MOST_LEARNING_WEIGHTS, NAMED
+from headswap.plan import HEAD, MOST_LEARNING_WEIGHTS, NAMED, outlook
 
 
 def on_paper(backbone, head="linear"):
@@ -199,3 +199,33 @@ def test_pace_is_measured_and_leaves_the_model_as_it_was():
     modes = [m.training for m in model.modules()]
     assert 0 < model.pace() < 60
     assert [m.training for m in model.modules()] == modes
+
+
+# What images promise
+
+
+@pytest.mark.parametrize(
+    ("each", "head", "unfreezing"),
+    [
+        (9, "LDA or a linear head", "more likely to hurt"),
+        (10, "LDA or a linear head", "change little"),
+        (20, "a bottleneck with a dropout of 0.2", "can pay here"),
+        (100, "an MLP with a dropout of 0.3", "can pay here"),
+    ],
+)
+def test_the_smallest_class_says_which_head_suits_and_whether_unfreezing_will_pay(resnet, each, head, unfreezing):
+    told = outlook(images(each, each + 500), resnet)
+    assert f"With {each} images in the smallest class" in told and head in told and unfreezing in told
+
+
+def test_a_head_is_measured_against_its_images(resnet):
+    assert "The head has 77 weights for each image." in outlook(images(10, 10), resnet)
+    assert "one weight at most for each image" in outlook(images(900, 900), resnet)
+    large = outlook(images(20, 20), on_paper("resnet18", "mlp"))
+    assert "26,291 weights for each image. That is many" in large and "a dropout of 0.5" in large
+    assert "That is many" not in outlook(images(10, 10), resnet)
+
+
+def test_a_head_that_cannot_have_several_labels_is_not_advised(resnet):
+    several = Counted(counts={"a": 5, "b": 5}, multi_label=True)
+    assert "class a linear head" in outlook(several, resnet)

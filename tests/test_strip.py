@@ -2,6 +2,7 @@
 
 import ast
 import re
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
@@ -151,8 +152,41 @@ def test_who_cannot_see_the_picture_hears_its_sentence():
     assert picture.get("role") == "img" and picture.get("aria-label") == describe(network(3))
 
 
-def test_only_stages_can_be_pressed():
+def test_only_stages_are_numbered():
     assert re.findall(r'data-stage="(\d)"', draw(network(3))) == list("01234")
+
+
+def pressable(still, pressing="asks"):
+    return list(ElementTree.fromstring(draw(replace(network(still), pressing=pressing))).iter("button"))
+
+
+def test_each_block_asks_for_learning_from_there_on_where_it_can_be_pressed():
+    blocks = pressable(3)
+    assert [block.get("data-learning") for block in blocks] == list("543210")
+    assert [block.get("aria-label") for block in blocks] == [
+        "Let stem to last learn too",
+        "Let 1 to last learn too",
+        "Let 2, 3 and last learn too",
+        "Let 3 and last learn too",
+        "Let last learn too",
+        "Let only the head learn",
+    ]
+    assert [block.get("aria-pressed") for block in blocks].index("true") == 3
+    assert not [block for block in blocks if block.get("disabled") is not None]
+
+
+def test_who_cannot_see_the_picture_finds_its_buttons():
+    picture = ElementTree.fromstring(draw(replace(network(3), pressing="asks")))
+    assert picture.get("role") == "group" and picture.get("aria-label") == describe(network(3))
+
+
+def test_while_a_training_runs_the_same_buttons_wait():
+    assert all(block.get("disabled") is not None for block in pressable(2, "waits"))
+    shapes = {
+        tuple(tags(draw(replace(network(still), pressing=how)))) for still in range(6) for how in ("asks", "waits")
+    }
+    assert len(shapes) == 1
+    assert not pressable(2, "")
 
 
 def test_every_class_that_is_drawn_has_its_style():

@@ -16,10 +16,12 @@ from visiting import Reader, choose, is_error, text_of
 
 from headswap.errors import InputError
 from headswap.events import Epoch, Figures, FrozenPass, Kept, PhaseBegins, Rate, Reference, Step
+from headswap.metrics import Answers
 from headswap.plan import Phase, Plan
+from headswap.race import Lap, Place, Won
 from headswap.reading import load_images
 from headswap.training import refit, train
-from headswap.ui import test_step, train_step
+from headswap.ui import model_step, replay, test_step, train_step
 from headswap.ui.jobs import Fetching, Job, Lesson, Run, Turns
 from headswap.ui.visitors import Choice, Trained, Visitor
 from headswap.verdict import Verdict
@@ -35,7 +37,7 @@ def usable(buttons):
 def offered(buttons):
     """What else can be pressed, below the sentence."""
     names = ("frozen", "reference", "own", "again")
-    return [name for name, button in zip(names, buttons[3:], strict=True) if button.visible]
+    return [name for name, button in zip(names, buttons[3:7], strict=True) if button.visible]
 
 
 # Before
@@ -126,6 +128,32 @@ def test_the_plan_is_what_was_asked_for(visitor, network, monkeypatch, asked, ph
     assert train_step.start(visitor, Turns(), *asked)[0] == ""
     visitor.job.join(30)
     assert plans == [(network, visitor.images, phases)]
+
+
+def test_pressing_a_block_moves_the_slider_the_boundary_and_the_words(visitor):
+    drawing, words, stages = train_step.press(visitor, SimpleNamespace(learning=4))
+    assert "Stages stem to 4 stand still; 5 to last and the head learn." in drawing
+    assert "then the last four stages learn too" in text_of(words)
+    assert (stages.value, stages.maximum) == (4, 9)
+    drawing, words, stages = train_step.press(visitor, SimpleNamespace(learning=0))
+    assert "only the head learns" in drawing
+    assert "Press Train: the head learns." in text_of(words)
+    assert stages.value == 0
+    assert train_step.prepare(visitor)[0] == drawing
+    assert train_step.prepare(visitor)[4].value == 0
+
+
+def test_the_slider_moves_the_boundary_as_a_press_does(visitor):
+    assert (
+        train_step.ask(visitor, 4) == train_step.press(Visitor(images=visitor.images), SimpleNamespace(learning=4))[:2]
+    )
+    assert train_step.ask(visitor, None) == (gr.skip(),) * 2
+    assert visitor.stages == 4
+
+
+def test_without_images_a_press_is_drawn_and_nothing_else_said():
+    drawing, words, stages = train_step.press(Visitor(), SimpleNamespace(learning=1))
+    assert "last and the head learn" in drawing and words == gr.skip() and stages.value == 1
 
 
 # The sentence
@@ -479,8 +507,9 @@ def test_the_strip_is_drawn_anew_when_a_phase_begins(visitor, network):
         run = visitor.job.run
         for gate in gates[: len(run.phases)]:
             gate.set()
-    assert "Stages stem to last stand still; only the head learns." in text_of(" ".join(Reader(strips[-2]).attributes))
-    assert "6, 7, last and the head learn." in " ".join(Reader(strips[-1]).attributes)
+    assert "Stages stem to last stand still; only the head learns." in text_of(" ".join(Reader(strips[-3]).attributes))
+    assert "6, 7, last and the head learn." in " ".join(Reader(strips[-2]).attributes)
+    assert strips[-2].replace(' disabled=""', "") == strips[-1]  # once it is over, blocks can be pressed again
 
 
 def test_a_sentence_is_spoken_at_most_once_a_second(visitor, network, monkeypatch):
@@ -520,6 +549,9 @@ def test_while_a_training_runs_only_stop_can_be_pressed_and_its_drawings_stay(vi
         assert offered(prepared[6:]) == []
         assert train_step.start(visitor, Turns(), 1, 1, 1)[0] == gr.skip()
         assert visitor.job is job
+        assert train_step.press(visitor, SimpleNamespace(learning=4)) == (gr.skip(),) * 3
+        assert model_step.ask(visitor, SimpleNamespace(learning=4)).count("disabled") == 10
+        assert visitor.stages is None
         train_step.stop(visitor)
     finally:
         gate.set()
@@ -575,6 +607,9 @@ def test_when_a_training_is_over_what_can_be_kept_instead_is_offered(learned):
 
 def test_a_page_that_is_loaded_again_shows_the_plan_that_was_followed(learned):
     assert [slider.value for slider in train_step.prepare(learned)[3:6]] == [2, 2, 1]
+    train_step.press(learned, SimpleNamespace(learning=1))
+    assert train_step.prepare(learned)[4].value == 1
+    learned.stages = None
     train_step.again(learned, Turns())
     learned.job.join(60)
     assert [slider.value for slider in train_step.prepare(learned)[3:6]] == [2, 2, 1]
@@ -590,7 +625,7 @@ def test_where_nothing_was_unfrozen_there_is_no_frozen_network_to_keep_instead(l
     run = replace(learned.job.run, kept=replace(learned.job.run.kept, what="best", epoch=1))
     learned.job.run, learned.trained = run, Trained(learned.job.model, run)
     assert offered(train_step.buttons(learned)) == ["reference", "again"]
-    *_, own, _ = train_step.keep(learned, "reference")[3:]
+    own = train_step.keep(learned, "reference")[8]
     assert own.value == "Keep the trained head after all"
 
 
@@ -780,3 +815,143 @@ def test_images_are_let_go_with_their_visitor_although_they_could_have_been_lear
     visitor.let_go()
     gc.collect()
     assert list(temporary.iterdir()) == []
+
+
+# Played again
+
+
+def test_an_epoch_can_be_looked_at_again_once_the_training_is_over(learned):
+    slider, words = train_step.state(learned)[8:10]
+    assert slider.visible and (slider.value, slider.maximum, words) == (3, 3, "")
+    drawing, charts, told = train_step.look(learned, 2)
+    assert "only the head learns" in drawing and "learn" in train_step.look(learned, 3)[0]
+    assert charts.count('class="hs-look"') == 2 and "Looked at: epoch 2." in charts
+    epoch = learned.job.run.epochs[1]
+    assert f"After epoch 2: {epoch.right} of 3 validation images right" in text_of(told)
+    table = ElementTree.fromstring(told[told.index("<table") : told.index("</table>") + 8])
+    counts = [[int(cell.text.replace("·", "0")) for cell in row.findall("td")] for row in table.find("tbody")]
+    assert counts == epoch.answers.confusion().tolist()
+    assert train_step.drawn(learned)[2].count("hs-look") == 0
+
+
+def test_nothing_can_be_looked_at_while_a_training_runs_or_where_there_is_none(learned, monkeypatch):
+    assert train_step.look(learned, 99) == (gr.skip(), gr.skip(), "")
+    learned.job.run = replace(learned.job.run, state="running")
+    assert train_step.look(learned, 2) == (gr.skip(), gr.skip(), "")
+    assert not train_step.state(learned)[8].visible
+    assert train_step.look(Visitor(), 1) == (gr.skip(), gr.skip(), "")
+
+
+def test_of_several_labels_each_says_what_was_missed():
+    called, shown = torch.tensor([[1, 0], [0, 1], [0, 1]]).bool(), torch.tensor([[1, 0], [1, 0], [0, 1]]).bool()
+    each = epoch(4, metric="mean average precision", answers=Answers(called, shown, 2))
+    told = text_of(replay.told(each, ["<b>red", "dark"]))
+    assert "mean average precision 0.95" in told and "<b>red11·dark1·1" in told
+
+
+def test_of_many_classes_only_the_confusions_are_told():
+    names = [f"class {i}" for i in range(20)]
+    shown = torch.arange(20)
+    called = shown.clone()
+    called[3] = 5
+    told = text_of(replay.told(epoch(1, answers=Answers(called, shown, 20)), names))
+    assert told.endswith("class 3 taken for class 5: 1")
+
+
+# A race of heads
+
+LAPS = tuple(
+    Lap(head, event)
+    for head, right in (("linear", 40), ("mlp", 50))
+    for event in (HEAD, epoch(1, right=right - 9), Step(2, 1, 4, 0.3), epoch(2, right=right))
+)
+PLACES = (Place("mlp", 900, LAPS[-1].event), Place("linear", 30, LAPS[3].event))
+
+
+def raced(*events):
+    run = Run("running", read=FrozenPass(8, 8, 0.5))
+    for event in events:
+        run = run.told(event)
+    return run
+
+
+def test_a_race_has_a_curve_for_each_head_and_says_who_leads():
+    run = raced(*LAPS)
+    html = train_step.charts_of(run)
+    assert run.racing and html.count("<polyline") == 4
+    assert html.count('<polyline class="hs-validation"') == 2  # the one that leads
+    assert "MLP 83 % after epoch 2 of 20, linear 67 %" in " ".join(Reader(html).attributes)
+    assert "Two heads learn side by side" in said(run)
+    assert "Epoch 2 of 20; MLP leads with 50 of 60 validation images right" in said(run)
+    assert "leads" not in said(raced(LAPS[0]))
+
+
+def test_when_a_race_is_won_the_winner_s_run_goes_on(network):
+    run = raced(*LAPS, Won(PLACES, network))
+    assert not run.racing and [each.right for each in run.epochs] == [41, 50]
+    assert said(run).startswith("Of 60 validation images right: MLP 50 and linear 40. MLP goes on. The head learns;")
+    ended = said(replace(run.told(KEPT), state="finished"))
+    assert "These images chose the head, so the figure flatters a little. Kept the weights of epoch 2" in ended
+
+
+@pytest.fixture
+def racing(loaded_fruits, monkeypatch):
+    """Somebody who races heads on a small network, after so many epochs of the head."""
+    monkeypatch.setattr(train_step, "network", lambda *given: small_model(loaded_fruits.classes))
+    visitor = Visitor(images=loaded_fruits)
+
+    def begin(epochs):
+        problem, *buttons = train_step.start_race(visitor, Turns(), epochs, 1, 1)
+        assert problem == "" and usable(buttons) == [False, True, False] and not buttons[7].interactive
+        return visitor
+
+    return begin
+
+
+def test_a_race_ends_with_the_winner_s_model_and_a_row_for_each_head(racing):
+    visitor = racing(2)
+    drawing, sentence, _ = finish(visitor)
+    run = visitor.job.run
+    assert run.state == "finished", run.problem
+    assert set(run.heads) == set(train_step.RACED)
+    winner = run.won.head
+    assert type(visitor.trained.model.head).__name__.lower() == winner and f">{winner}<" in drawing
+    assert "goes on." in text_of(sentence) and "validation images right" in text_of(sentence)
+    assert sorted(ran.head for ran in visitor.runs) == sorted(train_step.RACED)
+    assert visitor.runs[-1].head == winner and visitor.trained.number == len(visitor.runs)
+    assert all("in a race" in ran.plan for ran in visitor.runs)
+    assert offered(train_step.buttons(visitor))[-1] == "again"
+    assert {lap.model for lap in run.laps} == {None}
+
+
+def test_a_race_that_is_stopped_keeps_the_head_that_leads(racing, until):
+    visitor = racing(500)
+    job = visitor.job
+    until(lambda: len(job.run.of_head("mlp").epochs) >= 2 or job.run.ended)
+    train_step.stop(visitor)
+    _, sentence, _ = finish(visitor)
+    run = job.run
+    assert run.state == "stopped" and run.won is None, run.problem
+    assert type(visitor.trained.model.head).__name__.lower() == run.leader
+    assert f"led the race. Stopped. Kept the weights of epoch {run.best.number}" in text_of(sentence)
+    assert visitor.trained.number == len(visitor.runs) == 4
+
+
+def test_a_race_needs_images_and_stages_that_are_there(visitor):
+    assert is_error(train_step.start_race(Visitor(), Turns(), 1, 0, 1)[0])
+    assert "9 stages" in text_of(train_step.start_race(visitor, Turns(), 1, 12, 1)[0])
+    assert visitor.job is None
+
+
+def test_a_head_that_cannot_have_several_labels_does_not_race(tagged, monkeypatch):
+    asked = []
+    monkeypatch.setattr(train_step, "network", lambda *given: small_model(tagged.classes, multi_label=True))
+    monkeypatch.setattr(train_step, "race", lambda images, carrier, heads, plan: asked.append(heads) or iter_of_none())
+    visitor = Visitor(images=tagged)
+    train_step.start_race(visitor, Turns(), 1, 0, 1)
+    visitor.job.join(30)
+    assert list(asked[0]) == ["linear", "bottleneck", "mlp"]
+
+
+def iter_of_none():
+    yield from ()

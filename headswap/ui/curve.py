@@ -64,6 +64,8 @@ class Chart:
     mark: str = "kept"
     across: str = "epoch"
     names: tuple[tuple[float, str], ...] = ()  # of places across, where they are no epochs
+    look: float | None = None  # an epoch that is looked at: a line down the chart
+    aligned: bool = False  # the curves' names stand below each other at the right, wherever the curves end
     said: str = ""  # the sentence that says the same, where the usual one does not fit
 
 
@@ -94,7 +96,7 @@ def draw(chart: Chart) -> str:
     lines = "".join(_line(series, points, scale) for series, points in curves)
     svg = (
         f'<svg viewBox="0 0 {ACROSS} {HEIGHT}" preserveAspectRatio="none" aria-hidden="true">'
-        f"{_bands(chart, scale)}{_grid(scale)}{_level(chart, scale)}{lines}</svg>"
+        f"{_bands(chart, scale)}{_grid(scale)}{_level(chart, scale)}{lines}{_look(chart, scale)}</svg>"
     )
     if curves or chart.level:
         words = _ticks(chart, scale) + _ends(chart, curves, scale) + _kept(chart, scale)
@@ -123,7 +125,8 @@ def describe(chart: Chart) -> str:
         when = epoch
     kept = chart.marker and _finite((chart.marker,))
     noted = f" Kept: epoch {kept[0][0]:g}, {_figure(kept[0][1], chart.percent)}." if kept else ""
-    return f"{chart.title}: {', '.join(said)}.{level}{noted}"
+    looked = "" if chart.look is None else f" Looked at: epoch {chart.look:g}."
+    return f"{chart.title}: {', '.join(said)}.{level}{noted}{looked}"
 
 
 def round_step(extent: float, most: int) -> float:
@@ -210,6 +213,10 @@ def _level(chart: Chart, scale: _Scale) -> str:
     return f'<path class="hs-level" d="M0 {scale.y(chart.level.value):g}h{ACROSS}"/>' if chart.level else ""
 
 
+def _look(chart: Chart, scale: _Scale) -> str:
+    return "" if chart.look is None else f'<path class="hs-look" d="M{scale.x(chart.look):g} 0v{HEIGHT}"/>'
+
+
 def _line(series: Series, points: list[tuple[float, float]], scale: _Scale) -> str:
     places = [f"{scale.x(epoch):g},{scale.y(value):g}" for epoch, value in points]
     kind = escape(series.kind)
@@ -220,6 +227,8 @@ def _line(series: Series, points: list[tuple[float, float]], scale: _Scale) -> s
 def _ends(chart: Chart, curves: list[tuple[Series, list[tuple[float, float]]]], scale: _Scale) -> str:
     """What each curve is called and where it stands, at its end, and the level at the right; clear of each other."""
     names = [(series.label, series.kind, *points[-1]) for series, points in curves]
+    if chart.aligned:
+        names = [(label, kind, scale.end, value) for label, kind, _, value in names]
     levels = [(chart.level.label, "level", scale.end, chart.level.value)] if chart.level else []
     # Only curves that have come far reach the margin where the level's name stands; until then it stays at its line.
     meet = any(scale.x(epoch) > 0.6 * ACROSS for _, _, epoch, _ in names)
@@ -227,9 +236,16 @@ def _ends(chart: Chart, curves: list[tuple[Series, list[tuple[float, float]]]], 
     tops = [top for group in groups for top in spread([scale.y(v) for *_, v in group], LABEL, 9, HEIGHT - 13)]
     return "".join(
         f'<span class="hs-end hs-{escape(kind)}" style="left:{scale.left(epoch)};top:{top:g}px">'
-        f"{escape(label)}{' ' if kind == 'level' else '<br/>'}{_figure(value, chart.percent)}</span>"
+        f"{escape(label)}{' ' if kind == 'level' else '<br/>'}{_key(chart, kind)}{_figure(value, chart.percent)}</span>"
         for (label, kind, epoch, value), top in zip([*names, *levels], tops, strict=True)
     )
+
+
+def _key(chart: Chart, kind: str) -> str:
+    """A bit of the curve before its figure, where its name does not stand at its end."""
+    if not chart.aligned or kind == "level":
+        return ""
+    return f'<svg class="hs-key" viewBox="0 0 24 6" aria-hidden="true"><path class="hs-{kind}" d="M0 3h24"/></svg>'
 
 
 def _kept(chart: Chart, scale: _Scale) -> str:
@@ -289,6 +305,16 @@ def _demo() -> dict[str, str]:
         Chart(title, two(20, 36), (curve("training", "training", 36, best, first, 5),), 36, percent=title != "Loss")
         for title, best, first in (("Loss", 0.04, 1.05), ("Accuracy", 0.97, 0.36))
     ]
+    raced = tuple(
+        curve(label, kind, 40, best, 0.3, pace)
+        for label, kind, best, pace in (
+            ("linear", "other0", 0.84, 8),
+            ("bottleneck", "validation", 0.9, 5),
+            ("MLP", "other1", 0.86, 3),
+            ("attention", "other2", 0.8, 12),
+        )
+    )
+    dot = Series("LDA", ((1, 0.88),), "other3")
     steep = Series("validation", ((0, 0.91), (1, 0.93), (2, math.nan), (3, 0.95), (4, 0.94)), "validation")
     return {
         "Nothing yet": f'<div class="hs-charts">{"".join(map(draw, empty))}</div>',
@@ -304,6 +330,8 @@ def _demo() -> dict[str, str]:
         "A narrow last band": pair(40, 40, two(36, 40)),
         "A narrow first band, 200 epochs": pair(200, 200, two(4, 200), 150),
         "Gradual": pair(40, 40, (Band(0, 8, head, "still"), *gradual), 33),
+        "An epoch looked at": pair(36, 36, two(20, 36), 31, look=12),
+        "Several runs": draw(Chart("Accuracy", (), (*raced, dot), 40, percent=True, aligned=True)),
         "Accurate from the start": draw(Chart("Accuracy", (), (steep,), 4, percent=True, marker=(3, 0.95))),
     }
 

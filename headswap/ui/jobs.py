@@ -17,6 +17,10 @@ from headswap.events import Epoch, Event, FrozenPass, Kept, PhaseBegins, Referen
 from headswap.images import LabelledImages
 from headswap.model import Classifier, StageOutline
 from headswap.plan import Plan
+from headswap.race import Lap, Won
+
+Told = Event | Lap | Won
+Teaching = Generator[Told, None, None]
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +46,8 @@ class Run:
     step: Step | None = None
     kept: Kept | None = None
     problem: str = ""
+    laps: tuple[Lap, ...] = ()  # of a race of heads, without steps and models
+    won: Won | None = None
 
     @property
     def ended(self) -> bool:
@@ -53,7 +59,29 @@ class Run:
         """The epoch whose weights are kept so far."""
         return next((epoch for epoch in reversed(self.epochs) if epoch.best), None)
 
-    def told(self, event: Event | Fetching) -> Run:
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The heads that raced, in order."""
+        return tuple(dict.fromkeys(lap.head for lap in self.laps))
+
+    @property
+    def racing(self) -> bool:
+        """Whether several heads still learn side by side."""
+        return bool(self.laps) and not self.phases
+
+    @property
+    def leader(self) -> str:
+        """The head with the best epoch so far; nothing before an epoch was over."""
+        best = {head: epoch for head in self.heads if (epoch := self.of_head(head).best)}
+        return max(best, key=lambda head: best[head].validation_score, default="")
+
+    def of_head(self, head: str) -> Run:
+        """The run of one of the heads that raced."""
+        told = [lap.event for lap in self.laps if lap.head == head]
+        phases = tuple(event for event in told if isinstance(event, PhaseBegins))
+        return replace(self, phases=phases, epochs=tuple(event for event in told if isinstance(event, Epoch)))
+
+    def told(self, event: Told | Fetching) -> Run:
         """The run after one more event."""
         match event:
             case Fetching():
@@ -64,6 +92,12 @@ class Run:
                 return replace(self, reference=event)
             case PhaseBegins():
                 return replace(self, phases=(*self.phases, event))
+            case Lap(event=Step()):
+                return replace(self, step=event.event)
+            case Lap():
+                return replace(self, laps=(*self.laps, replace(event, model=None)))
+            case Won():
+                return replace(self.of_head(event.head), won=event)
             case Step():
                 return replace(self, step=event)
             case Epoch():
@@ -133,9 +167,11 @@ class Job:
             former: the training that this one repeats, to go back to if nothing comes of it.
         """
         self.lesson, self.former = lesson, former
+        self.forgotten = False  # its images are no longer those of its visitor
         self.model: Classifier | None = None
         self.outline: tuple[StageOutline, ...] = ()
         self.run = Run()
+        self._racers: dict[str, Classifier] = {}
         self._turns = turns
         self._stopping = threading.Event()
         self._news = threading.Condition()
@@ -149,7 +185,7 @@ class Job:
 
     def forget(self) -> None:
         """Let go of the images, so that nothing can be learned from them again."""
-        self.lesson = None
+        self.lesson, self.forgotten = None, True
         if self.former:
             self.former.forget()
 
@@ -169,7 +205,7 @@ class Job:
             if news:
                 yield seen
 
-    def _work(self, make_model: Callable[..., Classifier], train: Callable[..., Generator[Event, None, None]]) -> None:
+    def _work(self, make_model: Callable[..., Classifier], train: Callable[..., Teaching]) -> None:
         try:
             model = make_model(self._fetched)  # takes no turn: a download is no work for the processor
             with self._turns.turn():
@@ -178,7 +214,7 @@ class Job:
             with closing(train(model)) as events:
                 self._follow(events)
         except _Stopped:
-            self._tell(replace(self.run, state="stopped"))
+            self._tell(replace(self._led(), state="stopped"))
         except InputError as error:
             self._tell(replace(self.run, state="failed", problem=str(error)))
         except Exception as error:
@@ -187,19 +223,31 @@ class Job:
             self._tell(replace(self.run, state="failed", problem=text))
         else:
             if not self.run.ended:
-                self._tell(replace(self.run, state="stopped"))
+                self._tell(replace(self._led(), state="stopped"))
+
+    def _led(self) -> Run:
+        """The run as it stands; of a race that is not decided, that of the head which leads."""
+        leader = self.run.leader if self.run.racing else ""
+        if not leader:
+            return self.run
+        self.model = self._racers[leader]
+        return self.run.of_head(leader)
 
     def _fetched(self, done: int, total: int) -> None:
         if self._stopping.is_set():
             raise _Stopped
         self._tell(self.run.told(Fetching(done, total)))
 
-    def _follow(self, events: Generator[Event, None, None]) -> None:
+    def _follow(self, events: Teaching) -> None:
         while not self._stopping.is_set():
             with self._turns.turn():
                 event = next(events, None)
             if event is None:
                 return
+            if isinstance(event, Lap) and event.model is not None:
+                self._racers[event.head] = event.model
+            elif isinstance(event, Won):
+                self.model, self._racers = event.model, {}
             self._tell(self.run.told(event))
 
     def _tell(self, run: Run) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from html import escape
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -17,11 +21,12 @@ from headswap.images import LabelledImages
 from headswap.model import Classifier, StageOutline, adapt, crown
 from headswap.parts import count_weights
 from headswap.pixels import read_pixels
+from headswap.plan import outlook, stages_to_unfreeze, views_of
 from headswap.ui import strip
 from headswap.ui.cards import problem_card, thumbnail
 from headswap.ui.jobs import Turns
 from headswap.ui.visitors import Choice, Visitor
-from headswap.ui.wording import count, million
+from headswap.ui.wording import count, million, seconds
 
 SEEN = 6  # images in the preview of what the network sees
 OFFERED = (*BUNDLED, "resnet18", "vgg16")
@@ -37,6 +42,7 @@ LABELS = {
     "layers": "Layers of attention",
     "hidden_dims": "Widths of the hidden layers, with commas",
 }
+MEASURING = threading.Lock()
 SEED = 0  # of what is random in a new network: the same choices give the same curve
 
 
@@ -46,6 +52,7 @@ class ModelStep:
 
     strip: gr.HTML
     sentence: gr.HTML
+    advice: gr.HTML
     backbone: gr.Radio
     other: gr.Dropdown
     table: gr.Dataframe
@@ -66,8 +73,9 @@ class ModelStep:
 
 def build() -> ModelStep:
     """The step's components, without events."""
-    drawing = gr.HTML(elem_id="model-strip", apply_default_css=False)
+    drawing = pressed_strip("model-strip")
     sentence = gr.HTML(elem_id="model-sentence", apply_default_css=False)
+    advice = gr.HTML(elem_id="model-advice", apply_default_css=False)
     titles = {name: f"{TITLES.get(name, name.capitalize())} — {head_sentence(name)}" for name in HEADS}
     with gr.Row(equal_height=False):
         with gr.Column(min_width=300):
@@ -85,9 +93,14 @@ def build() -> ModelStep:
     with gr.Accordion("Compare all backbones", open=False):
         table = _comparison()
     onward = gr.Button("Go on to the training", variant="primary", elem_id="onward-train")
-    return ModelStep(
-        drawing, sentence, backbone, other, table, head, crop, pretrained, shown, groups, options, problem, onward
-    )
+    choices = (backbone, other, table, head, crop, pretrained)
+    return ModelStep(drawing, sentence, advice, *choices, shown, groups, options, problem, onward)
+
+
+def pressed_strip(elem_id: str) -> gr.HTML:
+    """A strip whose blocks can be pressed; what a press asks for comes with ``submit``."""
+    script = Path(__file__).with_name("strip.js").read_text(encoding="utf-8")
+    return gr.HTML(js_on_load=script, elem_id=elem_id, apply_default_css=False)
 
 
 def _radio(titles: Mapping[str, str], label: str, elem_id: str) -> gr.Radio:
@@ -144,7 +157,70 @@ def choose(
     except (InputError, ValueError) as error:
         return gr.skip(), gr.skip(), problem_card(str(error)), gr.skip(), *shown
     visitor.choose(choice)
-    return draw(model, model.outline(), ()), sentence(model, choice), "", seen(visitor, model), *shown
+    return drawn(visitor, model), sentence(model, choice), "", seen(visitor, model), *shown
+
+
+def ask(visitor: Visitor, sent: object) -> str:
+    """A block was pressed: learning is wanted from there on. Gives a value for ``strip``."""
+    if not visitor.training:
+        visitor.stages = asked(sent)
+    return drawn(visitor, preview(visitor.choice, visitor.classes))
+
+
+def asked(sent: object) -> int | None:
+    """How many of the last stages are to learn, as a press says; None for what no press sends."""
+    number = getattr(sent, "learning", None)
+    return number if isinstance(number, int) and number >= 0 else None
+
+
+def wanted(visitor: Visitor, model: Classifier) -> int:
+    """How many of the last stages learn in the end: as the visitor asked for, or as is usual."""
+    usual = stages_to_unfreeze(model)
+    return usual if visitor.stages is None else min(visitor.stages, len(model.countable))
+
+
+def drawn(visitor: Visitor, model: Classifier) -> str:
+    """The strip of a network that has yet to learn, with what the visitor wants of it."""
+    outline = model.outline()
+    learning = [stage.name for stage in outline[len(outline) - wanted(visitor, model) :]]
+    return draw(model, outline, learning, pressing="waits" if visitor.training else "asks")
+
+
+def advise(visitor: Visitor) -> str:
+    """What the visitor's images promise with the choice, and how long this machine needs to read them."""
+    if visitor.images is None:
+        return ""
+    try:
+        promised = outlook(visitor.images, preview(visitor.choice, visitor.classes, visitor.multi_label))
+        reading = _reading(visitor)
+    except (InputError, ValueError):  # which the first step and the choice itself have said
+        return ""
+    return f'<p class="hs-hint">{escape(promised)} Reading the images through the frozen stages, once, {reading}.</p>'
+
+
+def _reading(visitor: Visitor) -> str:
+    """How long this machine takes to read the visitor's images: as it did for the last training, or at most."""
+    job, backbone = visitor.job, visitor.choice.backbone
+    read = job.run.read if job and job.model and job.model.backbone == backbone else None
+    if read and read.done == read.total:
+        return f"took this machine <b>{seconds(read.seconds)}</b> the last time"
+    learned, checked = map(len, visitor.images.split())
+    pace = measured(backbone)
+    views = learned * views_of(learned + checked, pace) + checked
+    # The engines that read them are up to four times faster than the network as it stands.
+    return f"takes this machine <b>{seconds(views * pace)} at most</b>"
+
+
+@lru_cache(maxsize=64)
+def measured(backbone: str) -> float:
+    """Seconds that a picture takes through a network of this name on this machine, measured once."""
+    with MEASURING:  # one at a time, for the time's sake and for memory's
+        model = preview(Choice(backbone, "linear", pretrained=False), 2)
+        if next(model.parameters()).is_meta:
+            model.to_empty(device="cpu")
+            for tensor in chain(model.parameters(), model.buffers()):
+                tensor.detach().zero_()  # what was in memory before could be numbers that are slow to compute with
+        return min(model.pace() for _ in range(3))
 
 
 def seen(visitor: Visitor, model: Classifier) -> str:
@@ -200,12 +276,16 @@ def preview(choice: Choice, classes: Sequence[str] | int, multi_label: bool = Fa
 
 
 def draw(
-    model: Classifier, outline: Sequence[StageOutline], learning: Sequence[str], kept_bytes: int | None = None
+    model: Classifier,
+    outline: Sequence[StageOutline],
+    learning: Sequence[str],
+    kept_bytes: int | None = None,
+    pressing: str = "",
 ) -> str:
     """The strip of a model: its stages, those named in ``learning`` in the colour of what learns, and its head."""
     blocks = [strip.Block(s.name, s.shape, s.weights, "learning" if s.name in learning else "still") for s in outline]
     head = strip.Block(type(model.head).__name__.lower(), (len(model.classes),), head_weights(model), "head")
-    return strip.draw(strip.Strip((*blocks, head), kept_bytes))
+    return strip.draw(strip.Strip((*blocks, head), kept_bytes, pressing))
 
 
 def head_weights(model: Classifier) -> int:

@@ -35,13 +35,17 @@ class Strip:
 
     blocks: tuple[Block, ...]
     kept_bytes: int | None = None  # kept for each image at the boundary; None when nothing has been computed
+    pressing: str = ""  # "asks" where a press on a block asks for learning from there on, "waits" where not just now
 
 
 def draw(strip: Strip) -> str:
-    """The strip as HTML, as wide as its place; a stage's block carries `data-stage`, its index."""
+    """The strip as HTML, as wide as its place; a stage's block carries `data-stage`, its index.
+
+    Where blocks can be pressed each carries `data-learning`: how many of the last stages learn from there on.
+    """
     blocks, still = strip.blocks, _standing(strip)
     widest = max([TALLEST, *(_positions(block) for block in blocks)])
-    row = "".join(_block(blocks, index, still, widest) for index in range(len(blocks)))
+    row = "".join(_block(strip, index, still, widest) for index in range(len(blocks)))
     longest = max((len(block.name) for block in blocks), default=0)
     looks = "hs-plan" + " hs-crowded" * (len(blocks) > 10) + " hs-none" * (still == 0)
     # A name that is turned on its side needs a block as tall as it is long; longer ones end in an ellipsis.
@@ -49,7 +53,7 @@ def draw(strip: Strip) -> str:
     if still == 0:
         room += ";--notch:0px"
     return (
-        f'<div class="hs-strip" role="img" aria-label="{escape(describe(strip))}">'
+        f'<div class="hs-strip" role="{"group" if strip.pressing else "img"}" aria-label="{escape(describe(strip))}">'
         f'<div class="{looks}" style="{room}">'
         f'<div class="hs-blocks"><div class="hs-boundary"><span>{_boundary(strip)}</span></div>{row}</div>'
         f"{_groups(blocks, still)}</div></div>"
@@ -80,19 +84,31 @@ def _standing(strip: Strip) -> int:
     return next(moving, len(strip.blocks))
 
 
-def _block(blocks: tuple[Block, ...], index: int, still: int, widest: int) -> str:
-    block = blocks[index]
+def _block(strip: Strip, index: int, still: int, widest: int) -> str:
+    block = strip.blocks[index]
     name, many = escape(block.name), weights(block.weights)
     height = math.log(_positions(block)) / math.log(widest)  # each halving of the side is one equal step down
     long = next(least for least in (9, 6, 3, 0) if len(block.name) >= least)  # when it turns on its side
     looks = f"hs-block hs-{escape(block.state)}" + " hs-first" * (0 < still == index)
     stage = "" if block.state == "head" else f' data-stage="{index}"'
     second = many if block.state == "head" else "tokens" if len(block.shape) == 2 else ""
+    tag, press = ("button", _press(strip, index, still)) if strip.pressing else ("div", "")
     return (
-        f'<div class="{looks}"{stage} title="{name}: {many}">'
-        f'<div class="hs-bar" style="--h:{height:.3f}"><span class="hs-name hs-{long}">{name}</span></div>'
-        f'<div class="hs-shape"><span>{_shape(block)}</span><span>{second}</span></div></div>'
+        f'<{tag} class="{looks}"{stage}{press} title="{name}: {many}">'
+        f'<span class="hs-bar" style="--h:{height:.3f}"><span class="hs-name hs-{long}">{name}</span></span>'
+        f'<span class="hs-shape"><span>{_shape(block)}</span><span>{second}</span></span></{tag}>'
     )
+
+
+def _press(strip: Strip, index: int, still: int) -> str:
+    """What makes a block a button, and what it then says and asks for."""
+    stages = [block.name for block in strip.blocks if block.state != "head"]
+    moved = stages[index:]
+    names = listed(moved) if len(moved) <= 3 else _span(moved)
+    says = f"Let {names} learn too" if moved else "Let only the head learn"
+    now = str(index == still).lower()
+    waits = ' disabled=""' if strip.pressing == "waits" else ""
+    return f' type="button" data-learning="{len(moved)}" aria-pressed="{now}" aria-label="{escape(says)}"{waits}'
 
 
 def _groups(blocks: tuple[Block, ...], still: int) -> str:
@@ -137,13 +153,15 @@ def _verb(verb: str, subjects: int) -> str:
 
 
 def _demo() -> dict[str, str]:
-    def row(names: str, shapes: list[tuple[int, ...]], still: int, head: str, kept: int | None = None) -> str:
+    def row(
+        names: str, shapes: list[tuple[int, ...]], still: int, head: str, kept: int | None = None, pressing: str = ""
+    ) -> str:
         states = ["still" if index < still else "learning" for index in range(len(shapes))]
         stages = [
             Block(name, shape, 9 * shape[0] ** 2, state)
             for name, shape, state in zip(names.split(), shapes, states, strict=True)
         ]
-        return draw(Strip((*stages, Block(head, (3,), 3 * (shapes[-1][0] + 1), "head")), kept))
+        return draw(Strip((*stages, Block(head, (3,), 3 * (shapes[-1][0] + 1), "head")), kept, pressing))
 
     lite = [(32, 112, 112), (16, 112, 112), (24, 56, 56), (40, 28, 28), (80, 14, 14), (112, 14, 14)]
     lite += [(192, 7, 7), (320, 7, 7), (1280, 7, 7)]
@@ -156,6 +174,7 @@ def _demo() -> dict[str, str]:
     return {
         "EfficientNet-Lite0, six stages stand still": row(names, lite, 6, "linear", 351_000),
         "EfficientNet-Lite0, only the head learns": row(names, lite, 9, "linear", 251_000),
+        "To be pressed": row(names, lite, 6, "linear", pressing="asks"),
         "EfficientNet-Lite0, one stage stands still": row(names, lite, 1, "bottleneck", 1_605_632),
         "EfficientNet-Lite0, everything learns": row(names, lite, 0, "linear"),
         "ResNet-18": row("stem layer1 layer2 layer3 layer4", resnet, 4, "classifier", 200_704),

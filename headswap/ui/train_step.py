@@ -4,32 +4,37 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from itertools import zip_longest
 from typing import Any
 
 import gradio as gr
+import torch
 
 from headswap.errors import InputError
-from headswap.events import Figures, LabelFigures, PhaseBegins
+from headswap.events import Epoch, Figures, LabelFigures, PhaseBegins
+from headswap.heads import HEADS
 from headswap.metrics import ACCURACY
 from headswap.model import Classifier
 from headswap.plan import HEAD, Phase, Plan
+from headswap.race import race
 from headswap.training import refit, train
-from headswap.ui import curve, rates
+from headswap.ui import curve, model_step, rates, replay, runs
 from headswap.ui.cards import problem_card
 from headswap.ui.jobs import Job, Lesson, Run, Turns
 from headswap.ui.model_step import draw, network, preview
 from headswap.ui.visitors import Choice, Trained, Visitor
-from headswap.ui.wording import million, percent, seconds, size, small
+from headswap.ui.wording import listed, million, percent, seconds, size, small
 
 FRAME = 0.2  # seconds between two drawings of the curves
 MOST_STAGES = 14  # of any network, until one is known
 SPEECH = 1.0  # seconds between two sentences, so that a screen reader can follow
 FLATTERED = "These images chose the epoch, so the figure flatters."
+CHOSEN = "These images chose the head, so the figure flatters a little."
 WHOLE = "the whole"
+RACED = ("linear", "bottleneck", "mlp", "lda")
 BEGINS = [("A new head, as the Model step says", False), ("The model that you have: it learns on", True)]
 
 
@@ -46,6 +51,7 @@ class TrainStep:
     reference: gr.Button
     own: gr.Button
     again: gr.Button
+    race: gr.Button
     problem: gr.HTML
     head_epochs: gr.Slider
     stages: gr.Slider
@@ -56,6 +62,8 @@ class TrainStep:
     lesson: gr.Accordion
     script: gr.Code
     onward: gr.Button
+    runs: runs.Runs
+    replay: replay.Replay
 
     @property
     def drawings(self) -> list[gr.components.Component]:
@@ -70,17 +78,22 @@ class TrainStep:
     @property
     def prepared(self) -> list[gr.components.Component]:
         """What ``prepare`` gives, in order."""
-        return [*self.drawings, *self.plan, *self.buttons]
+        return [*self.drawings, *self.plan, *self.state]
+
+    @property
+    def state(self) -> list[gr.components.Component]:
+        """What ``state`` gives, in order."""
+        return [*self.buttons, *self.replay.shown, *self.runs.shown]
 
     @property
     def buttons(self) -> list[gr.Button]:
         """What ``buttons`` gives, in order."""
-        return [self.train, self.stop, self.onward, self.frozen, self.reference, self.own, self.again]
+        return [self.train, self.stop, self.onward, self.frozen, self.reference, self.own, self.again, self.race]
 
 
 def build() -> TrainStep:
     """The step's components, without events."""
-    drawing = gr.HTML(elem_id="train-strip", apply_default_css=False)
+    drawing = model_step.pressed_strip("train-strip")
     words = gr.HTML(elem_id="train-sentence", apply_default_css=False)
     with gr.Row(elem_id="instead"):
         frozen = gr.Button("Keep the frozen network instead", visible=False, elem_id="keep-frozen")
@@ -88,11 +101,14 @@ def build() -> TrainStep:
         own = gr.Button(visible=False, elem_id="keep-own")
         again = gr.Button("Learn again from all images", visible=False, elem_id="again")
     charts = gr.HTML(charts_of(Run()), elem_id="charts", apply_default_css=False)
+    looking = replay.build()
     problem = gr.HTML(elem_id="train-problem", apply_default_css=False)
     going_on = gr.Radio(BEGINS, value=False, label="Begin with", visible=False, elem_id="going-on")
     with gr.Row():
         start = gr.Button("Train", elem_id="train", elem_classes="hs-go", interactive=False)
+        heads = gr.Button("Race the heads", elem_id="race", interactive=False)
         stop = gr.Button("Stop and keep the best", elem_id="stop", interactive=False)
+    table = runs.build()
     with gr.Accordion("More", open=False):
         head_epochs = gr.Slider(1, 200, step=1, label="Epochs in which only the head learns")
         stages = gr.Slider(0, MOST_STAGES, step=1, label="Then so many of the last stages learn, too")
@@ -106,43 +122,80 @@ def build() -> TrainStep:
     onward = gr.Button("Go on and test it", interactive=False, elem_id="onward-test")
     instead = (frozen, reference, own, again)
     more = (head_epochs, stages, stage_epochs, head_rate, rate_test)
-    return TrainStep(drawing, words, charts, start, stop, *instead, problem, *more, going_on, lesson, script, onward)
+    begin = (start, stop, *instead, heads, problem, *more, going_on)
+    return TrainStep(drawing, words, charts, *begin, lesson, script, onward, table, looking)
 
 
 def prepare(visitor: Visitor) -> tuple[Any, ...]:
     """What the step shows before a training: the network, the suggested plan, what is still missing.
 
     Returns:
-        Values for ``drawings``, ``head_epochs``, ``stages``, ``stage_epochs`` and what ``buttons`` gives.
+        Values for ``drawings``, ``head_epochs``, ``stages``, ``stage_epochs`` and what ``state`` gives.
     """
     if visitor.training:
-        return *(gr.skip(),) * 3, *_followed(visitor.job), *buttons(visitor)
+        return *(gr.skip(),) * 3, *_followed(visitor), *state(visitor)
     if visitor.job and visitor.job.model:
-        return *drawn(visitor), *_followed(visitor.job), *buttons(visitor)
+        return *drawn(visitor), *_followed(visitor), *state(visitor)
     model, wanting = beginning(visitor), visitor.wanting or unfit(visitor)
     if wanting:
         missing = f"<p class='hs-sentence'>{escape(wanting)}</p>"
         return (
-            draw(model, model.outline(), ()),
+            model_step.drawn(visitor, model),
             missing,
             charts_of(Run()),
             gr.skip(),
             gr.skip(),
             gr.skip(),
-            *buttons(visitor),
+            *state(visitor),
         )
-    plan = Plan.suggest(visitor.images, model)
-    _, unfrozen = _both(plan)
-    stages = unfrozen.learning_stages
-    order = f"the head learns first, then {_last(unfrozen)} too" if stages else "the head learns"
-    words = f"<p class='hs-sentence'>Press Train: {order}. {plan.advice}</p>"
+    plan = _wanted(visitor, model)
     return (
-        draw(model, model.outline(), ()),
-        words,
+        model_step.drawn(visitor, model),
+        _invitation(plan),
         charts_of(Run()),
         *_sliders(plan, len(model.countable)),
-        *buttons(visitor),
+        *state(visitor),
     )
+
+
+def ask(visitor: Visitor, stages: int | None) -> tuple[Any, ...]:
+    """So many of the last stages are to learn; values for ``strip`` and ``sentence``.
+
+    The charts of a training that is over stay; the strip shows what the next one will do.
+    """
+    if visitor.training or stages is None:
+        return gr.skip(), gr.skip()
+    visitor.stages = max(0, int(stages))
+    model = beginning(visitor)
+    wanting = visitor.wanting or unfit(visitor)
+    return model_step.drawn(visitor, model), gr.skip() if wanting else _invitation(_wanted(visitor, model))
+
+
+def press(visitor: Visitor, sent: object) -> tuple[Any, ...]:
+    """A block of the strip was pressed; values for what ``ask`` gives and ``stages``."""
+    drawings = ask(visitor, model_step.asked(sent))
+    if visitor.training or visitor.stages is None:
+        return *drawings, gr.skip()
+    model = beginning(visitor)
+    return *drawings, gr.Slider(value=model_step.wanted(visitor, model), maximum=len(model.countable))
+
+
+def _wanted(visitor: Visitor, model: Classifier) -> Plan:
+    """The suggested plan, with as many stages as the visitor asked for."""
+    plan = Plan.suggest(visitor.images, model)
+    if visitor.stages is None:
+        return plan
+    head, unfrozen = _both(plan)
+    stages = model_step.wanted(visitor, model)
+    phases = (head, replace(unfrozen, learning_stages=stages))
+    return replace(plan, phases=phases, advice=plan.advice if stages else "")
+
+
+def _invitation(plan: Plan) -> str:
+    _, unfrozen = _both(plan)
+    alone = unfrozen.learning_stages == 0
+    order = "the head learns" if alone else f"the head learns first, then {_last(unfrozen)} too"
+    return f"<p class='hs-sentence'>{f'Press Train: {order}. {escape(plan.advice)}'.strip()}</p>"
 
 
 def beginning(visitor: Visitor) -> Classifier:
@@ -183,16 +236,28 @@ def go_on(visitor: Visitor, going_on: bool) -> tuple[Any, ...]:
     return *prepare(visitor), choice(visitor)
 
 
-def _followed(job: Job) -> tuple[Any, ...]:
+def _followed(visitor: Visitor) -> tuple[Any, ...]:
     """The sliders as they stood when the training began: a page that is loaded again knows nothing of them."""
+    job = visitor.job
     lesson = job.lesson or (job.former.lesson if job.former else None)
-    return _sliders(lesson.plan, len(job.outline) or MOST_STAGES) if lesson else (gr.skip(),) * 3
+    if lesson is None:
+        return (gr.skip(),) * 3
+    most = len(job.outline) or MOST_STAGES
+    head, stages, unfrozen = _sliders(lesson.plan, most)
+    if visitor.stages is not None and not visitor.training:
+        stages = gr.Slider(value=min(visitor.stages, most), maximum=most)
+    return head, stages, unfrozen
 
 
 def _sliders(plan: Plan, most: int) -> tuple[gr.Slider, gr.Slider, gr.Slider]:
     head, unfrozen = _both(plan)
     stages = most if unfrozen.learning_stages is None else unfrozen.learning_stages
     return gr.Slider(value=head.epochs), gr.Slider(value=stages, maximum=most), gr.Slider(value=unfrozen.epochs)
+
+
+def state(visitor: Visitor) -> tuple[Any, ...]:
+    """``TrainStep.state``: what can be pressed and looked at now, and what the runs so far came to."""
+    return *buttons(visitor), *replay.show(visitor), *runs.show(visitor)
 
 
 def buttons(visitor: Visitor) -> tuple[Any, ...]:
@@ -212,6 +277,7 @@ def buttons(visitor: Visitor) -> tuple[Any, ...]:
         gr.Button(visible="reference" in offered),
         gr.Button(f"Keep the {'unfrozen network' if unfrozen else 'trained head'} after all", visible="own" in offered),
         gr.Button(visible=_can_learn_again(visitor)),
+        gr.Button(interactive=ready),
     )
 
 
@@ -239,18 +305,52 @@ def start(
     """Begin a training in a job of its own.
 
     Returns:
-        Values for ``problem`` and the buttons.
+        Values for ``problem`` and ``state``.
     """
     if visitor.training:
-        return gr.skip(), *buttons(visitor)
+        return gr.skip(), *state(visitor)
     if problem := visitor.wanting or unfit(visitor):
-        return problem_card(problem), *buttons(visitor)
+        return problem_card(problem), *state(visitor)
     try:
         wanted = int(head_epochs), int(stages), int(stage_epochs), head_rate
         visitor.job = _job(visitor, visitor.choice, turns, *wanted)
     except (InputError, ValueError) as error:
-        return problem_card(str(error)), *buttons(visitor)
-    return "", *buttons(visitor)
+        return problem_card(str(error)), *state(visitor)
+    return "", *state(visitor)
+
+
+def start_race(
+    visitor: Visitor,
+    turns: Turns,
+    head_epochs: int,
+    stages: int,
+    stage_epochs: int,
+    head_rate: float | None = None,
+) -> tuple[Any, ...]:
+    """Begin a race of heads in a job of its own; takes and gives what ``start`` does."""
+    if visitor.training:
+        return gr.skip(), *state(visitor)
+    if visitor.wanting:
+        return problem_card(visitor.wanting), *state(visitor)
+    images, choice = visitor.images, replace(visitor.choice, head="linear", options={})
+    chosen, options = visitor.choice.head, visitor.choice.options
+    names = [name for name in RACED if not (images.multi_label and hasattr(HEADS[name], "solve"))]
+    heads = {name: options if name == chosen else {} for name in names}
+    try:
+        model = preview(choice, images.classes, images.multi_label)
+        if hasattr(HEADS.get(chosen), "solve"):
+            head_epochs = HEAD.epochs  # the others want more than the one in which a head is solved
+        plan = _planned(Plan.suggest(images, model), model, int(head_epochs), int(stages), int(stage_epochs), head_rate)
+    except (InputError, ValueError) as error:
+        return problem_card(str(error)), *state(visitor)
+
+    def begin(carrier: Classifier) -> Iterator[Any]:
+        with turns.turn(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(model_step.SEED)
+            return race(images, carrier, heads, plan)
+
+    visitor.job = Job(lambda progress: network(choice, images, turns, progress), begin, turns, Lesson(images, plan))
+    return "", *state(visitor)
 
 
 def stop(visitor: Visitor) -> None:
@@ -260,18 +360,18 @@ def stop(visitor: Visitor) -> None:
 
 
 def keep(visitor: Visitor, name: str) -> tuple[Any, ...]:
-    """Put "frozen", "reference" or "own" into the model that answers; values for ``drawings`` and the buttons."""
+    """Put "frozen", "reference" or "own" into the model that answers; values for ``drawings`` and ``state``."""
     trained = _ended(visitor)
     if trained and name in trained.offered:  # not if it was pressed twice
         visitor.trained = trained.keeping(name)
     if visitor.job is None or visitor.job.model is None:
-        return *(gr.skip(),) * 3, *buttons(visitor)
-    return *drawn(visitor), *buttons(visitor)
+        return *(gr.skip(),) * 3, *state(visitor)
+    return *drawn(visitor), *state(visitor)
 
 
 def again(visitor: Visitor, turns: Turns) -> tuple[Any, ...]:
-    """Begin to learn from all images, in a job of its own with a network of its own; values for ``problem`` and the
-    buttons."""
+    """Begin to learn from all images, in a job of its own with a network of its own; values for ``problem``
+    and ``state``."""
     if _can_learn_again(visitor):
         job, lesson, kept = visitor.job, visitor.job.lesson, visitor.job.run.kept
         visitor.job = Job(
@@ -280,7 +380,7 @@ def again(visitor: Visitor, turns: Turns) -> tuple[Any, ...]:
             turns,
             former=job,
         )
-    return "", *buttons(visitor)
+    return "", *state(visitor)
 
 
 def _job(
@@ -295,20 +395,26 @@ def _job(
     images = visitor.images
     going_on = visitor.going_on and visitor.trained is not None
     model = beginning(visitor) if going_on else preview(choice, images.classes, images.multi_label)
-    model.boundary_of(stages)  # raises where there are fewer
-    plan = Plan.suggest(images, model)
-    head, unfrozen = _both(plan)
-    rate = head_rate or head.head_rate
-    phases: list[Phase] = [replace(head, epochs=head_epochs, learning_stages=0, head_rate=rate)]
-    if stages:
-        phases.append(replace(unfrozen, epochs=stage_epochs, learning_stages=stages))
-    plan = replace(plan, phases=tuple(phases))
+    plan = _planned(Plan.suggest(images, model), model, head_epochs, stages, stage_epochs, head_rate)
     return Job(
         lambda progress: model if going_on else network(choice, images, turns, progress),
         lambda model: train(model, images, plan),
         turns,
         Lesson(images, plan),
     )
+
+
+def _planned(
+    plan: Plan, model: Classifier, head_epochs: int, stages: int, stage_epochs: int, head_rate: float | None
+) -> Plan:
+    """A suggested plan with what was asked for; ``ValueError`` where the model has fewer stages."""
+    model.boundary_of(stages)
+    head, unfrozen = _both(plan)
+    rate = head_rate or head.head_rate
+    phases: list[Phase] = [replace(head, epochs=head_epochs, learning_stages=0, head_rate=rate)]
+    if stages:
+        phases.append(replace(unfrozen, epochs=stage_epochs, learning_stages=stages))
+    return replace(plan, phases=tuple(phases))
 
 
 def _both(plan: Plan) -> tuple[Phase, Phase]:
@@ -359,13 +465,25 @@ def drawn(visitor: Visitor) -> tuple[str, str, str]:
 
 def strip_of(job: Job, trained: Trained | None = None) -> str:
     """The strip of a training as its present phase has it, or of what is kept instead of what it has learned."""
-    phases = job.run.phases
+    phases, pressing = job.run.phases, "asks" if job.run.ended else "waits"
     if not phases:
-        return draw(job.model, job.outline, ())
+        return draw(job.model, job.outline, (), pressing=pressing)
     if trained and trained.instead:
         kept_bytes = next((phase.kept_bytes for phase in phases if not phase.learning_stages), None)
-        return draw(job.model, job.outline, (), kept_bytes)
-    return draw(job.model, job.outline, phases[-1].learning_stages, phases[-1].kept_bytes)
+        return draw(job.model, job.outline, (), kept_bytes, pressing)
+    return draw(job.model, job.outline, phases[-1].learning_stages, phases[-1].kept_bytes, pressing)
+
+
+def look(visitor: Visitor, number: int) -> tuple[str, str, str]:
+    """The training that is over as it stood after an epoch: values for ``strip``, ``charts`` and what is told of it."""
+    job = visitor.job
+    epoch = next((epoch for epoch in replay.to_look_at(job) if epoch.number == number), None)
+    if epoch is None:
+        return gr.skip(), gr.skip(), ""
+    begins = [phase for phase in job.run.phases if phase.first_epoch <= number][-1]
+    drawing = draw(job.model, job.outline, begins.learning_stages, begins.kept_bytes, "asks")
+    charts = charts_of(job.run, _ended(visitor), number)
+    return drawing, charts, replay.told(epoch, job.model.classes)
 
 
 def said(run: Run, trained: Trained | None = None, repeats: bool = False) -> str:
@@ -386,11 +504,13 @@ def _sentence(run: Run, trained: Trained | None, repeats: bool) -> str:
     if run.ended:
         if repeats and not run.kept:
             return "Stopped. What had been learned before is kept."
-        return _instead(trained) if trained and trained.instead else _kept(run)
+        return _instead(trained) if trained and trained.instead else _raced(run) + _kept(run)
     whole = "From all images now. " if repeats else ""
     reading = run.read is not None and run.read.done < run.read.total
     if run.phases and not reading:
-        return f"{whole}{_learns(run.phases[-1])} {_progress(run)}"
+        return f"{_raced(run)}{whole}{_learns(run.phases[-1])} {_progress(run)}"
+    if run.racing and not reading:
+        return _race(run)
     if run.read:
         return (
             f"{whole}Reading the images through the frozen stages, once: <b>{run.read.done:,} of {run.read.total:,} "
@@ -400,6 +520,33 @@ def _sentence(run: Run, trained: Trained | None, repeats: bool) -> str:
         of = f" of {size(run.fetched.total)}" if run.fetched.total else ""
         return f"Downloading the weights: <b>{size(run.fetched.done)}{of}</b>."
     return "Building the network; it may wait for its turn on this machine."
+
+
+def _race(run: Run) -> str:
+    begins = next(lap.event for lap in run.laps)
+    many = f"{small(len(run.heads)).capitalize()} heads learn side by side, on what the frozen stages gave once."
+    if not run.leader:
+        return many
+    leads, done = run.of_head(run.leader).best, max(len(run.of_head(head).epochs) for head in run.heads)
+    return (
+        f"{many} Epoch {done} of {begins.phase.epochs}; <b>{_titles([run.leader])[0]} leads with {leads.right} of "
+        f"{leads.of} validation images right</b>."
+    )
+
+
+def _raced(run: Run) -> str:
+    """Who has won, where heads have raced, before what is said of the winner."""
+    if run.won:
+        places = run.won.places
+        names = _titles([place.head for place in places])
+        told = listed([f"{name} {place.epoch.right}" for name, place in zip(names, places, strict=True)])
+        flatters = f"{CHOSEN} " if run.ended else ""
+        return f"Of {places[0].epoch.of} validation images right: {told}. <b>{names[0]} goes on.</b> {flatters}"
+    return f"<b>{_titles([run.leader])[0]} led the race.</b> " if run.laps and run.phases else ""
+
+
+def _titles(heads: Sequence[str]) -> list[str]:
+    return [escape(model_step.TITLES.get(head, head)) for head in heads]
 
 
 def _learns(begins: PhaseBegins) -> str:
@@ -491,8 +638,10 @@ def _labels(labels: tuple[LabelFigures, ...]) -> str:
     return f" F1 by label: {figures}." if figures else ""
 
 
-def charts_of(run: Run, trained: Trained | None = None) -> str:
-    """Both charts, as they stand."""
+def charts_of(run: Run, trained: Trained | None = None, look: int | None = None) -> str:
+    """Both charts as they stand, and an epoch that is looked at in them; while heads race, a curve for each head."""
+    if run.racing:
+        return _race_charts(run)
     loss = [(e.number, e.training_loss, e.validation_loss) for e in run.epochs]
     accuracy = [(e.number, e.training_score, e.validation_score) for e in run.epochs]
     marks = _marks(run, trained) if run.state in ("finished", "stopped") else (None, None)
@@ -500,6 +649,28 @@ def charts_of(run: Run, trained: Trained | None = None) -> str:
     charts = (
         _chart(run, "Loss", loss, marks[0]),
         replace(_chart(run, _title(run), accuracy, marks[1], percent=True), level=level),
+    )
+    return f'<div class="hs-charts">{"".join(curve.draw(replace(chart, look=look)) for chart in charts)}</div>'
+
+
+def _race_charts(run: Run) -> str:
+    leader, losses, scores = run.leader, [], []
+    for place, head in enumerate(run.heads):
+        epochs, kind = run.of_head(head).epochs, "validation" if head == leader else f"other{place % 4}"
+        name = model_step.TITLES.get(head, head)
+        losses.append(curve.Series(name, tuple((e.number, e.validation_loss) for e in epochs), kind))
+        scores.append(curve.Series(name, tuple((e.number, e.validation_score) for e in epochs), kind))
+    epochs = max(lap.event.phase.epochs for lap in run.laps if isinstance(lap.event, PhaseBegins))
+    done = max((lap.event.number for lap in run.laps if isinstance(lap.event, Epoch)), default=0)
+    bands = (curve.Band(0, done, "only the heads learn", "still"),)
+    metric = next((lap.event.metric for lap in run.laps if isinstance(lap.event, Epoch)), ACCURACY)
+    empty = "The curves begin when the first epoch is over"
+    told = {"empty": empty, "aligned": True}
+    charts = (
+        curve.Chart("Loss on the validation images", bands, tuple(losses), epochs, **told),
+        curve.Chart(
+            f"{metric.capitalize()} on the validation images", bands, tuple(scores), epochs, percent=True, **told
+        ),
     )
     return f'<div class="hs-charts">{"".join(map(curve.draw, charts))}</div>'
 

@@ -27,6 +27,7 @@ from headswap.images import LabelledImages
 from headswap.keeping import keep
 from headswap.model import Classifier
 from headswap.ui.jobs import Job, Run
+from headswap.ui.ran import Ran
 
 PATIENCE = 600.0  # seconds for which an absent visitor's things are kept
 
@@ -53,6 +54,7 @@ class Trained:
     run: Run | None = None
     instead: str = ""  # "frozen" or "reference", kept in place of what the run itself kept
     own: Offer | None = field(default=None, repr=False)  # the way back from there
+    number: int = field(default=0, compare=False)  # of its run among the visitor's; 0 where it is none of them
 
     @property
     def learned(self) -> tuple[str, ...]:
@@ -131,8 +133,10 @@ class Visitor:
     choice: Choice = field(default_factory=lambda: Choice(DEFAULT, "linear", head_options("linear")))
     job: Job | None = None
     trained: Trained | None = None  # the last model that learned something
+    runs: tuple[Ran, ...] = ()  # what trainings with these images came to
     former: LabelledImages | None = None  # the images before the last change, if that can be undone
     opened: str | None = None  # the class whose images are all shown
+    stages: int | None = None  # so many of the last ones are to learn, if that was asked for
     going_on: bool = False  # the next training goes on with what was trained, instead of a new head
     made: tempfile.TemporaryDirectory | None = None  # where files lie that are taken along
     uploads: set[Path] = field(default_factory=set)  # read where they were uploaded to; they go with the visitor
@@ -179,7 +183,7 @@ class Visitor:
         self._hold(None)
 
     def _hold(self, images: LabelledImages | None) -> None:
-        self.images = images
+        self.images, self.runs = images, ()  # figures of other images cannot be compared
         if images is None or self.opened not in images.classes:
             self.opened = None
         if self.job:
@@ -189,6 +193,8 @@ class Visitor:
     def choose(self, choice: Choice) -> None:
         """Another backbone or head, for the next training."""
         if choice != self.choice:
+            if choice.backbone != self.choice.backbone:
+                self.stages = None  # it counted the stages of another network
             self.choice, self.going_on = choice, False
             self._forget_what_was_drawn()
 
@@ -203,10 +209,22 @@ class Visitor:
             return
         if job.run.kept or (job.run.state == "stopped" and job.run.best):
             if self.trained is None or self.trained.run is not job.run:
-                self.trained = Trained(job.model, job.run)
+                self.trained = Trained(job.model, job.run, number=self._note(job))
             job.former = None
         elif job.former:
             self.job = job.former
+
+    def _note(self, job: Job) -> int:
+        """Remember what a training with these images came to, and give its number; 0 for one with other images."""
+        if job.forgotten:
+            return 0
+        run, mine = job.run, type(job.model.head).__name__.lower()
+        for head in run.heads:
+            theirs = replace(run.of_head(head), kept=None)
+            if head != mine and theirs.epochs:
+                self.runs = (*self.runs, Ran.of(len(self.runs) + 1, job.model, theirs, head))
+        self.runs = (*self.runs, Ran.of(len(self.runs) + 1, job.model, run))
+        return self.runs[-1].number
 
     def open(self, model: Classifier) -> None:
         """A model from a file is what answers from now on, and what the next training goes on with."""
@@ -224,6 +242,7 @@ class Visitor:
             self.job.stop()
             self.job.forget()
         self.images = self.former = self.job = self.trained = None
+        self.runs = ()
         if self.made:
             self.made.cleanup()
             self.made = None

@@ -70,40 +70,45 @@ class Wiring:
         """The second step: a backbone and a head are chosen."""
         chosen = [model.strip, model.sentence, model.problem, model.seen, *model.groups.values()]
         choose = self._bound(model_step.choose), [self.ticket, *model.choices], chosen
+        advise = self._bound(model_step.advise), self.ticket, model.advice
         networks = (model.backbone, model.other)
         # One of both names the network, so the other is cleared first.
         for named, cleared in (networks, networks[::-1]):
             named.input(lambda: None, None, cleared, queue=False, trigger_mode="always_last").then(
                 *choose, show_progress="hidden"
-            )
-        model.table.select(_picked, None, networks, show_progress="hidden").then(*choose, show_progress="hidden")
+            ).then(*advise, show_progress="hidden")
+        model.table.select(_picked, None, networks, show_progress="hidden").then(*choose, show_progress="hidden").then(
+            *advise, show_progress="hidden"
+        )
         gr.on(
             [control.input for control in model.choices if control not in networks],
             *choose,
             show_progress="hidden",
             trigger_mode="always_last",  # one event for all of them, so that no older choice overtakes a newer one
-        )
-        self.steps.model.select(*choose, show_progress="hidden")
+        ).then(*advise, show_progress="hidden")
+        self.steps.model.select(*choose, show_progress="hidden").then(*advise, show_progress="hidden")
+        model.strip.submit(_with_event(self._bound(model_step.ask)), self.ticket, model.strip, show_progress="hidden")
         model.onward.click(lambda: gr.Tabs(selected="train"), None, self.steps.tabs, queue=False)
 
     def train(self, training: TrainStep) -> None:
         """The third step: a training begins, is watched, stops, and what it came to is kept or exchanged."""
-        plan, buttons, prepared = training.plan, training.buttons, training.prepared
+        plan, state, prepared = training.plan, training.state, training.prepared
         prepare = self._bound(train_step.prepare), self.ticket, prepared
         self.steps.train.select(*prepare, show_progress="hidden").then(
             self._bound(train_step.choice), self.ticket, training.going_on, show_progress="hidden"
         )
         for button, begin, given in (
             (training.train, train_step.start, [*plan, training.head_rate]),
+            (training.race, train_step.start_race, [*plan, training.head_rate]),
             (training.again, train_step.again, []),
         ):
             button.click(
                 self._bound(lambda visitor, *values, begin=begin: begin(visitor, self.turns, *values)),
                 [self.ticket, *given],
-                [training.problem, *buttons],
+                [training.problem, *state],
                 show_progress="hidden",
             ).then(self._bound(train_step.watch), self.ticket, training.drawings, show_progress="hidden").then(
-                self._bound(train_step.buttons), self.ticket, buttons, show_progress="hidden"
+                self._bound(train_step.state), self.ticket, state, show_progress="hidden"
             )
         for button, name in (
             (training.frozen, "frozen"),
@@ -113,7 +118,7 @@ class Wiring:
             button.click(
                 self._bound(lambda visitor, name=name: train_step.keep(visitor, name)),
                 self.ticket,
-                [*training.drawings, *buttons],
+                [*training.drawings, *state],
                 show_progress="hidden",
             )
 
@@ -121,6 +126,24 @@ class Wiring:
             yield from rates.find(visitor, self.turns)
 
         training.rates.find.click(self._bound(find_rate), self.ticket, training.rates.told, show_progress="hidden")
+        asked = [training.strip, training.sentence]
+        training.strip.submit(
+            _with_event(self._bound(train_step.press)), self.ticket, [*asked, training.stages], show_progress="hidden"
+        )
+        training.stages.input(
+            self._bound(train_step.ask),
+            [self.ticket, training.stages],
+            asked,
+            show_progress="hidden",
+            trigger_mode="always_last",
+        )
+        training.replay.epoch.input(
+            self._bound(train_step.look),
+            [self.ticket, training.replay.epoch],
+            [training.strip, training.charts, training.replay.told],
+            show_progress="hidden",
+            trigger_mode="always_last",
+        )
         training.stop.click(self._bound(train_step.stop), self.ticket, None, show_progress="hidden")
         training.onward.click(lambda: gr.Tabs(selected="test"), None, self.steps.tabs, queue=False)
         training.going_on.input(
@@ -172,7 +195,7 @@ class Wiring:
     def come_and_go(self, images: ImagesStep, training: TrainStep) -> None:
         """A tab arrives, comes back after a reload, and leaves."""
         understood = images.shown
-        buttons, prepared = training.buttons, training.prepared
+        state, prepared = training.state, training.prepared
 
         def arrive(remembered: str | None, request: gr.Request) -> tuple[str, str]:
             mine = self.visitors.arrive(remembered, request.session_hash)
@@ -187,7 +210,7 @@ class Wiring:
         ).then(self._bound(images_step.welcome), self.ticket, understood, show_progress="hidden").then(
             self._bound(train_step.prepare), self.ticket, prepared, show_progress="hidden"
         ).then(self._bound(train_step.watch), self.ticket, training.drawings, show_progress="hidden").then(
-            self._bound(train_step.buttons), self.ticket, buttons, show_progress="hidden"
+            self._bound(train_step.state), self.ticket, state, show_progress="hidden"
         )
 
     def forget(self, button: gr.HTML, files: Sequence[gr.components.Component]) -> None:

@@ -1,0 +1,114 @@
+"""Runs stand side by side as a table and as curves; none of them holds a model, and other images end them all."""
+
+from dataclasses import fields, replace
+from math import nan
+from types import SimpleNamespace
+
+import pytest
+from drawings import small_model
+from telling import FINISHED, HEAD, KEPT, STORY, THAW, epoch
+
+from headswap.events import Figures
+from headswap.plan import Phase, Plan
+from headswap.ui import runs, train_step
+from headswap.ui.jobs import Job, Lesson, Run, Turns
+from headswap.ui.ran import Ran, in_words
+from headswap.ui.visitors import Trained, Visitor
+
+LESSON = Lesson(None, Plan((Phase(1, 0, 1e-3),)))
+
+
+@pytest.fixture
+def ends(visitor, network):
+    """Lets a training tell these events to its end."""
+
+    def end(*events):
+        visitor.job = Job(lambda progress: network, lambda model: iter_of(events), Turns(), LESSON)
+        list(train_step.watch(visitor))
+
+    def iter_of(events):
+        yield from events
+
+    return end
+
+
+def test_every_run_that_kept_something_becomes_a_row(visitor, ends):
+    assert not runs.show(visitor)[0].visible
+    ends(*STORY)
+    ends(*STORY[:2])  # learned nothing
+    ends(*STORY[:-1], replace(KEPT, right=30, score=0.5, seconds=200))
+    room, table, _ = runs.show(visitor)
+    assert room.visible and table.value["data"] == [
+        ["2, answers now", "EfficientNet-Lite0", "linear", "head 20 epochs", "30 of 60, 50 % (38 % to 62 %)", "3 min"],
+        ["1", "EfficientNet-Lite0", "linear", "head 20 epochs", "57 of 60, 95 % (86 % to 98 %)", "2 s"],
+    ]
+
+
+def test_a_run_is_told_in_words():
+    assert in_words(FINISHED) == "head 20 epochs, last 3 stages 12"
+    assert in_words(Run("stopped", phases=(HEAD,), epochs=(epoch(1),))) == "head 1 epoch, stopped"
+    one = replace(THAW, phase=replace(THAW.phase, learning_stages=1))
+    assert in_words(replace(FINISHED, phases=(HEAD, one))) == "head 20 epochs, last stage 12"
+    everything = replace(THAW, first_epoch=1, phase=replace(THAW.phase, learning_stages=None))
+    run = Run("finished", phases=(everything,), epochs=(epoch(1), epoch(2)), kept=replace(KEPT, refitted=True))
+    assert in_words(run) == "all stages 2 epochs, from all images"
+
+
+def test_one_curve_is_no_comparison_and_two_are(visitor, ends):
+    ends(*STORY)
+    assert runs.drawn(visitor) == ""
+    ends(*STORY)
+    drawing = runs.drawn(visitor)
+    assert drawing.count("<polyline") == 2
+    assert "run 2 (linear) 95 %, run 1 (linear) 95 %." in drawing
+    assert drawing.count('<polyline class="hs-validation"') == 1
+
+
+def test_a_run_in_which_nothing_was_held_back_has_no_curve(network):
+    lone = tuple(replace(each, validation_score=nan) for each in FINISHED.epochs)
+    assert Ran.of(1, network, replace(FINISHED, epochs=lone)).curve == ()
+
+
+def test_the_row_says_what_is_kept_instead(visitor, ends):
+    ends(*STORY)
+    figures = Figures(0.9, "accuracy", 54, 60, 0.3)
+    run = replace(visitor.job.run, kept=replace(KEPT, offers={"frozen": SimpleNamespace(figures=figures)}))
+    visitor.trained = Trained(visitor.job.model, run, "frozen", number=1)
+    assert runs.rows(visitor)[0][3:5] == [
+        "head 20 epochs; the frozen network kept",
+        "54 of 60, 90 % (80 % to 95 %)",
+    ]
+
+
+def test_a_model_from_a_file_answers_although_no_run_says_so(visitor, ends):
+    ends(*STORY)
+    visitor.open(small_model(visitor.classes))
+    assert [row[0] for row in runs.rows(visitor)] == ["1"]
+
+
+def test_runs_hold_no_model_and_no_answers(visitor, ends):
+    ends(*STORY)
+    [ran] = visitor.runs
+    assert ran.figures.answers is None
+    assert {type(getattr(ran, each.name)) for each in fields(ran)} == {int, str, float, tuple, Figures}
+
+
+@pytest.mark.parametrize("change", ["take", "forget_images", "let_go"])
+def test_other_images_end_all_comparison(visitor, ends, loaded_fruits, change):
+    ends(*STORY)
+    getattr(visitor, change)(*([loaded_fruits] if change == "take" else []))
+    assert visitor.runs == () and not runs.show(visitor)[0].visible
+
+
+def test_a_training_with_images_that_are_gone_meanwhile_is_no_run(visitor, network, loaded_fruits):
+    job = visitor.job = Job(lambda progress: network, lambda model: (event for event in STORY), Turns(), LESSON)
+    job.join(30)
+    job.forget()
+    visitor.take_over(job)
+    assert visitor.trained and visitor.runs == () and runs.answering(visitor) == 0
+
+
+def test_several_labels_are_compared_by_their_precision():
+    told = Figures(0.8123, "mean average precision", 30, 60, 0.3)
+    assert runs._right(told) == "mean average precision 0.81; 30 of 60, 50 % (38 % to 62 %)"
+    assert runs.rows(Visitor()) == []
