@@ -189,6 +189,7 @@ def judged(trained, loaded_fruits):
 def last(rows):
     """The values of ``Judging.shown`` in the end, by name."""
     told, matrix, figures, mistakes = list(rows)[-1]
+    told = told.replace("\u00a0", " ") if isinstance(told, str) else told
     return SimpleNamespace(told=told, matrix=matrix, figures=figures, mistakes=mistakes)
 
 

@@ -100,6 +100,7 @@ def build() -> Judging:
         interactive=False,
         visible=False,
         label="Each class against all others",
+        column_widths=["28%", "22%", "17%", "13%", "20%"],
         elem_id="class-figures",
         max_height=420,
         wrap=True,
@@ -180,7 +181,8 @@ def press(visitor: Visitor, asked: object) -> tuple[Any, ...]:
         visitor.judged = replace(judged, cell=None if cell == judged.cell else cell)
     elif do in ("relabel", "remove"):
         _mend(visitor, judged, do, key)
-    return _results(visitor, visitor.judged or judged)
+    judged = visitor.judged or judged
+    return gr.skip(), _drawn(visitor, judged), gr.skip(), _mistakes(visitor, judged)
 
 
 # What the model is judged by
@@ -311,29 +313,27 @@ def _results(visitor: Visitor, judged: Judged) -> tuple[Any, ...]:
 def _told(judged: Judged) -> str:
     evaluation, record = judged.evaluation, judged.by.model.record
     low, high = evaluation.interval
+    chose = judged.whose == "validation" and record is not None and record.chosen
     images, all_labels = count(evaluation.of, "image"), " with all their labels" if evaluation.multi_label else ""
     which = {
         "validation": f"{count(evaluation.of, 'validation image')} that were held back from learning",
         "learned": f"your {images}, from which it may have learned, so that the figures flatter",
         "test": f"{count(evaluation.of, 'test image')} that you have sent for it",
     }[judged.whose]
-    chosen = " They chose the epoch, so the figure flatters a little." if _chose(judged) and record else ""
+    chosen = " They chose the epoch, so the figure flatters a little." if chose else ""
     largest = "the most frequent labels" if evaluation.multi_label else "the largest class"
     bars = _bar("this model", evaluation.accuracy, (low, high)) + _bar(f"always {largest}", evaluation.always_largest)
     precision = (
         f" The mean average precision is {evaluation.mean_average_precision:.2f}." if evaluation.multi_label else ""
     )
+    words = (
+        f"Of {which}: <b>{evaluation.right} right{all_labels}, {percent(evaluation.accuracy)}</b> (between "
+        f"{percent(low)} and {percent(high)}). Always answering {largest} would get "
+        f"{percent(evaluation.always_largest)}.{precision}{chosen}"
+    ).replace(" %", "\u00a0%")
     return (
-        f'<div class="hs-card hs-judged" role="status"><p class="hs-sentence">Of {escape(which)}: '
-        f"<b>{evaluation.right} right{all_labels}, {percent(evaluation.accuracy)}</b> (between {percent(low)} and "
-        f"{percent(high)}). Always answering {largest} would get {percent(evaluation.always_largest)}."
-        f"{precision}{chosen}</p>{bars}{_unread(judged)}</div>"
+        f'<div class="hs-card hs-judged" role="status"><p class="hs-sentence">{words}</p>{bars}{_unread(judged)}</div>'
     )
-
-
-def _chose(judged: Judged) -> bool:
-    record = judged.by.model.record
-    return judged.whose == "validation" and record is not None and record.chosen
 
 
 def _bar(words: str, share: float, interval: tuple[float, float] | None = None) -> str:
@@ -362,7 +362,7 @@ def _drawn(visitor: Visitor, judged: Judged) -> str:
         drawing = matrix.pairs(found, cell, "The labels that are missed or called wrongly")
     else:
         drawing = matrix.draw(evaluation.classes, evaluation.confusion.tolist(), cell)
-    return f"{drawing}{_opened(visitor, judged)}"
+    return f'<div class="hs-confusion">{drawing}{_opened(visitor, judged)}</div>'
 
 
 def _label_pairs(evaluation: Evaluation) -> list[matrix.Pair]:
@@ -402,7 +402,7 @@ def _members(judged: Judged, cell: tuple[int, int]) -> list[int]:
 def _opened(visitor: Visitor, judged: Judged) -> str:
     """The images of the cell that is pressed."""
     if judged.cell is None:
-        return ""
+        return _hint("Press a number, and its images appear here.")
     given, answer = judged.cell
     classes, mistakes = judged.evaluation.classes, {m.index: m for m in judged.evaluation.mistakes}
     if given < 0:

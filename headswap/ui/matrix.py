@@ -48,8 +48,7 @@ def draw(classes: Sequence[str], counts: Sequence[Sequence[int]], pressed: Cell 
     looks = "hs-matrix" + " hs-turned" * (not upright)
     return (
         f'<div class="hs-wide" role="region" aria-label="Confusion matrix" tabindex="0"><table class="{looks}">'
-        "<caption>A row for what an image shows, a column for what the model answered. "
-        "Press a number to see its images.</caption>"
+        "<caption>Rows: what an image shows. Columns: what the model answered.</caption>"
         f"<thead><tr><td></td>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 

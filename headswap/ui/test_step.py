@@ -56,11 +56,11 @@ def build() -> TestStep:
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
             with gr.Tabs(elem_id="test-ways"):
-                with gr.Tab("Images"):
+                with gr.Tab("Files"):
                     files = gr.File(
                         file_count="multiple",
                         file_types=["image"],
-                        label="Drop new images here, or paste them with Ctrl+V or Cmd+V",
+                        label="Drop new images here, or paste them",
                         elem_id="new-images",
                         height=180,
                     )
