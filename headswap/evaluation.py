@@ -131,12 +131,15 @@ def evaluate(model: Classifier, images: LabelledImages) -> Evaluation:
         raise InputError("There are no images to judge the model by; give it at least one.")
     wanted, count = model.preprocess, len(images)
     pixels = (images.pixels(i, wanted.resize, wanted.interpolation) for i in range(count))
-    probabilities = model.probabilities(pixels).clone()  # what inference mode made could not be written to
+    return compared(model, images, model.probabilities(pixels).clone())  # inference mode's own could not be written to
+
+
+def compared(model: Classifier, images: LabelledImages, probabilities: Tensor) -> Evaluation:
+    """The same of answers that are already there: float ``[N, classes]`` for one image or more that are
+    ``fitting``."""
+    count = len(images)
     marks = images.as_multi_label().targets.bool()
-    if model.multi_label:
-        called = probabilities > model.thresholds
-    else:
-        called = F.one_hot(probabilities.argmax(1), len(model.classes)).bool()
+    called = answered(model, probabilities)
     return Evaluation(
         classes=model.classes,
         right=int((called == marks).all(1).sum()),
@@ -148,6 +151,13 @@ def evaluate(model: Classifier, images: LabelledImages) -> Evaluation:
         probabilities=probabilities,
         multi_label=model.multi_label,
     )
+
+
+def answered(model: Classifier, probabilities: Tensor) -> Tensor:
+    """What the model calls each image, bool ``[N, classes]``: the most likely class, or all above their thresholds."""
+    if model.multi_label:
+        return probabilities > model.thresholds.to(probabilities.device)
+    return F.one_hot(probabilities.argmax(1), len(model.classes)).bool()
 
 
 def _confusion(called: Tensor, marks: Tensor, multi_label: bool) -> Tensor:

@@ -66,7 +66,7 @@ def read_table(path: Path, label: str) -> Table:
 def written(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A CSV for a spreadsheet, in which no cell begins a formula, whatever a file was called."""
     stream = io.StringIO(newline="")
-    csv.writer(stream).writerows([header, *([_inert(cell) for cell in row] for row in rows)])
+    csv.writer(stream).writerows([_inert(cell) for cell in row] for row in (header, *rows))
     return stream.getvalue()
 
 

@@ -340,6 +340,51 @@ def test_a_learning_rate_is_found_by_a_press(visit, fruits):
     me.expect(me.at("#rates polyline")).to_have_count(1)
 
 
+PASTE = """async () => {
+  const picture = await (await fetch(document.querySelector('#mistakes img').src)).blob();
+  const clipboardData = new DataTransfer();
+  clipboardData.items.add(new File([picture], 'from the <b>clipboard.jpg', { type: 'image/jpeg' }));
+  document.dispatchEvent(new ClipboardEvent('paste', { clipboardData, bubbles: true }));
+}"""
+
+
+def test_what_it_gets_wrong_is_seen_and_mended_by_a_press(visit, fruits, tmp_path):
+    for file in fruits.rglob("*.png"):  # two classes that nobody could tell apart
+        chosen = tmp_path / "mixed" / ("odd" if int(file.stem) % 2 else "even")
+        chosen.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, chosen / f"{file.parent.name}{file.name}")
+    me = visit()
+    me.uploads(tmp_path / "mixed", classes=2)
+    me.sees(".hs-understood", "36 images in 2 classes")
+    me.plans(head=4, stages=0)
+    me.at("#train").click()
+    me.sees("#train-sentence", re.compile("Kept .*validation images right"), TRAIN)
+
+    me.opens("Test")
+    me.at("#judge").click()
+    me.sees("#judged", "validation images that were held back")
+    me.sees("#class-figures", "Precision")
+    me.at("#matrix td.hs-wrong button").first.click()
+    me.expect(me.at("#matrix .hs-cell figure").first).to_be_visible()
+    mistakes = me.at("#mistakes figure").count()
+    me.at(
+        "#mistakes button",
+    ).filter(has_text="Remove").first.click()
+    me.sees("#mistakes .hs-done", "Removed. Train again to use it.")
+    assert me.at("#mistakes figure").count() == mistakes
+
+    me.page.evaluate(PASTE)
+    me.expect(me.at("#answers .hs-answer img")).to_have_attribute("alt", "from the <b>clipboard.jpg")
+    me.at("#unsure input[type=number]").fill("1")
+    me.at("#unsure input[type=number]").press("Tab")
+    me.sees("#answers .hs-verdict", "Not sure; perhaps")
+
+    me.opens("Images")
+    me.sees(".hs-understood", "35 images in 2 classes")
+    me.at(".hs-understood button").filter(has_text="Undo").click()
+    me.sees(".hs-understood", "36 images in 2 classes")
+
+
 def test_a_second_visitor_sees_nothing_of_the_first(visit, fruits):
     first = visit()
     first.uploads(fruits, classes=3)

@@ -94,6 +94,7 @@ def test_stop_can_be_pressed_while_the_training_is_watched(blocks):
     stop, train = named(blocks, "stop"), triggered_by(blocks, "train", "click")
     assert train.outputs
     reading = {triggered_by(blocks, "sample", "click"), triggered_by(blocks, "picker", "submit")}
+    reading |= {triggered_by(blocks, "judge", "click"), triggered_by(blocks, "test-set", "submit")}
     streamed = [event for event in events(blocks) if inspect.isgeneratorfunction(event.fn) and event not in reading]
     [found], watching = (
         [event for event in streamed if (event is triggered_by(blocks, "find-rate", "click")) == rate]
@@ -148,7 +149,8 @@ def test_whoever_arrives_is_welcomed_and_shown_their_training(blocks):
 
 
 def test_the_steps_are_in_their_order(blocks):
-    labels = [block.label for block in blocks.blocks.values() if isinstance(block, gr.Tab)]
+    steps = named(blocks, "steps")
+    labels = [block.label for block in blocks.blocks.values() if isinstance(block, gr.Tab) and block.parent is steps]
     assert [label.split()[0] for label in labels] == [str(number) for number in range(1, len(labels) + 1)]
     assert [label.split()[1] for label in labels][:4] == ["Images", "Model", "Train", "Test"]
 
@@ -157,9 +159,10 @@ def test_a_template_never_holds_what_a_person_named(blocks):
     own = [
         block for block in blocks.blocks.values() if isinstance(block, gr.HTML) and block.html_template != "${value}"
     ]
-    assert [block.elem_id for block in own] == ["picker"]
-    assert "${" not in own[0].html_template
-    assert "{{" not in own[0].html_template
+    assert [block.elem_id for block in own] == ["picker", "test-set"]
+    for block in own:
+        assert "${" not in block.html_template
+        assert "{{" not in block.html_template
 
 
 # Forgetting

@@ -1,19 +1,27 @@
 """What the test step says and shows: its handlers are plain functions of a visitor, so they are called as such."""
 
+import base64
+import csv
+import io
 import re
+import zipfile
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 from telling import FINISHED
 from visiting import is_error, text_of
 
-from headswap.ui import test_step, train_step, wording
+from headswap.reading import load_images
+from headswap.ui import judging, test_step, train_step, wording
 from headswap.ui.jobs import Turns
 from headswap.ui.visitors import Trained, Visitor
 
+TURNS = Turns()
+
 
 def test_the_test_step_reminds_of_what_was_trained(trained):
-    drawing, words = test_step.prepare(trained.visitor)
+    drawing, words, _ = test_step.prepare(trained.visitor)
     kept = trained.visitor.job.run.kept
     assert 'class="hs-strip"' in drawing
     assert "EfficientNet-Lite0" in text_of(words)
@@ -22,10 +30,10 @@ def test_the_test_step_reminds_of_what_was_trained(trained):
 
 
 def test_before_training_the_test_step_says_what_to_do(visitor, fruits):
-    drawing, words = test_step.prepare(visitor)
+    drawing, words, _ = test_step.prepare(visitor)
     assert 'class="hs-strip"' in drawing
     assert "No model has learned anything yet" in text_of(words)
-    answer = test_step.classify(visitor, [str(fruits / "red/1.png")])
+    answer = test_step.classify(visitor, TURNS, [str(fruits / "red/1.png")])
     assert is_error(answer)
     assert "Press Train" in text_of(answer)
 
@@ -33,7 +41,7 @@ def test_before_training_the_test_step_says_what_to_do(visitor, fruits):
 def test_without_images_the_answers_are_a_hint(visitor, trained):
     for who in (visitor, trained.visitor):
         for nothing in (None, []):
-            assert "The answers appear here" in text_of(test_step.classify(who, nothing))
+            assert "The answers appear here" in text_of(test_step.classify(who, TURNS, nothing))
 
 
 def answers(html):
@@ -41,7 +49,7 @@ def answers(html):
     found = []
     for article in re.findall(r"<article.*?</article>", html):
         verdict = re.search(r'class="hs-verdict">(.*?)</p>', article)[1]
-        names = re.findall(r'class="hs-bar-name">(.*?)</span>', article)
+        names = re.findall(r'class="hs-bar-name"[^>]*>(.*?)</span>', article)
         widths = re.findall(r"width:([\d.]+%)", article)
         found.append((verdict, list(zip(names, widths, strict=True))))
     return found
@@ -49,7 +57,7 @@ def answers(html):
 
 def test_the_answers_are_those_of_the_model(trained, fruits):
     paths = [str(path) for path in sorted(fruits.rglob("1.png"))]
-    found = answers(test_step.classify(trained.visitor, paths))
+    found = answers(test_step.classify(trained.visitor, TURNS, paths))
     assert len(found) == 3
     for path, (verdict, bars) in zip(paths, found, strict=True):
         ranked = trained.visitor.trained.model.predict(path)
@@ -61,7 +69,7 @@ def test_the_answers_are_those_of_the_model(trained, fruits):
 def test_a_corrupt_file_among_good_ones_is_named_and_the_others_are_answered(trained, fruits, tmp_path):
     (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n torn")
     paths = [str(fruits / "red/1.png"), str(tmp_path / "torn.png"), str(fruits / "blue/1.png")]
-    html = test_step.classify(trained.visitor, paths)
+    html = test_step.classify(trained.visitor, TURNS, paths)
     assert len(answers(html)) == 2
     assert html.count('role="alert"') == 1
     assert "torn.png: is damaged" in text_of(html)
@@ -82,7 +90,7 @@ class Oracle:
 
 def asked(fruits, paths=None, **shares):
     visitor = Visitor(trained=Trained(Oracle(**shares), FINISHED))
-    return test_step.classify(visitor, paths or [str(fruits / "red/1.png")])
+    return test_step.classify(visitor, TURNS, paths or [str(fruits / "red/1.png")])
 
 
 @pytest.mark.parametrize(
@@ -102,10 +110,228 @@ def test_many_classes_get_six_bars_and_a_count(fruits):
     assert "less likely" not in asked(fruits, **{f"class{i}": 0.2 for i in range(6)})
 
 
-def test_too_many_images_are_answered_in_part_and_that_is_said(fruits):
-    html = asked(fruits, [str(fruits / "red/1.png")] * (test_step.MOST + 2), rose=1.0)
-    assert len(answers(html)) == test_step.MOST
-    assert f"The first {test_step.MOST} of {test_step.MOST + 2} images" in text_of(html)
+def test_too_many_images_are_shown_and_answered_in_part_and_that_is_said(fruits, monkeypatch):
+    monkeypatch.setattr(test_step, "SHOWN", 3)
+    monkeypatch.setattr(test_step, "MOST", 5)
+    html = asked(fruits, [str(fruits / "red/1.png")] * 7, rose=1.0)
+    assert len(answers(html)) == 3
+    assert "The first 5 of 7 images were answered. The first 3 of 5 are shown" in text_of(html)
+    assert len(table_of(html)) == 1 + 5
+
+
+def table_of(html):
+    """The rows of the table to download."""
+    content = re.search(r'href="data:text/csv;base64,(.*?)"', html)[1]
+    return list(csv.reader(io.StringIO(base64.b64decode(content).decode("utf-8-sig"), newline="")))
+
+
+def test_many_images_come_as_a_table_too_in_which_no_cell_is_a_formula(fruits):
+    shares = {"rose": 0.7, "=1+1": 0.3}
+    heads, *rows = table_of(asked(fruits, [str(fruits / f"red/{i}.png") for i in (1, 2)], **shares))
+    assert heads == ["file", "answer", "most likely", "its probability", "'=1+1", "rose"]
+    assert rows == [[f"{i}.png", "rose", "rose", "0.7000", "0.3000", "0.7000"] for i in (1, 2)]
+    assert "csv" not in asked(fruits, **shares)  # of one image everything stands there
+
+
+def test_another_border_of_what_is_sure_labels_the_same_answers_anew(fruits):
+    model = Oracle(rose=0.6, tulip=0.4)
+    visitor = Visitor(trained=Trained(model, FINISHED))
+    test_step.classify(visitor, TURNS, [str(fruits / "red/1.png")] * 2)
+    model.ranked = None  # nothing is classified again
+    html = test_step.tell(visitor, 0.7)
+    assert [said for said, _ in answers(html)] == ["Not sure; perhaps rose"] * 2
+    assert [row[1] for row in table_of(html)[1:]] == ["not sure"] * 2
+    assert [said for said, _ in answers(test_step.tell(visitor, 0.6))] == ["rose, 60 %"] * 2
+
+
+def test_answers_of_a_former_model_do_not_stay(fruits):
+    paths = [str(fruits / "red/1.png")]
+    visitor = Visitor(trained=Trained(Oracle(rose=1.0), FINISHED))
+    assert "rose" in test_step.classify(visitor, TURNS, paths)
+    assert "answers" not in str(test_step.return_to(visitor, TURNS, paths))
+    visitor.trained = Trained(Oracle(tulip=1.0), FINISHED)
+    assert answers(test_step.return_to(visitor, TURNS, paths))[0][0] == "tulip, 100 %"
+
+
+def test_what_the_camera_sees_is_answered_and_before_a_training_says_why_not(fruits):
+    frame = Image.open(fruits / "red/1.png")
+    visitor = Visitor(trained=Trained(Oracle(rose=0.9, tulip=0.1), FINISHED))
+    assert answers(test_step.look(visitor, TURNS, frame))[0][0] == "rose, 90 %"
+    assert is_error(test_step.look(Visitor(), TURNS, frame))
+    assert not isinstance(test_step.look(visitor, TURNS, None), str)
+
+
+def test_pasted_images_are_answered_under_their_names_and_let_go_of(fruits, upload):
+    visitor = Visitor(trained=Trained(Oracle(rose=1.0), FINISHED))
+    files = upload({"one <b>.png": fruits / "red/1.png", "two.png": fruits / "red/2.png"})
+    html = test_step.paste(visitor, TURNS, SimpleNamespace(files=files))
+    assert len(answers(html)) == 2 and "one &lt;b&gt;.png" in html
+    assert not [path for path in upload.home.rglob("*") if path.is_file()]
+    for wrong in (None, [{"name": "a", "path": "/etc/passwd"}], "x"):
+        assert is_error(test_step.paste(visitor, TURNS, SimpleNamespace(files=wrong)))
+
+
+# What it gets wrong
+
+CODE = "<img src=x onerror=alert(1)> ${7*7} {{value}}"
+
+
+@pytest.fixture
+def judged(trained, loaded_fruits):
+    """Somebody whose model is judged by images of which one has the wrong label, red/1.png that of green."""
+    place = next(i for i, names in enumerate(loaded_fruits.named) if names == ("red",))
+    visitor = Visitor(images=loaded_fruits.relabelled(place, "green"), trained=trained.visitor.trained)
+    visitor.wrong = loaded_fruits.paths[place]
+    visitor.rows = list(judging.judge(visitor, TURNS))
+    return visitor
+
+
+def last(rows):
+    """The values of ``Judging.shown`` in the end, by name."""
+    told, matrix, figures, mistakes = list(rows)[-1]
+    told = told.replace("\u00a0", " ") if isinstance(told, str) else told
+    return SimpleNamespace(told=told, matrix=matrix, figures=figures, mistakes=mistakes)
+
+
+def pressed(visitor, **asked):
+    return last([judging.press(visitor, SimpleNamespace(**asked))])
+
+
+def label_of(visitor, path):
+    return visitor.images.named[visitor.images.paths.index(path)] if path in visitor.images.paths else None
+
+
+def test_a_model_is_judged_by_what_was_held_back_from_it(trained):
+    button, *_ = judging.prepare(trained.visitor)
+    assert button.interactive
+    shown = last(judging.judge(trained.visitor, TURNS))
+    kept, words = trained.visitor.job.run.kept, text_of(shown.told)
+    assert f"Of {kept.of} validation images that were held back" in words and f"{kept.right} right" in words
+    assert "between" in words and "Always answering the largest class would get 33 %" in words
+    assert [row[0] for row in shown.figures.value["data"]] == ["blue", "green", "red"]
+    assert [row[4] for row in shown.figures.value["data"]] == [1, 1, 1]
+
+
+def test_a_model_without_a_lesson_is_judged_by_what_it_may_have_learned_and_that_is_said(judged):
+    shown = last(judged.rows)
+    assert "may have learned" in text_of(shown.told) and "11 right" in text_of(shown.told)
+    assert "green" in text_of(shown.mistakes) and "answered red" in text_of(shown.mistakes)
+    assert f'data-image="{judged.wrong.stem}"' in shown.mistakes
+    assert "Relabel as red" in text_of(shown.mistakes) and "train again" in text_of(shown.mistakes)
+
+
+def test_a_cell_shows_its_images_and_hides_them_again(judged):
+    names = judged.trained.model.classes
+    cell = {"do": "cell", "given": str(names.index("green")), "answered": str(names.index("red"))}
+    shown = pressed(judged, **cell)
+    assert "1 image: green, answered red" in text_of(shown.matrix) and 'aria-pressed="true"' in shown.matrix
+    assert shown.matrix.count("<figure>") == 1 and "Relabel as red" in text_of(shown.matrix)
+    assert "<figure>" not in pressed(judged, **cell).matrix
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"do": "cell", "given": "99", "answered": "0"},
+        {"do": "cell", "given": "-1", "answered": "0"},
+        {"do": "cell", "given": None, "answered": "x"},
+        {"do": "relabel", "image": "../../etc/passwd"},
+        {"do": "remove", "image": ["a"]},
+        {"do": "unheard"},
+        {},
+    ],
+)
+def test_a_press_on_what_does_not_exist_changes_nothing(judged, asked):
+    before = judged.images
+    assert "<figure>" not in pressed(judged, **asked).matrix
+    assert judged.images is before
+
+
+def test_a_mistake_is_relabelled_by_a_press_and_that_can_be_undone(judged):
+    before = judged.images
+    shown = pressed(judged, do="relabel", image=judged.wrong.stem)
+    assert label_of(judged, judged.wrong) == ("red",)
+    assert "Now red. Train again to use it." in text_of(shown.mistakes)
+    assert "Relabel" not in re.sub(r"<p.*?</p>", "", shown.mistakes)
+    judged.undo()
+    assert judged.images is before
+    assert "Relabel as red" in text_of(last([judging.prepare(judged)[1:]]).mistakes)
+
+
+def test_a_mistake_is_removed_by_a_press(judged):
+    shown = pressed(judged, do="remove", image=judged.wrong.stem)
+    assert label_of(judged, judged.wrong) is None and len(judged.images) == 11
+    assert "Removed. Train again to use it." in text_of(shown.mistakes)
+    pressed(judged, do="remove", image=judged.wrong.stem)  # twice
+    assert len(judged.images) == 11
+
+
+def test_an_image_that_cannot_be_read_costs_itself_alone(trained, fruits):
+    images = load_images(fruits, store_bytes=0)  # so that each is read again
+    images.paths[0].unlink()
+    images.paths[0].write_bytes(b"torn")
+    visitor = Visitor(images=images, trained=trained.visitor.trained)
+    shown = last(judging.judge(visitor, TURNS))
+    assert "your 11 images" in text_of(shown.told)
+    assert f"cannot be read: {images.names[0]}: " in text_of(shown.told)
+    for path in images.paths:
+        path.unlink()
+    assert "It cannot be read any more" in pressed(visitor, do="cell", given="0", answered="0").matrix
+    assert is_error(last(judging.judge(visitor, TURNS)).told)
+
+
+def zipped(folder, file):
+    with zipfile.ZipFile(file, "w") as archive:
+        for path in folder.rglob("*.png"):
+            archive.write(path, f"set/{path.relative_to(folder).as_posix()}")
+    return file
+
+
+@pytest.mark.parametrize("way", ["zip", "folder"])
+def test_a_test_set_is_judged_and_never_joins_the_images(trained, fruits, upload, tmp_path, way):
+    if way == "zip":
+        files = upload({"set.zip": zipped(fruits, tmp_path / "set.zip")})
+    else:
+        files = upload({f"set/{p.parent.name}/{p.name}": p for p in fruits.rglob("*.png")})
+    visitor = Visitor(images=trained.visitor.images, trained=trained.visitor.trained)
+    before = visitor.images
+    shown = last(judging.judge_by(visitor, TURNS, SimpleNamespace(files=files)))
+    assert "Of 12 test images that you have sent" in text_of(shown.told)
+    assert "Relabel" not in shown.mistakes + shown.matrix
+    assert visitor.images is before and visitor.former is None
+    assert not [path for path in upload.home.rglob("*") if path.is_file()]
+
+
+def test_a_test_set_of_other_classes_says_so_in_its_place(trained, flowers, upload):
+    files = upload({f"set/{CODE}/{p.name}": p for p in flowers.rglob("*") if p.is_file()})
+    visitor = Visitor(trained=trained.visitor.trained)
+    told = last(judging.judge_by(visitor, TURNS, SimpleNamespace(files=files))).told
+    assert is_error(told) and "which the model does not know" in text_of(told) and "<img" not in told
+    for wrong in (None, [], [{"name": "a.zip", "path": "/etc/passwd"}]):
+        assert is_error(last(judging.judge_by(visitor, TURNS, SimpleNamespace(files=wrong))).told)
+
+
+def test_without_a_model_or_images_nothing_can_be_judged_and_that_is_said(visitor, trained):
+    assert not judging.prepare(visitor)[0].interactive
+    assert is_error(last(judging.judge(visitor, TURNS)).told)
+    opened = Visitor(trained=trained.visitor.trained)
+    button, told, *_ = judging.prepare(opened)
+    assert not button.interactive and "There are no images" in text_of(told)
+    assert is_error(last(judging.judge(opened, TURNS)).told)
+
+
+def test_what_was_judged_goes_with_its_model_and_with_its_images(judged):
+    judged.take(judged.images.without([0]))
+    assert judged.judged is not None  # the same files still
+    judged.forget_images()
+    assert judged.judged is None
+    assert "Judge it again" in text_of(pressed(judged, do="cell").told)
+
+
+def test_a_name_that_is_code_is_only_a_name(judged):
+    judged.take(judged.images.renamed("green", CODE))
+    told = last(judging.judge(judged, TURNS)).told
+    assert is_error(told) and CODE in text_of(told) and "<img" not in told
 
 
 # Several labels an image
@@ -122,7 +348,20 @@ def test_a_training_with_several_labels_is_judged_by_precision_and_answers_with_
     assert "Mean average precision" in text_of(charts)
     assert "with all their labels" in text_of(test_step.prepare(visitor)[1])
     path = str(fruits / "red/1.png")
-    ((verdict, bars),) = answers(test_step.classify(visitor, [path]))
+    ((verdict, bars),) = answers(test_step.classify(visitor, TURNS, [path]))
     model = visitor.trained.model
     assert verdict == (wording.listed(model.labels(path)) or "None of the labels")
     assert bars == [(name, f"{share:.1%}") for name, share in model.predict(path)]
+    shown = last(judging.judge(visitor, TURNS))
+    words = text_of(shown.told)
+    assert "with all their labels" in words and "The mean average precision is" in words
+    assert shown.figures.headers[-1] == "Average precision"
+    for given, answered in re.findall(r'data-given="(-?\d+)" data-answered="(-?\d+)"', shown.matrix):
+        opened = pressed(visitor, do="cell", given=given, answered=answered)
+        assert opened.matrix.count("<figure>") >= 1
+        visitor.judged = judging.replace(visitor.judged, cell=None)
+    for mistake in visitor.judged.evaluation.mistakes[:1]:
+        before, path = set(visitor.judged.images.named[mistake.index]), visitor.judged.images.paths[mistake.index]
+        shown = pressed(visitor, do="relabel", image=path.stem)
+        assert set(label_of(visitor, path)) == before ^ {mistake.given or mistake.answered}
+        assert "Train again to use it" in text_of(shown.mistakes)

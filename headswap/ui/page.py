@@ -60,7 +60,7 @@ def build(visitors: Visitors, alone: bool = False) -> gr.Blocks:
         wiring.images(images)
         wiring.model(model)
         wiring.train(training)
-        wiring.test(testing)
+        wiring.test(testing, images)
         wiring.keep(keeping)
         wiring.come_and_go(images, training)
         wiring.forget(forget, [each for each in page.blocks.values() if isinstance(each, HOLDS_FILES)])

@@ -74,7 +74,7 @@ def _confusion(epoch: Epoch, classes: Sequence[str]) -> str:
     wrong = [(n, a, b) for a, row in enumerate(counts) for b, n in enumerate(row) if n and a != b]
     most = sorted(wrong, key=lambda each: -each[0])[:MOST_PAIRS]
     pairs = "".join(f"<li>{escape(classes[a])} taken for {escape(classes[b])}: {n}</li>" for n, a, b in most)
-    return f'<ul class="hs-pairs">{pairs}</ul>'
+    return f'<ul class="hs-replayed-pairs">{pairs}</ul>'
 
 
 def _table(
@@ -88,7 +88,7 @@ def _table(
         for (name, counts), place in zip(rows, right, strict=True)
     )
     return (
-        f'<div class="hs-scroll"><table class="hs-confusion"><thead>{over}<tr><th scope="col">{corner}</th>{heads}</tr>'
+        f'<div class="hs-scroll"><table class="hs-replayed"><thead>{over}<tr><th scope="col">{corner}</th>{heads}</tr>'
         f"</thead><tbody>{body}</tbody></table></div>"
     )
 

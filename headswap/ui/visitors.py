@@ -21,6 +21,7 @@ from torch import Tensor
 
 from headswap.catalogue import DEFAULT
 from headswap.errors import InputError
+from headswap.evaluation import Evaluation
 from headswap.events import Figures, Offer
 from headswap.heads import head_options
 from headswap.images import LabelledImages
@@ -114,6 +115,38 @@ class Trained:
         return {name: state[name].clone() for name in named}
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a model said to one new image, or why that could not be read."""
+
+    name: str
+    picture: str = ""  # as a data: address
+    ranked: tuple[tuple[str, float], ...] = ()  # classes and probabilities, the most likely first
+    labels: tuple[str, ...] | None = None  # where it may carry several
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one model said to new images, of which there may have been more."""
+
+    by: Trained
+    each: tuple[Answer, ...]
+    of: int
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """How one model answered images whose classes are known, and which of its answers are being looked at."""
+
+    by: Trained
+    images: LabelledImages  # those that could be read, in the order of the evaluation
+    evaluation: Evaluation
+    whose: str  # "validation", "learned" for those that it may have learned from, or "test"
+    unreadable: tuple[tuple[str, str], ...] = ()  # (name, reason)
+    cell: tuple[int, int] | None = None
+
+
 def missing(images: LabelledImages) -> str:
     """What these images lack before they can be learned from, in a sentence; nothing where they lack nothing."""
     if len(images.classes) < 2:
@@ -138,6 +171,8 @@ class Visitor:
     opened: str | None = None  # the class whose images are all shown
     stages: int | None = None  # so many of the last ones are to learn, if that was asked for
     going_on: bool = False  # the next training goes on with what was trained, instead of a new head
+    answers: Answers | None = None  # what the model said to new images
+    judged: Judged | None = None  # what it gets wrong
     made: tempfile.TemporaryDirectory | None = None  # where files lie that are taken along
     uploads: set[Path] = field(default_factory=set)  # read where they were uploaded to; they go with the visitor
     tabs: set[str] = field(default_factory=set)
@@ -169,6 +204,8 @@ class Visitor:
         """New images in place of the old ones; a training that runs keeps its own until it ends."""
         shared = self.images is not None and self.images.shares_files_with(images)
         self.former = self.images if shared else None
+        if not shared:
+            self.judged = None
         self._hold(images)
 
     def undo(self) -> None:
@@ -179,7 +216,7 @@ class Visitor:
 
     def forget_images(self) -> None:
         """No images; their files go with the training that still uses them."""
-        self.former = None
+        self.former = self.judged = None
         self._hold(None)
 
     def _hold(self, images: LabelledImages | None) -> None:
@@ -241,7 +278,7 @@ class Visitor:
         if self.job:
             self.job.stop()
             self.job.forget()
-        self.images = self.former = self.job = self.trained = None
+        self.images = self.former = self.job = self.trained = self.answers = self.judged = None
         self.runs = ()
         if self.made:
             self.made.cleanup()

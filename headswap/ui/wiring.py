@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from headswap.ui import images_step, keep_step, model_step, rates, test_step, train_step
+from headswap.ui import images_step, judging, keep_step, model_step, rates, test_step, train_step
 from headswap.ui.images_step import ImagesStep
 from headswap.ui.jobs import Turns
 from headswap.ui.keep_step import KeepStep
@@ -155,11 +155,49 @@ class Wiring:
         )
         training.lesson.expand(self._bound(keep_step.script), self.ticket, training.script, show_progress="hidden")
 
-    def test(self, testing: TestStep) -> None:
-        """The fourth step: new images get their answers."""
-        tested = [testing.strip, testing.state]
-        self.steps.test.select(self._bound(test_step.prepare), self.ticket, tested, show_progress="hidden")
-        testing.files.change(self._bound(test_step.classify), [self.ticket, testing.files], testing.answers)
+    def test(self, testing: TestStep, images: ImagesStep) -> None:
+        """The fourth step: new images get their answers, and what the model gets wrong is looked at and mended."""
+        parts, quiet = testing.judging, {"show_progress": "hidden"}
+        ready = [testing.strip, testing.state, testing.unsure]
+        given = [self.ticket, testing.files, testing.unsure]
+
+        def with_turns(handler: Callable[..., Any]) -> Callable[..., Any]:
+            return self._bound(lambda visitor, *values: handler(visitor, self.turns, *values))
+
+        def judge(visitor: Visitor) -> Iterator[tuple[Any, ...]]:  # no lambdas: Gradio streams only generators
+            yield from judging.judge(visitor, self.turns)
+
+        def judge_by(visitor: Visitor, sent: object) -> Iterator[tuple[Any, ...]]:
+            yield from judging.judge_by(visitor, self.turns, sent)
+
+        def paste(ticket: str | None, unsure: float, sent: gr.EventData) -> str:
+            return with_turns(test_step.paste)(ticket, sent, unsure)
+
+        self.steps.test.select(self._bound(test_step.prepare), self.ticket, ready, **quiet).then(
+            self._bound(judging.prepare), self.ticket, parts.ready, **quiet
+        ).then(with_turns(test_step.return_to), given, testing.answers, **quiet)
+        testing.files.change(with_turns(test_step.classify), given, testing.answers)
+        testing.answers.submit(paste, [self.ticket, testing.unsure], testing.answers)
+        testing.unsure.change(
+            self._bound(test_step.tell),
+            [self.ticket, testing.unsure],
+            testing.answers,
+            trigger_mode="always_last",
+            **quiet,
+        )
+        testing.camera.stream(
+            with_turns(test_step.look),
+            [self.ticket, testing.camera, testing.unsure],
+            testing.answers,
+            stream_every=test_step.EVERY,
+            **quiet,
+        )
+        parts.judge.click(self._bound(judge), self.ticket, parts.shown, **quiet)
+        parts.test_set.submit(_with_event(self._bound(judge_by)), self.ticket, parts.shown, **quiet)
+        for drawing in (parts.matrix, parts.mistakes):
+            drawing.submit(_with_event(self._bound(judging.press)), self.ticket, parts.shown, **quiet).then(
+                self._bound(images_step.welcome), self.ticket, images.shown, **quiet
+            )
 
     def keep(self, keeping: KeepStep) -> None:
         """The fifth step: the model is taken along, pushed, or opened again."""
