@@ -64,6 +64,11 @@ def test_one_curve_is_no_comparison_and_two_are(visitor, ends):
     assert drawing.count('<polyline class="hs-validation"') == 1
 
 
+def test_a_run_that_was_stopped_took_its_reading_and_its_epochs(network):
+    run = Run("stopped", read=STORY[0], phases=(HEAD,), epochs=(epoch(1), epoch(2)))
+    assert Ran.of(1, network, run).seconds == 2.5
+
+
 def test_a_run_in_which_nothing_was_held_back_has_no_curve(network):
     lone = tuple(replace(each, validation_score=nan) for each in FINISHED.epochs)
     assert Ran.of(1, network, replace(FINISHED, epochs=lone)).curve == ()

@@ -31,7 +31,8 @@ class Ran:
             figures = run.kept.figures
         else:  # who stops keeps the best; who loses a race is judged as it came in
             figures = run.best.figures if run.state == "stopped" else run.epochs[-1].figures
-        took = run.kept.seconds if run.kept else sum(epoch.seconds for epoch in run.epochs)
+        reading = run.read.seconds if run.read and not run.laps else 0.0  # which in a race is nobody's own
+        took = run.kept.seconds if run.kept else reading + sum(epoch.seconds for epoch in run.epochs)
         curve = tuple((e.number, e.validation_score) for e in run.epochs if isfinite(e.validation_score))
         head = head or type(model.head).__name__.lower()
         return cls(number, model.backbone, head, in_words(run), replace(figures, answers=None), took, curve)
