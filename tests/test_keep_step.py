@@ -132,9 +132,9 @@ def file(learned):
 def test_an_opened_model_answers_and_says_what_it_is(learned, file, fruits):
     visitor = Visitor()
     assert "Opened: it knows blue, green and red" in text_of(keep_step.open_model(visitor, file))
-    _, words = test_step.prepare(visitor)
+    _, words, *_ = test_step.prepare(visitor)
     assert "of 3 validation images rightly" in text_of(words)
-    assert "red" in text_of(test_step.classify(visitor, [str(fruits / "red/1.png")]))
+    assert "red" in text_of(test_step.classify(visitor, Turns(), [str(fruits / "red/1.png")]))
     assert keep_step.prepare(visitor)[2].interactive
 
 

@@ -64,7 +64,8 @@ def test_every_head_has_its_options_on_the_page(step):
 
 
 def test_the_page_starts_with_what_a_visitor_starts_with(step):
-    assert Choice(step.backbone.value, step.head.value, crop=step.crop.value) == Visitor().choice
+    options = head_options(step.head.value)
+    assert Choice(step.backbone.value, step.head.value, options, step.crop.value) == Visitor().choice
 
 
 @pytest.mark.parametrize("head", HEADS)

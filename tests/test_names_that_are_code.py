@@ -14,7 +14,7 @@ from headswap.errors import InputError
 from headswap.events import LabelFigures
 from headswap.model import adapt
 from headswap.reading import gather
-from headswap.ui import images_step, test_step, train_step
+from headswap.ui import images_step, keep_step, test_step, train_step
 from headswap.ui.jobs import Job, Run, Turns
 from headswap.ui.visitors import Trained, Visitor
 
@@ -32,6 +32,10 @@ def evil(fruits):
     return visitor
 
 
+def texts(values):
+    return "".join(value for value in values if isinstance(value, str))
+
+
 def test_class_names_are_shown_as_they_are_and_never_run(evil, fruits, tmp_path):
     assert set(evil.classes) == set(EVIL)
     shutil.copyfile(fruits / "red/1.png", tmp_path / "it's & ${x}.png")
@@ -40,8 +44,9 @@ def test_class_names_are_shown_as_they_are_and_never_run(evil, fruits, tmp_path)
         "images": images_step.describe(evil.images),
         "model": "".join((answer.drawing, answer.sentence, answer.problem, answer.seen)),
         "train": "".join(train_step.prepare(evil)[:3]),
-        "test": "".join(test_step.prepare(evil)),
-        "answers": test_step.classify(evil, pictures),
+        "test": texts(test_step.prepare(evil)),
+        "keep": texts(keep_step.prepare(evil)),
+        "answers": test_step.classify(evil, Turns(), pictures),
         "error": images_step.problem_card("The class '<b>&\"' has one image."),
     }
     for where, html in everything.items():
@@ -49,7 +54,7 @@ def test_class_names_are_shown_as_they_are_and_never_run(evil, fruits, tmp_path)
         assert "<script" not in html, where
         assert "onerror" not in " ".join(re.findall(r"<[^<>]*>", html)), where
         assert not Reader(html).tags & {"script", "i"}, where
-    for where in ("images", "test", "answers"):
+    for where in ("images", "test", "answers", "keep"):
         for name in EVIL:
             assert escape(name) in everything[where], (where, name)
             assert name in text_of(everything[where]), (where, name)

@@ -52,7 +52,7 @@ def test_a_whole_lesson_asks_nobody(tried, upload, fruits, new_visitor):
     *_, (_, said, _) = train_step.watch(new_visitor)
     assert "validation images right" in said
     [one] = upload({"red.png": fruits / "red/1.png"})
-    assert "hs-answer" in str(test_step.classify(new_visitor, [one["path"]]))
+    assert "hs-answer" in str(test_step.classify(new_visitor, Turns(), [one["path"]]))
     assert "import torch" in keep_step.script(new_visitor)
     assert tried == []
 
