@@ -651,7 +651,7 @@ def test_another_network_is_kept_at_once_and_the_way_back_leads_to_the_last_bit(
     assert not moved(copied(offer.head), learned.trained.model.head)
     assert all(torch.equal(model.state_dict()[key], kept) for key, kept in offer.weights.items())
 
-    drawing, words = test_step.prepare(learned)
+    drawing, words, _ = test_step.prepare(learned)
     assert "only the head learns" in " ".join(Reader(drawing).attributes)
     assert f"named {figures.right} of {figures.of} validation images" in text_of(words)
 
