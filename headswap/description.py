@@ -123,6 +123,11 @@ def skeleton(described: Description) -> Classifier:
 
 
 def built(described: Description) -> Classifier:
+    """The described network, with numbers at random unless the default device has none.
+
+    Raises:
+        Unfit: if its backbone or its head is unknown, or cannot be built so.
+    """
     try:
         find(described.backbone)
     except ValueError as error:

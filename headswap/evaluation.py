@@ -161,11 +161,8 @@ def answered(model: Classifier, probabilities: Tensor) -> Tensor:
 
 
 def _confusion(called: Tensor, marks: Tensor, multi_label: bool) -> Tensor:
-    from torchmetrics.functional.classification import multiclass_confusion_matrix, multilabel_confusion_matrix
-
-    if multi_label:
-        return multilabel_confusion_matrix(called.long(), marks.long(), marks.shape[1])
-    return multiclass_confusion_matrix(called.long().argmax(1), marks.long().argmax(1), marks.shape[1])
+    pair = (called, marks) if multi_label else (called.long().argmax(1), marks.long().argmax(1))
+    return metrics.Answers(*pair, marks.shape[1]).confusion()
 
 
 def _per_class(

@@ -377,9 +377,9 @@ def takes_map(head: Head | nn.Module) -> bool:
     return getattr(HEADS.get(head) if isinstance(head, str) else head, "takes", "vector") == "map"
 
 
-def solvable(head: nn.Module) -> bool:
-    """Whether a head is solved on frozen features (by its ``solve``, as ``LDA``) instead of trained."""
-    return callable(getattr(head, "solve", None))
+def solvable(head: Head | nn.Module) -> bool:
+    """Whether a head, or the head of this name, is solved on frozen features (by its ``solve``) instead of trained."""
+    return callable(getattr(HEADS.get(head) if isinstance(head, str) else head, "solve", None))
 
 
 def head_options(head: str) -> dict[str, Any]:

@@ -836,6 +836,7 @@ def test_an_epoch_can_be_looked_at_again_once_the_training_is_over(learned):
 
 def test_nothing_can_be_looked_at_while_a_training_runs_or_where_there_is_none(learned, monkeypatch):
     assert train_step.look(learned, 99) == (gr.skip(), gr.skip(), "")
+    learned.job.join(60)  # or its thread, at its very end, would say that this run was stopped
     learned.job.run = replace(learned.job.run, state="running")
     assert train_step.look(learned, 2) == (gr.skip(), gr.skip(), "")
     assert not train_step.state(learned)[8].visible

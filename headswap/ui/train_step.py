@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from itertools import zip_longest
@@ -15,7 +15,7 @@ import torch
 
 from headswap.errors import InputError
 from headswap.events import Epoch, Figures, LabelFigures, PhaseBegins
-from headswap.heads import HEADS
+from headswap.heads import solvable
 from headswap.metrics import ACCURACY
 from headswap.model import Classifier
 from headswap.plan import HEAD, Phase, Plan
@@ -307,13 +307,18 @@ def start(
     Returns:
         Values for ``problem`` and ``state``.
     """
+    wanted = head_epochs, stages, stage_epochs, head_rate
+    return _begin(visitor, visitor.wanting or unfit(visitor), lambda: _job(visitor, visitor.choice, turns, *wanted))
+
+
+def _begin(visitor: Visitor, problem: str, make: Callable[[], Job]) -> tuple[Any, ...]:
+    """Begin what ``make`` makes, unless something runs or stands in its way; values for ``problem`` and ``state``."""
     if visitor.training:
         return gr.skip(), *state(visitor)
-    if problem := visitor.wanting or unfit(visitor):
+    if problem:
         return problem_card(problem), *state(visitor)
     try:
-        wanted = int(head_epochs), int(stages), int(stage_epochs), head_rate
-        visitor.job = _job(visitor, visitor.choice, turns, *wanted)
+        visitor.job = make()
     except (InputError, ValueError) as error:
         return problem_card(str(error)), *state(visitor)
     return "", *state(visitor)
@@ -328,29 +333,28 @@ def start_race(
     head_rate: float | None = None,
 ) -> tuple[Any, ...]:
     """Begin a race of heads in a job of its own; takes and gives what ``start`` does."""
-    if visitor.training:
-        return gr.skip(), *state(visitor)
-    if visitor.wanting:
-        return problem_card(visitor.wanting), *state(visitor)
+    wanted = head_epochs, stages, stage_epochs, head_rate
+    return _begin(visitor, visitor.wanting, lambda: _race_job(visitor, turns, *wanted))
+
+
+def _race_job(
+    visitor: Visitor, turns: Turns, head_epochs: int, stages: int, stage_epochs: int, head_rate: float | None
+) -> Job:
     images, choice = visitor.images, replace(visitor.choice, head="linear", options={})
     chosen, options = visitor.choice.head, visitor.choice.options
-    names = [name for name in RACED if not (images.multi_label and hasattr(HEADS[name], "solve"))]
+    names = [name for name in RACED if not (images.multi_label and solvable(name))]
     heads = {name: options if name == chosen else {} for name in names}
-    try:
-        model = preview(choice, images.classes, images.multi_label)
-        if hasattr(HEADS.get(chosen), "solve"):
-            head_epochs = HEAD.epochs  # the others want more than the one in which a head is solved
-        plan = _planned(Plan.suggest(images, model), model, int(head_epochs), int(stages), int(stage_epochs), head_rate)
-    except (InputError, ValueError) as error:
-        return problem_card(str(error)), *state(visitor)
+    model = preview(choice, images.classes, images.multi_label)
+    if solvable(chosen):
+        head_epochs = HEAD.epochs  # the others want more than the one in which a head is solved
+    plan = _planned(Plan.suggest(images, model), model, head_epochs, stages, stage_epochs, head_rate)
 
     def begin(carrier: Classifier) -> Iterator[Any]:
         with turns.turn(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(model_step.SEED)
             return race(images, carrier, heads, plan)
 
-    visitor.job = Job(lambda progress: network(choice, images, turns, progress), begin, turns, Lesson(images, plan))
-    return "", *state(visitor)
+    return Job(lambda progress: network(choice, images, turns, progress), begin, turns, Lesson(images, plan))
 
 
 def stop(visitor: Visitor) -> None:
@@ -408,6 +412,7 @@ def _planned(
     plan: Plan, model: Classifier, head_epochs: int, stages: int, stage_epochs: int, head_rate: float | None
 ) -> Plan:
     """A suggested plan with what was asked for; ``ValueError`` where the model has fewer stages."""
+    head_epochs, stages, stage_epochs = int(head_epochs), int(stages), int(stage_epochs)  # Gradio may send floats
     model.boundary_of(stages)
     head, unfrozen = _both(plan)
     rate = head_rate or head.head_rate
