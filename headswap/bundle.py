@@ -10,7 +10,6 @@ Knows nothing of how models are taught, nor of other formats.
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import os
 import struct
@@ -23,7 +22,6 @@ from typing import Any, BinaryIO
 
 import safetensors.torch
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as pictures
 
@@ -48,7 +46,7 @@ from headswap.heads import recipe
 from headswap.images import LabelledImages
 from headswap.model import Classifier
 from headswap.model_card import card
-from headswap.pixels import read_pixels
+from headswap.pixels import jpeg, read_pixels
 
 SUFFIX = ".headswap"
 DESCRIPTION, WEIGHTS = "headswap.json", "weights.safetensors"
@@ -165,9 +163,7 @@ def _thumbnails(images: LabelledImages) -> dict[str, bytes]:
         if number <= THUMBNAILS:
             pixels = read_pixels(images.paths[i], THUMBNAIL)
             square = pictures.center_crop(pixels, [THUMBNAIL, THUMBNAIL])
-            stream = io.BytesIO()
-            Image.fromarray(square.permute(1, 2, 0).numpy()).save(stream, "JPEG", quality=80)
-            entries[f"thumbnails/{label + 1}-{number}.jpg"] = stream.getvalue()
+            entries[f"thumbnails/{label + 1}-{number}.jpg"] = jpeg(square)
     return entries
 
 

@@ -19,7 +19,7 @@ from typing import BinaryIO
 import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
-from torchvision.transforms.v2.functional import pil_to_tensor
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from headswap.errors import InputError, PictureError
 from headswap.formats import ORIENTATION_TAG, directory, opened, opened_file
@@ -100,6 +100,13 @@ def size_of(source: str | os.PathLike[str] | Image.Image) -> tuple[int, int]:
         # Pillow and libheif say a TIFF's and a HEIC's size upright.
         turned = image.format not in ("TIFF", "HEIF") and _orientation(image) in _SIDEWAYS
         return (height, width) if turned else (width, height)
+
+
+def jpeg(pixels: torch.Tensor, quality: int = 80) -> bytes:
+    """Pixels uint8 ``[3, H, W]`` as a JPEG file that holds nothing but the picture."""
+    stream = io.BytesIO()
+    to_pil_image(pixels).save(stream, "JPEG", quality=quality)
+    return stream.getvalue()
 
 
 @contextmanager

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import io
 from html import escape
 
-from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as pictures
+
+from headswap.pixels import jpeg
 
 THUMBNAIL = 96  # pixels a side; drawn at half that, for sharp screens
 
@@ -21,9 +21,7 @@ def problem_card(text: str) -> str:
 def thumbnail(pixels: Tensor, side: int = THUMBNAIL) -> str:
     """A small square picture as a ``data:`` address: no file that somebody else could ask for."""
     square = pictures.resize(pictures.center_crop(pixels, [min(pixels.shape[1:])] * 2), [side, side], antialias=True)
-    stream = io.BytesIO()
-    Image.fromarray(square.permute(1, 2, 0).numpy()).save(stream, "JPEG", quality=80)
-    return data_address(stream.getvalue(), "image/jpeg")
+    return data_address(jpeg(square), "image/jpeg")
 
 
 def data_address(content: bytes, kind: str) -> str:
