@@ -1,6 +1,6 @@
-"""How much is read at most: every bound in one place, each of them an environment variable.
+"""How much is read and learned at most: every bound in one place, each of them an environment variable.
 
-Knows nothing of what is bounded; whoever reads asks when it begins, so a variable takes effect at once.
+Knows nothing of what is bounded; whoever begins asks then, so a variable takes effect at once.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ class Limits:
     megapixels: int = 100  # of one picture
     depth: int = 32  # folders above a file
     name: int = 500  # characters of a file's or folder's name
+    trainings: int = 8  # that learn at once on the page, taking turns; others wait for a place
+    minutes: int = 60  # of one training on the page; then it stops and keeps its best
+    away: int = 10  # minutes for which the things of somebody are kept whose page is closed
 
     @property
     def bytes(self) -> int:

@@ -4,6 +4,7 @@ import logging
 import threading
 from dataclasses import fields
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import get_args
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from headswap.errors import InputError
 from headswap.events import Epoch, Event, Figures, FrozenPass, Kept, PhaseBegins, Reference, Step
 from headswap.plan import Phase
+from headswap.ui import jobs
 from headswap.ui.jobs import Fetching, Job, Lesson, Run, Turns
 
 PASS = FrozenPass(4, 8, 0.5)
@@ -479,6 +481,89 @@ def test_a_turn_ends_with_an_error_as_well():
         raise RuntimeError
     with turns.turn():
         pass
+
+
+def steps_until(go_on):
+    """A training that goes on, turn after turn, until it may end."""
+    yield PASS
+    while not go_on.wait(0.01):
+        yield STEP
+    yield KEPT
+
+
+def test_as_many_learn_at_once_as_are_allowed_and_the_rest_queue_in_their_order(begin, until, monkeypatch):
+    monkeypatch.setenv("HEADSWAP_MAX_TRAININGS", "2")
+    turns, go_on, learned = Turns(), threading.Event(), []
+
+    def training(name):
+        def train(model):
+            learned.append(name)
+            yield from steps_until(go_on)
+
+        return train
+
+    begun = []
+    for name in "abcd":
+        begun.append(begin(training(name), turns))
+        until(lambda: name in learned or begun[-1].run.place)  # noqa: B023, asked at once
+    assert [job.run.place for job in begun] == [0, 0, 1, 2]
+    go_on.set()
+    for job in begun:
+        job.join(30)
+    assert learned[:2] == ["a", "b"] and set(learned) == set("abcd")
+    assert [(job.run.state, job.run.place) for job in begun] == [("finished", 0)] * 4
+
+
+def test_whoever_waits_for_a_place_can_stop_and_the_next_moves_up(begin, until, monkeypatch):
+    monkeypatch.setenv("HEADSWAP_MAX_TRAININGS", "1")
+    turns, go_on = Turns(), threading.Event()
+
+    def train(model):
+        yield from steps_until(go_on)
+
+    learning = begin(train, turns)
+    until(lambda: learning.run.read)
+    waiting = [begin(train, turns)]
+    until(lambda: waiting[0].run.place == 1)
+    waiting.append(begin(train, turns))
+    until(lambda: waiting[1].run.place == 2)
+    waiting[0].stop()
+    until(lambda: waiting[1].run.place == 1)
+    assert waiting[0].run.state == "stopped"
+    go_on.set()
+    waiting[1].join(30)
+    assert waiting[1].run.state == "finished"
+
+
+def test_an_answer_never_waits_for_a_training():
+    turns, answered = Turns(), threading.Event()
+
+    def answer():
+        with turns.beside():
+            answered.set()
+
+    with turns.turn():
+        threading.Thread(target=answer, daemon=True).start()
+        assert answered.wait(30)
+
+
+def test_a_training_that_takes_too_long_is_stopped_and_says_so(begin, monkeypatch):
+    monkeypatch.setenv("HEADSWAP_MAX_MINUTES", "1")
+    now = [0.0]
+    monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    closed = []
+
+    def train(model):
+        try:
+            for number in range(1, 100):
+                now[0] += 20
+                yield epoch(number)
+        finally:
+            closed.append(True)
+
+    job = begin(train)
+    job.join(30)
+    assert (job.run.state, job.run.late, len(job.run.epochs), closed) == ("stopped", True, 4, [True])
 
 
 def test_two_jobs_take_turns(begin, until):

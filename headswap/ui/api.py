@@ -108,7 +108,8 @@ class Verbs:
                 raise InputError("No model has learned anything yet. Train one first.")
             model = visitor.trained.model
             pixels = read_pixels(upload.path, model.preprocess.resize, model.preprocess.interpolation)
-            return plain_answers(model.predict(pixels))
+            with self.turns.beside():
+                return plain_answers(model.predict(pixels))
 
     def forget(self, ticket: str) -> bool:
         """Let go of the images, the model and the ticket at once.

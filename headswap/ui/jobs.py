@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
@@ -15,12 +16,15 @@ from dataclasses import dataclass, replace
 from headswap.errors import InputError
 from headswap.events import Epoch, Event, FrozenPass, Kept, PhaseBegins, Reference, Step
 from headswap.images import LabelledImages
+from headswap.limits import limits
 from headswap.model import Classifier, StageOutline
 from headswap.plan import Plan
 from headswap.race import Lap, Won
 
 Told = Event | Lap | Won
 Teaching = Generator[Told, None, None]
+
+LOOKS = 0.5  # seconds after which whoever waits for a place looks whether to go on waiting
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +42,8 @@ class Run:
     """What has been told of a training so far: all that a drawing of it needs."""
 
     state: str = "starting"  # then "running", and at the end "finished", "stopped" or "failed"
+    place: int = 0  # in the queue of those who wait until others have learned; 0 once it is its turn
+    late: bool = False  # stopped, because it took longer than a training may
     fetched: Fetching | None = None
     read: FrozenPass | None = None
     reference: Reference | None = None
@@ -117,13 +123,16 @@ class Lesson:
 class Turns:
     """The processor's time, first come, first served: one event of one training at a time.
 
-    Thirty trainings that all compute at once on two cores are slower than thirty that take turns, and nobody's curve
-    stands still meanwhile.
+    Trainings that all compute at once on two cores are slower than those that take turns, and nobody's curve stands
+    still meanwhile. Beyond ``limits().trainings`` of them each would crawl, and memory would end, so the rest queue.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: deque[threading.Event] = deque()
+        self._answering = threading.Lock()
+        self._news = threading.Condition()
+        self._queue: list[object] = []  # those who learn, and behind them those who wait to
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -141,9 +150,40 @@ class Turns:
                 if self._waiting:
                     self._waiting[0].set()
 
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """For an answer, which never waits for a training: only one answer is computed at a time."""
+        with self._answering:
+            yield
+
+    @contextmanager
+    def place(self, wait: Callable[[int], None]) -> Iterator[None]:
+        """A place among those who learn; it is free again after the block.
+
+        Args:
+            wait: called once and again meanwhile, with the place in the queue, from one on; may raise to give up.
+        """
+        mine = object()
+        with self._news:
+            self._queue.append(mine)
+        try:
+            with self._news:
+                while (behind := self._queue.index(mine) - limits().trainings) >= 0:
+                    wait(behind + 1)
+                    self._news.wait(LOOKS)
+            yield
+        finally:
+            with self._news:
+                self._queue.remove(mine)
+                self._news.notify_all()
+
 
 class _Stopped(Exception):
-    """Ends a download that somebody stopped."""
+    """Ends the waiting for a place, or a download, that somebody stopped."""
+
+
+class _Late(Exception):
+    """Ends a training that took longer than it may."""
 
 
 class Job:
@@ -207,14 +247,13 @@ class Job:
 
     def _work(self, make_model: Callable[..., Classifier], train: Callable[..., Teaching]) -> None:
         try:
-            model = make_model(self._fetched)  # takes no turn: a download is no work for the processor
-            with self._turns.turn():
-                self.outline = model.outline()
-            self.model = model
-            with closing(train(model)) as events:
-                self._follow(events)
+            with self._turns.place(self._wait):
+                self._tell(replace(self.run, place=0))
+                self._learn(make_model, train)
         except _Stopped:
             self._tell(replace(self._led(), state="stopped"))
+        except _Late:
+            self._tell(replace(self._led(), state="stopped", late=True))
         except InputError as error:
             self._tell(replace(self.run, state="failed", problem=str(error)))
         except Exception as error:
@@ -225,6 +264,14 @@ class Job:
             if not self.run.ended:
                 self._tell(replace(self._led(), state="stopped"))
 
+    def _learn(self, make_model: Callable[..., Classifier], train: Callable[..., Teaching]) -> None:
+        model = make_model(self._fetched)  # takes no turn: a download is no work for the processor
+        with self._turns.turn():
+            self.outline = model.outline()
+        self.model = model
+        with closing(train(model)) as events:
+            self._follow(events)
+
     def _led(self) -> Run:
         """The run as it stands; of a race that is not decided, that of the head which leads."""
         leader = self.run.leader if self.run.racing else ""
@@ -233,13 +280,22 @@ class Job:
         self.model = self._racers[leader]
         return self.run.of_head(leader)
 
+    def _wait(self, place: int) -> None:
+        if self._stopping.is_set():
+            raise _Stopped
+        if place != self.run.place:
+            self._tell(replace(self.run, place=place))
+
     def _fetched(self, done: int, total: int) -> None:
         if self._stopping.is_set():
             raise _Stopped
         self._tell(self.run.told(Fetching(done, total)))
 
     def _follow(self, events: Teaching) -> None:
+        end = time.monotonic() + 60 * limits().minutes
         while not self._stopping.is_set():
+            if time.monotonic() > end:
+                raise _Late
             with self._turns.turn():
                 event = next(events, None)
             if event is None:

@@ -150,7 +150,7 @@ def look(visitor: Visitor, turns: Turns, frame: Image.Image | None, unsure: floa
         return gr.skip()
     if visitor.trained is None:
         return problem_card(NOTHING)
-    with turns.turn():
+    with turns.beside():
         answer = _answer(visitor.trained.model, "what the camera sees", frame)
     visitor.answers = Answers(visitor.trained, (answer,), 1)
     return _told(visitor.answers, unsure)
@@ -164,7 +164,7 @@ def _classify(visitor: Visitor, turns: Turns, named: Sequence[tuple[str, Path]],
     if trained is None:
         return problem_card(TOO_EARLY)
     for name, path in named[:MOST]:
-        with turns.turn():
+        with turns.beside():
             answers.append(_answer(trained.model, name, path))
     visitor.answers = Answers(trained, tuple(answers), len(named))
     return _told(visitor.answers, unsure)

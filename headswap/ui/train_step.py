@@ -16,6 +16,7 @@ import torch
 from headswap.errors import InputError
 from headswap.events import Epoch, Figures, LabelFigures, PhaseBegins
 from headswap.heads import solvable
+from headswap.limits import limits
 from headswap.metrics import ACCURACY
 from headswap.model import Classifier
 from headswap.plan import HEAD, Phase, Plan
@@ -26,7 +27,7 @@ from headswap.ui.cards import problem_card
 from headswap.ui.jobs import Job, Lesson, Run, Turns
 from headswap.ui.model_step import draw, network, preview
 from headswap.ui.visitors import Choice, Trained, Visitor
-from headswap.ui.wording import listed, million, percent, seconds, size, small
+from headswap.ui.wording import count, listed, million, percent, seconds, size, small
 
 FRAME = 0.2  # seconds between two drawings of the curves
 MOST_STAGES = 14  # of any network, until one is known
@@ -521,10 +522,14 @@ def _sentence(run: Run, trained: Trained | None, repeats: bool) -> str:
             f"{whole}Reading the images through the frozen stages, once: <b>{run.read.done:,} of {run.read.total:,} "
             f"views</b>, {seconds(run.read.left)} left."
         )
+    if run.place:
+        learning = f"{small(limits().trainings)} {'trainings' if limits().trainings > 1 else 'training'}"
+        turn = "It is the next" if run.place == 1 else f"{small(run.place - 1).capitalize()} wait before it"
+        return f"It waits for a place: this machine lets {learning} learn at once. <b>{turn}</b>, and begins by itself."
     if run.fetched:
         of = f" of {size(run.fetched.total)}" if run.fetched.total else ""
         return f"Downloading the weights: <b>{size(run.fetched.done)}{of}</b>."
-    return "Building the network; it may wait for its turn on this machine."
+    return "Building the network."
 
 
 def _race(run: Run) -> str:
@@ -597,10 +602,11 @@ def _progress(run: Run) -> str:
 def _kept(run: Run) -> str:
     kept, best = run.kept, run.best
     if kept is None:
+        stopped = f"Stopped after {count(limits().minutes, 'minute')}, the most here," if run.late else "Stopped"
         if best is None:
-            return "Stopped before the first epoch was over, so nothing was learned."
-        labels = _labels(best.labels)
-        return f"Stopped. Kept the weights of epoch {best.number}: {_figures(best.figures)}. {FLATTERED}{labels}"
+            return f"{stopped} before the first epoch was over, so nothing was learned."
+        weights = f"Kept the weights of epoch {best.number}: {_figures(best.figures)}"
+        return f"{stopped.rstrip(',')}. {weights}. {FLATTERED}{_labels(best.labels)}"
     figures = _figures(Figures(kept.score, kept.metric, kept.right, kept.of, 0.0))
     if kept.refitted:
         said = (

@@ -26,11 +26,10 @@ from headswap.events import Figures, Offer
 from headswap.heads import head_options
 from headswap.images import LabelledImages
 from headswap.keeping import keep
+from headswap.limits import limits
 from headswap.model import Classifier
 from headswap.ui.jobs import Job, Run
 from headswap.ui.ran import Ran
-
-PATIENCE = 600.0  # seconds for which an absent visitor's things are kept
 
 
 @dataclass(frozen=True)
@@ -291,8 +290,10 @@ class Visitor:
 class Visitors:
     """The visitors by ticket. Safe to call from several threads."""
 
-    def __init__(self, patience: float = PATIENCE, clock: Callable[[], float] = time.monotonic) -> None:
-        self._patience, self._clock = patience, clock
+    def __init__(self, patience: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        """``patience``: seconds for which an absent visitor's things are kept; ``limits().away`` by default."""
+        self._patience = 60.0 * limits().away if patience is None else patience
+        self._clock = clock
         self._lock = threading.Lock()
         self._by_ticket: dict[str, Visitor] = {}
         self._swept_by: threading.Thread | None = None
