@@ -66,7 +66,7 @@ class Photographer:
         self.shoots("train-before")
         page.locator("#train:not(:disabled)").click()
         page.wait_for_function(
-            "(document.querySelector('#charts polyline.hs-validation')?.getAttribute('points') || '').split(' ').length > 8",
+            "document.querySelector('#charts polyline.hs-validation')?.getAttribute('points').split(' ').length > 8",
             timeout=TRAIN,
         )
         self.shoots("train-runs")
@@ -85,6 +85,11 @@ class Photographer:
         self.shoots("test")
         self.opens("Keep")
         self.shoots("keep")
+        page.locator("#explain button").click()
+        self.shoots("keep-explained")
+        for step in ("Images", "Model", "Train", "Test"):
+            self.opens(step)
+            self.shoots(f"{step.lower()}-explained")
 
 
 def main(folder):

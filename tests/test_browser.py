@@ -72,6 +72,11 @@ class Visit:
         """Go to a step by its tab."""
         self.page.get_by_role("tab", name=re.compile(step)).click()
 
+    def closed(self, *steps):
+        """Expect these steps to be closed still."""
+        for step in steps:
+            self.expect(self.page.get_by_role("tab", name=re.compile(step))).to_be_disabled()
+
     def plans(self, **fields):
         """Go to the Train step and set what its *More* holds."""
         self.opens("Train")
@@ -183,6 +188,49 @@ def test_a_folder_becomes_a_model_that_names_a_new_picture(visit, server, fruits
         "bars => bars.map(bar => bar.getBoundingClientRect().width)"
     )
     assert first > max(others)
+
+
+def test_three_clicks_show_the_whole_idea(visit):
+    me = visit()
+    me.sees("#next", "First images of two kinds or more, or the sample")
+    me.closed("Train", "Test")
+    me.at("#sample").click()
+    me.sees("#next", "Now press Train", READ)
+    me.at("#train-at-once").click()
+    me.sees("#next", "It learns")
+    me.expect(me.at("#stop")).to_be_enabled()
+    me.closed("Test")
+    me.sees("#train-sentence", re.compile("Kept .*validation images right"), TRAIN)
+    tried = me.at("#train-tries button").first
+    shows = tried.get_attribute("aria-label").rsplit(" ", 1)[-1]
+    tried.click()
+    me.sees("#answers", f"Its label says {shows}")
+    me.expect(me.at("#test-state")).to_be_visible()
+    me.sees("#next", "Now show it new images")
+
+
+def test_explain_shows_what_each_control_does_until_the_tab_is_closed(visit):
+    me = visit()
+    note, button = me.at("#note-picker"), me.at("#explain button")
+    me.expect(note).to_be_hidden()
+    button.click()
+    me.expect(note).to_be_visible()
+    me.expect(button).to_have_attribute("aria-checked", "true")
+    me.page.reload()
+    me.arrived()
+    me.expect(note).to_be_visible()
+    button.click()
+    me.expect(note).to_be_hidden()
+    other = visit()
+    other.expect(other.at("#note-picker")).to_be_hidden()
+
+
+def test_a_kept_model_among_the_images_is_told_where_it_is_opened(visit, tmp_path):
+    kept = tmp_path / "flowers.headswap"
+    kept.write_bytes(b"PK")
+    me = visit()
+    me.at("#picker .hs-files-input").set_input_files(kept)
+    me.sees("#images-problem", "flowers.headswap is a model that was kept")
 
 
 def test_what_was_taught_is_read_kept_and_opened_by_somebody_else(visit, fruits, new_red, tmp_path):
@@ -395,13 +443,10 @@ def test_a_second_visitor_sees_nothing_of_the_first(visit, fruits):
     second = visit()
     second.sees("#understood", "What was understood appears here")
     second.expect(second.at(".hs-classes")).to_have_count(0)
-    second.opens("Train")
-    second.sees("#train-sentence", "Choose images in the first step")
-    second.expect(second.at("#train")).to_be_disabled()
-    second.expect(second.at("#onward-test")).to_be_disabled()
+    second.closed("Train", "Test")
+    second.opens("Keep")
+    second.sees("#keep-card", "No model has learned anything yet")
     second.expect(second.at("#charts polyline")).to_have_count(0)
-    second.opens("Test")
-    second.sees("#test-state", "No model has learned anything yet")
 
     first.opens("Test")
     first.sees("#test-state", "blue, green and red")
@@ -471,5 +516,4 @@ def test_everything_is_forgotten_by_two_presses_and_the_page_begins_anew(visit, 
     )
     me.arrived()
     me.sees("#understood", "What was understood appears here")
-    me.opens("Test")
-    me.sees("#test-state", "No model has learned anything yet")
+    me.closed("Train", "Test")

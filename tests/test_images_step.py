@@ -23,7 +23,10 @@ from headswap.ui.visitors import Visitor
 
 def read(visitor, files, label="", add=False):
     """What the step says in the end of files that the drop area sent: the problem, what is shown, and the way on."""
-    *_, (problem, shown, onward, picker) = images_step.read(visitor, SimpleNamespace(files=files, label=label, add=add))
+    *_, (problem, shown, at_once, onward, picker) = images_step.read(
+        visitor, SimpleNamespace(files=files, label=label, add=add)
+    )
+    assert at_once == onward or at_once.interactive == onward.interactive
     assert picker.props["told"]  # the drop area stops saying that it is busy
     return problem, shown, onward
 
@@ -41,7 +44,7 @@ def asked_for(shown):
 
 def test_the_sample_is_read():
     visitor = Visitor()
-    *_, (problem, shown, onward, _) = images_step.load_sample(visitor)
+    *_, (problem, shown, _, onward, _) = images_step.load_sample(visitor)
     assert problem == ""
     assert visitor.images.counts == {"healthy": 30, "mildew": 30, "rust": 30}
     assert "90 images in 3 classes" in text_of(shown)
@@ -158,10 +161,10 @@ def test_the_error_goes_when_good_images_come(upload, fruits):
 
 
 def test_whoever_comes_back_finds_their_images(visitor):
-    problem, shown, onward, picker = images_step.welcome(visitor)
+    problem, shown, _, onward, picker = images_step.welcome(visitor)
     assert (problem, shown) == ("", describe(visitor.images))
     assert onward.interactive and picker.props["loaded"]
-    problem, shown, onward, picker = images_step.welcome(Visitor())
+    problem, shown, _, onward, picker = images_step.welcome(Visitor())
     assert (problem, shown) == ("", nothing_yet())
     assert not onward.interactive and not picker.props["loaded"]
 
@@ -217,7 +220,7 @@ def test_reading_can_be_stopped_and_leaves_nothing(visitor, upload, tmp_path, te
     sent = pictures(upload, tmp_path, *(f"{label}/{i}.png" for label in "ab" for i in range(60)))
     steps = images_step.read(visitor, SimpleNamespace(files=sent, label="", add=False))
     *skipped, picker = next(steps)
-    assert skipped == [gr.skip()] * 3 and picker.props["says"].startswith("Reading")
+    assert skipped == [gr.skip()] * 4 and picker.props["says"].startswith("Reading")
     steps.close()
     gc.collect()
     assert visitor.images is before

@@ -101,7 +101,7 @@ def test_stop_can_be_pressed_while_the_training_is_watched(blocks):
         for rate in (True, False)
     )
     assert {each.elem_id for each in found.outputs} == {"rates"}
-    assert len(watching) == 4  # after Train, after Race the heads, after Learn again, and when somebody comes back
+    assert len(watching) == 5  # after Train in two places, Race the heads, Learn again, and when somebody comes back
     for event in watching:
         assert stop not in event.outputs
         assert not [each for each in event.outputs if isinstance(each, gr.Button)]

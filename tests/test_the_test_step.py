@@ -21,7 +21,7 @@ TURNS = Turns()
 
 
 def test_the_test_step_reminds_of_what_was_trained(trained):
-    drawing, words, _ = test_step.prepare(trained.visitor)
+    drawing, words, *_ = test_step.prepare(trained.visitor)
     kept = trained.visitor.job.run.kept
     assert 'class="hs-strip"' in drawing
     assert "EfficientNet-Lite0" in text_of(words)
@@ -30,7 +30,7 @@ def test_the_test_step_reminds_of_what_was_trained(trained):
 
 
 def test_before_training_the_test_step_says_what_to_do(visitor, fruits):
-    drawing, words, _ = test_step.prepare(visitor)
+    drawing, words, *_ = test_step.prepare(visitor)
     assert 'class="hs-strip"' in drawing
     assert "No model has learned anything yet" in text_of(words)
     answer = test_step.classify(visitor, TURNS, [str(fruits / "red/1.png")])

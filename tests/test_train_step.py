@@ -651,7 +651,7 @@ def test_another_network_is_kept_at_once_and_the_way_back_leads_to_the_last_bit(
     assert not moved(copied(offer.head), learned.trained.model.head)
     assert all(torch.equal(model.state_dict()[key], kept) for key, kept in offer.weights.items())
 
-    drawing, words, _ = test_step.prepare(learned)
+    drawing, words, *_ = test_step.prepare(learned)
     assert "only the head learns" in " ".join(Reader(drawing).attributes)
     assert f"named {figures.right} of {figures.of} validation images" in text_of(words)
 
@@ -821,8 +821,8 @@ def test_images_are_let_go_with_their_visitor_although_they_could_have_been_lear
 
 
 def test_an_epoch_can_be_looked_at_again_once_the_training_is_over(learned):
-    slider, words = train_step.state(learned)[8:10]
-    assert slider.visible and (slider.value, slider.maximum, words) == (3, 3, "")
+    room, slider, words = replay.show(learned)
+    assert room.visible and (slider.value, slider.maximum, words) == (3, 3, "")
     drawing, charts, told = train_step.look(learned, 2)
     assert "only the head learns" in drawing and "learn" in train_step.look(learned, 3)[0]
     assert charts.count('class="hs-look"') == 2 and "Looked at: epoch 2." in charts
@@ -839,7 +839,7 @@ def test_nothing_can_be_looked_at_while_a_training_runs_or_where_there_is_none(l
     learned.job.join(60)  # or its thread, at its very end, would say that this run was stopped
     learned.job.run = replace(learned.job.run, state="running")
     assert train_step.look(learned, 2) == (gr.skip(), gr.skip(), "")
-    assert not train_step.state(learned)[8].visible
+    assert not replay.show(learned)[0].visible
     assert train_step.look(Visitor(), 1) == (gr.skip(), gr.skip(), "")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 
+from headswap.bundle import SUFFIX
 from headswap.errors import InputError, harmless
 from headswap.images import LabelledImages
 from headswap.limits import limits
@@ -18,6 +19,7 @@ from headswap.reading import Loading, gathering, loading
 from headswap.sources import ARCHIVES
 from headswap.ui.cards import problem_card
 from headswap.ui.classes import describe, nothing_yet
+from headswap.ui.notes import note
 from headswap.ui.picker import Upload, forget, picker, received
 from headswap.ui.visitors import Visitor, missing
 
@@ -33,12 +35,13 @@ class ImagesStep:
     picker: gr.HTML
     problem: gr.HTML
     understood: gr.HTML
+    at_once: gr.Button
     onward: gr.Button
 
     @property
     def shown(self) -> list[gr.components.Component]:
         """What every handler gives, in order."""
-        return [self.problem, self.understood, self.onward, self.picker]
+        return [self.problem, self.understood, self.at_once, self.onward, self.picker]
 
 
 def build() -> ImagesStep:
@@ -49,6 +52,7 @@ def build() -> ImagesStep:
                 "Try the sample: 90 drawings of leaves", variant="primary", elem_id="sample", visible=SAMPLE.is_dir()
             )
             drop = picker()
+            note("picker")
             problem = gr.HTML(elem_id="images-problem", apply_default_css=False)
         with gr.Column(scale=3, min_width=300):
             understood = gr.HTML(
@@ -57,12 +61,15 @@ def build() -> ImagesStep:
                 elem_id="understood",
                 apply_default_css=False,
             )
-            onward = gr.Button("Go on to the model", interactive=False, elem_id="onward-model")
-    return ImagesStep(sample, drop, problem, understood, onward)
+            note("understood")
+            with gr.Row():
+                at_once = gr.Button("Train now", interactive=False, elem_id="train-at-once", elem_classes="hs-go")
+                onward = gr.Button("Choose the model first", interactive=False, elem_id="onward-model")
+    return ImagesStep(sample, drop, problem, understood, at_once, onward)
 
 
 def welcome(visitor: Visitor) -> tuple[Any, ...]:
-    """What stands here for somebody who comes back: values for ``problem``, ``understood``, ``onward``, ``picker``."""
+    """What stands here for somebody who comes back: values for ``ImagesStep.shown``."""
     return "", *_state(visitor)
 
 
@@ -74,8 +81,8 @@ def load_sample(visitor: Visitor) -> Iterator[tuple[Any, ...]]:
 def read(visitor: Visitor, sent: object) -> Iterator[tuple[Any, ...]]:
     """Read what the drop area sent: its files, the class of them all if there is one, and whether they are added.
 
-    Gives values for ``problem``, ``understood``, ``onward`` and ``picker``, first while it reads. What was loaded
-    before stays when this cannot be read, or is closed.
+    Gives values for ``ImagesStep.shown``, first while it reads. What was loaded before stays when this cannot be read,
+    or is closed.
     """
     files, label, add = (getattr(sent, name, None) for name in ("files", "label", "add"))
     uploads: list[Upload] = []
@@ -83,6 +90,9 @@ def read(visitor: Visitor, sent: object) -> Iterator[tuple[Any, ...]]:
     def load() -> Loading:
         uploads.extend(received(files))
         onto = visitor.images if add else None
+        for upload in uploads:
+            if upload.name.lower().endswith(SUFFIX):
+                raise InputError(f"{upload.name} is a model that was kept, no image. Open it in the fifth step, Keep.")
         of_class = harmless(str(label or "")).strip()[: limits().name]
         first = uploads[0] if len(uploads) == 1 else None
         if first and first.name.lower().endswith(ARCHIVES) and not of_class:
@@ -100,7 +110,7 @@ def edit(visitor: Visitor, asked: object) -> tuple[Any, ...]:
     """What a press on a class or an image asks for; what no longer exists is passed over.
 
     Returns:
-        Values for ``problem``, ``understood``, ``onward`` and ``picker``.
+        Values for ``ImagesStep.shown``.
     """
     do, label, name, keys = (getattr(asked, part, None) for part in ("do", "label", "name", "images"))
     images = visitor.images
@@ -129,14 +139,13 @@ def _take(visitor: Visitor, images: LabelledImages) -> None:
 
 
 def _state(visitor: Visitor) -> tuple[Any, ...]:
-    """Values for ``understood``, ``onward`` and ``picker``."""
-    images, told = visitor.images, time.monotonic_ns()
+    """Values for ``understood``, ``at_once``, ``onward`` and ``picker``."""
+    images, ready = visitor.images, not visitor.wanting
+    buttons = gr.Button(interactive=ready), gr.Button(interactive=ready)
+    drop = gr.HTML(told=time.monotonic_ns(), loaded=images is not None)
     if images is None:
-        return nothing_yet(), gr.Button(interactive=False, variant="secondary"), gr.HTML(told=told, loaded=False)
-    ready = not visitor.wanting
-    button = gr.Button(interactive=ready, variant="primary" if ready else "secondary")
-    shown = describe(images, visitor.wanting, visitor.opened, visitor.former is not None)
-    return shown, button, gr.HTML(told=told, loaded=True)
+        return nothing_yet(), *buttons, drop
+    return describe(images, visitor.wanting, visitor.opened, visitor.former is not None), *buttons, drop
 
 
 def _reading(visitor: Visitor, load: Callable[[], Loading]) -> Iterator[tuple[Any, ...]]:
@@ -149,9 +158,9 @@ def _reading(visitor: Visitor, load: Callable[[], Loading]) -> Iterator[tuple[An
                 elif time.monotonic() - said > TELLS:
                     said = time.monotonic()
                     share = f"{step.done / step.of:.0%}" if step.of else f"{step.done:,} files so far"
-                    yield gr.skip(), gr.skip(), gr.skip(), gr.HTML(says=f"Reading: {share}")
+                    yield *(gr.skip(),) * 4, gr.HTML(says=f"Reading: {share}")
     except InputError as error:
-        yield problem_card(str(error)), gr.skip(), gr.skip(), gr.HTML(told=time.monotonic_ns())
+        yield problem_card(str(error)), *(gr.skip(),) * 3, gr.HTML(told=time.monotonic_ns())
         return
     yield "", *_state(visitor)
 

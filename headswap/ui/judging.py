@@ -26,6 +26,7 @@ from headswap.sources import ARCHIVES
 from headswap.ui import matrix
 from headswap.ui.cards import problem_card, thumbnail
 from headswap.ui.jobs import Turns
+from headswap.ui.notes import note
 from headswap.ui.picker import Upload, forget, received
 from headswap.ui.visitors import Judged, Visitor
 from headswap.ui.wording import count, listed, percent
@@ -85,6 +86,7 @@ def build() -> Judging:
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
             judge = gr.Button("Judge it by the validation images", elem_id="judge", interactive=False)
+            note("judge")
         with gr.Column(scale=3, min_width=300):
             test_set = gr.HTML(
                 html_template=TEMPLATE,
@@ -95,6 +97,7 @@ def build() -> Judging:
             )
     told = gr.HTML(elem_id="judged", apply_default_css=False)
     drawn = gr.HTML(js_on_load=asking, elem_id="matrix", apply_default_css=False)
+    note("matrix")
     figures = gr.Dataframe(
         headers=ONE_CLASS,
         interactive=False,
@@ -105,7 +108,9 @@ def build() -> Judging:
         max_height=420,
         wrap=True,
     )
+    note("class-figures")
     mistakes = gr.HTML(js_on_load=asking, elem_id="mistakes", apply_default_css=False)
+    note("mistakes")
     return Judging(judge, test_set, told, drawn, figures, mistakes)
 
 
@@ -115,7 +120,7 @@ def prepare(visitor: Visitor) -> tuple[Any, ...]:
         visitor.judged = None
     held_back, own = False, False
     if visitor.trained:
-        held_back = _held_back(visitor) is not None
+        held_back = visitor.held_back is not None
         own = visitor.images is not None and not _unfit(visitor.trained.model, visitor.images)
     words = "Judge it by your images" if own and not held_back else "Judge it by the validation images"
     button = gr.Button(words, interactive=held_back or own)
@@ -129,7 +134,7 @@ def judge(visitor: Visitor, turns: Turns) -> Iterator[tuple[Any, ...]]:
     if visitor.trained is None:
         yield _empty(problem_card(TOO_EARLY))
         return
-    images, whose = _held_back(visitor), "validation"
+    images, whose = visitor.held_back, "validation"
     if images is None:
         images, whose = visitor.images, "learned"
     if images is None:
@@ -186,14 +191,6 @@ def press(visitor: Visitor, asked: object) -> tuple[Any, ...]:
 
 
 # What the model is judged by
-
-
-def _held_back(visitor: Visitor) -> LabelledImages | None:
-    """The images that were held back from the training of what answers, while they are there."""
-    job, trained = visitor.job, visitor.trained
-    if job is None or trained is None or trained.run is not job.run or job.lesson is None:
-        return None
-    return job.lesson.images.split(job.lesson.plan.validation, job.lesson.plan.seed)[1]
 
 
 def _unfit(model: Classifier, images: LabelledImages) -> str:

@@ -28,6 +28,7 @@ from headswap.model_card import told
 from headswap.ui.cards import problem_card
 from headswap.ui.jobs import Turns
 from headswap.ui.model_step import draw, head_title, head_weights, preview, title
+from headswap.ui.notes import note
 from headswap.ui.visitors import Trained, Visitor
 from headswap.ui.wording import count, listed, size
 
@@ -85,20 +86,23 @@ def build(pushing: bool, login: bool) -> KeepStep:
     drawing = gr.HTML(elem_id="keep-strip", apply_default_css=False)
     card = gr.HTML(elem_id="keep-card", apply_default_css=False)
     with gr.Row(equal_height=False):
-        name = gr.Textbox(NAMED, label="What to call it", max_length=LONGEST, elem_id="model-name", min_width=280)
-        along = gr.Checkbox(
-            False,
-            label="Let some of my images go along",
-            info="Small ones, as examples. Without the tick no image leaves this page: drawn ones prove the files.",
-            elem_id="along",
-            min_width=280,
-        )
+        with gr.Column(min_width=280):
+            name = gr.Textbox(NAMED, label="What to call it", max_length=LONGEST, elem_id="model-name")
+        with gr.Column(min_width=280):
+            along = gr.Checkbox(
+                False,
+                label="Let some of my images go along",
+                info="Small ones, as examples. Without the tick no image leaves this page: drawn ones prove the files.",
+                elem_id="along",
+            )
+            note("along")
     ways = {}
     with gr.Row(elem_id="ways", equal_height=True):
         for key, way in WAYS.items():
             with gr.Column(min_width=230, elem_classes="hs-way"):
                 gr.HTML(f"<h3>{way.title}</h3><p>{way.sentence}</p>", apply_default_css=False)
                 ways[key] = gr.Button("Download", elem_id=f"take-{key}", interactive=False)
+    note("ways")
     made = gr.HTML(elem_id="made", apply_default_css=False)
     file = gr.DownloadButton(visible="hidden", elem_id="made-file")
     with gr.Accordion("Push it to the Hugging Face hub", open=False, visible=pushing):

@@ -10,11 +10,11 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from headswap.ui import api, images_step, keep_step, model_step, test_step, theme, train_step
+from headswap.ui import api, images_step, keep_step, model_step, notes, test_step, theme, train_step, way
 from headswap.ui.jobs import Turns
 from headswap.ui.origins import OwnPagesOnly
 from headswap.ui.visitors import Visitors
-from headswap.ui.wiring import LOOPBACK, Steps, Wiring
+from headswap.ui.wiring import LOOPBACK, Wiring
 
 KEEP_UPLOADS = (600, 3600)  # seconds: how often to look, and how old a new image for the Test step may become
 FORGET = (
@@ -34,6 +34,7 @@ def build(visitors: Visitors, alone: bool = False) -> gr.Blocks:
                 elem_id="title",
                 apply_default_css=False,
             )
+            notes.switch()
             forget = gr.HTML(
                 FORGET,
                 js_on_load=Path(__file__).with_name("classes.js").read_text(encoding="utf-8"),
@@ -43,24 +44,24 @@ def build(visitors: Visitors, alone: bool = False) -> gr.Blocks:
             )
         ticket = gr.State(None)
         memory = gr.Textbox(visible="hidden", elem_id="memory", label="memory")
-        with gr.Tabs(elem_id="steps", overflow_behavior="wrap") as tabs:
-            with gr.Tab("1 Images", id="images"):
+        steps = way.build()
+        with steps.tabs:
+            with steps.images:
                 images = images_step.build()
-            with gr.Tab("2 Model", id="model") as model_tab:
+            with steps.model:
                 model = model_step.build()
-            with gr.Tab("3 Train", id="train") as train_tab:
+            with steps.train:
                 training = train_step.build()
-            with gr.Tab("4 Test", id="test") as test_tab:
+            with steps.test:
                 testing = test_step.build()
-            with gr.Tab("5 Keep", id="keep") as keep_tab:
+            with steps.keep:
                 keeping = keep_step.build(pushing=alone or on_space, login=on_space)
-        steps = Steps(tabs, model_tab, train_tab, test_tab, keep_tab)
         turns = Turns()
         wiring = Wiring(page, ticket, memory, visitors, turns, alone, steps)
         wiring.images(images)
         wiring.model(model)
-        wiring.train(training)
-        wiring.test(testing, images)
+        wiring.train(training, images)
+        wiring.test(testing, images, training)
         wiring.keep(keeping)
         wiring.come_and_go(images, training)
         wiring.forget(forget, [each for each in page.blocks.values() if isinstance(each, HOLDS_FILES)])

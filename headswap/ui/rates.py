@@ -17,6 +17,7 @@ from headswap.ui import curve
 from headswap.ui.cards import problem_card
 from headswap.ui.jobs import Turns
 from headswap.ui.model_step import network
+from headswap.ui.notes import note
 from headswap.ui.visitors import Visitor
 from headswap.ui.wording import seconds
 
@@ -34,6 +35,7 @@ class Rates:
 def build() -> Rates:
     """The components, without events."""
     button = gr.Button("Find a learning rate for the head", elem_id="find-rate")
+    note("find-rate")
     return Rates(button, gr.HTML(elem_id="rates", apply_default_css=False))
 
 

@@ -12,6 +12,7 @@ import gradio as gr
 from headswap.events import Epoch
 from headswap.metrics import ACCURACY
 from headswap.ui.jobs import Job, Run
+from headswap.ui.notes import note
 from headswap.ui.visitors import Visitor
 from headswap.ui.wording import percent
 
@@ -23,27 +24,31 @@ MOST_PAIRS = 12  # of more classes, so many confusions
 class Replay:
     """The components."""
 
+    room: gr.Column
     epoch: gr.Slider
     told: gr.HTML
 
     @property
     def shown(self) -> list[gr.components.Component]:
         """What ``show`` gives, in order."""
-        return [self.epoch, self.told]
+        return [self.room, self.epoch, self.told]
 
 
 def build() -> Replay:
     """The components, without events."""
-    slider = gr.Slider(1, 2, step=1, label="Look at an epoch again", visible=False, elem_id="look")
-    return Replay(slider, gr.HTML(elem_id="looked", apply_default_css=False))
+    with gr.Column(visible=False) as room:
+        slider = gr.Slider(1, 2, step=1, label="Look at an epoch again", elem_id="look")
+        note("look")
+        told = gr.HTML(elem_id="looked", apply_default_css=False)
+    return Replay(room, slider, told)
 
 
 def show(visitor: Visitor) -> tuple[Any, ...]:
     """The slider at the last epoch, where a run is over that has several: values for ``Replay.shown``."""
     epochs = to_look_at(visitor.job)
     if len(epochs) < 2:
-        return gr.Slider(visible=False), ""
-    return gr.Slider(value=epochs[-1].number, maximum=epochs[-1].number, visible=True), ""
+        return gr.Column(visible=False), gr.skip(), ""
+    return gr.Column(visible=True), gr.Slider(value=epochs[-1].number, maximum=epochs[-1].number), ""
 
 
 def to_look_at(job: Job | None) -> tuple[Epoch, ...]:

@@ -12,6 +12,7 @@ from headswap.events import Figures
 from headswap.metrics import ACCURACY
 from headswap.ui import curve
 from headswap.ui.model_step import TITLES, title
+from headswap.ui.notes import note
 from headswap.ui.ran import Ran
 from headswap.ui.visitors import Visitor
 from headswap.ui.wording import percent, seconds
@@ -46,6 +47,7 @@ def build() -> Runs:
             elem_id="runs-table",
             max_height=360,
         )
+        note("runs-table")
         chart = gr.HTML(elem_id="runs-chart", apply_default_css=False)
     return Runs(room, table, chart)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ from headswap.errors import InputError, PictureError, harmless
 from headswap.model import Classifier
 from headswap.pixels import read_pixels
 from headswap.tables import written
-from headswap.ui import judging
+from headswap.ui import judging, tries
 from headswap.ui.cards import data_address, problem_card, thumbnail
 from headswap.ui.jobs import Turns
 from headswap.ui.judging import Judging
 from headswap.ui.model_step import draw, head_title, preview, title
+from headswap.ui.notes import note
 from headswap.ui.picker import forget, received
 from headswap.ui.visitors import Answer, Answers, Visitor
 from headswap.ui.wording import count, listed, percent
@@ -44,9 +45,15 @@ class TestStep:
     state: gr.HTML
     files: gr.File
     camera: gr.Image
+    tries: gr.HTML
     unsure: gr.Slider
     answers: gr.HTML
     judging: Judging
+
+    @property
+    def ready(self) -> list[gr.components.Component]:
+        """What ``prepare`` gives, in order."""
+        return [self.strip, self.state, self.tries, self.unsure]
 
 
 def build() -> TestStep:
@@ -79,7 +86,10 @@ def build() -> TestStep:
                         '<p class="hs-rest">A browser lends its camera only to this computer itself or over https.</p>',
                         apply_default_css=False,
                     )
+            note("new-images")
+            held_back = tries.build("test-tries")
             unsure = gr.Slider(0, 1, UNSURE, step=0.05, label="Below this the answer is 'not sure'", elem_id="unsure")
+            note("unsure")
         with gr.Column(scale=3, min_width=300):
             answers = gr.HTML(
                 _hint(),
@@ -87,19 +97,19 @@ def build() -> TestStep:
                 elem_id="answers",
                 apply_default_css=False,
             )
-    return TestStep(drawing, state, files, camera, unsure, answers, judging.build())
+    return TestStep(drawing, state, files, camera, held_back, unsure, answers, judging.build())
 
 
 def _hint() -> str:
     return '<p class="hs-card hs-hint">The answers appear here: a bar for each class, and how sure the model is.</p>'
 
 
-def prepare(visitor: Visitor) -> tuple[str, str, gr.Slider]:
-    """The model that would answer: values for ``strip``, ``state`` and ``unsure``."""
+def prepare(visitor: Visitor) -> tuple[Any, ...]:
+    """The model that would answer, and what can be tried: values for ``TestStep.ready``."""
     if visitor.trained is None:
         missing = f"<p class='hs-sentence'>{NOTHING}</p>"
         model = preview(visitor.choice, visitor.classes)
-        return draw(model, model.outline(), ()), missing, gr.Slider(visible=True)
+        return draw(model, model.outline(), ()), missing, "", gr.Slider(visible=True)
     model, figures = visitor.trained.model, visitor.trained.figures
     it = "before it learned again from all images, it" if model.record and model.record.refitted else "it"
     rightly = "with all their labels" if model.multi_label else "rightly"
@@ -109,7 +119,8 @@ def prepare(visitor: Visitor) -> tuple[str, str, gr.Slider]:
         f"It knows <b>{escape(listed(model.classes, most=8))}</b> and nothing else.</p>"
     )
     # Of several labels each has a threshold of its own.
-    return draw(model, model.outline(), visitor.trained.learned), words, gr.Slider(visible=not model.multi_label)
+    strip = draw(model, model.outline(), visitor.trained.learned)
+    return strip, words, tries.offered(visitor), gr.Slider(visible=not model.multi_label)
 
 
 def classify(visitor: Visitor, turns: Turns, paths: Sequence[str] | None, unsure: float = UNSURE) -> str:
@@ -128,6 +139,18 @@ def paste(visitor: Visitor, turns: Turns, sent: object, unsure: float = UNSURE) 
         return problem_card(str(error))
     finally:
         forget(uploads)
+
+
+def try_one(visitor: Visitor, turns: Turns, sent: object, unsure: float = UNSURE) -> Any:
+    """The answer for an image that was held back and pressed."""
+    found = tries.pressed(visitor, sent)
+    if found is None:
+        return gr.skip()
+    shows, path = found
+    with turns.beside():
+        answer = _answer(visitor.trained.model, f"An image of {shows}", path)
+    visitor.answers = Answers(visitor.trained, (replace(answer, shows=shows),), 1)
+    return _told(visitor.answers, unsure)
 
 
 def return_to(visitor: Visitor, turns: Turns, paths: Sequence[str] | None, unsure: float = UNSURE) -> Any:
@@ -219,6 +242,8 @@ def _shown(answer: Answer, unsure: float) -> str:
     bars = "".join(_bar(name, probability) for name, probability in answer.ranked[:BARS])
     rest = len(answer.ranked) - BARS
     more = f"<p class='hs-rest'>and {rest} less likely</p>" if rest > 0 else ""
+    if answer.shows:
+        more += f"<p class='hs-rest'>Its label says <b>{escape(answer.shows)}</b>.</p>"
     return (
         f'<article class="hs-card hs-answer"><img alt="{escape(answer.name)}" title="{escape(answer.name)}" '
         f'src="{answer.picture}"><div><p class="hs-verdict">{_verdict(answer, unsure)}</p>{bars}{more}</div></article>'

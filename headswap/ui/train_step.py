@@ -22,10 +22,11 @@ from headswap.model import Classifier
 from headswap.plan import HEAD, Phase, Plan
 from headswap.race import race
 from headswap.training import refit, train
-from headswap.ui import curve, model_step, rates, replay, runs
+from headswap.ui import curve, model_step, rates, replay, runs, tries
 from headswap.ui.cards import problem_card
 from headswap.ui.jobs import Job, Lesson, Run, Turns
 from headswap.ui.model_step import draw, network, preview
+from headswap.ui.notes import note
 from headswap.ui.visitors import Choice, Trained, Visitor
 from headswap.ui.wording import count, listed, million, percent, seconds, size, small
 
@@ -65,6 +66,7 @@ class TrainStep:
     onward: gr.Button
     runs: runs.Runs
     replay: replay.Replay
+    tries: gr.HTML
 
     @property
     def drawings(self) -> list[gr.components.Component]:
@@ -84,7 +86,7 @@ class TrainStep:
     @property
     def state(self) -> list[gr.components.Component]:
         """What ``state`` gives, in order."""
-        return [*self.buttons, *self.replay.shown, *self.runs.shown]
+        return [*self.buttons, self.tries, *self.replay.shown, *self.runs.shown]
 
     @property
     def buttons(self) -> list[gr.Button]:
@@ -95,36 +97,55 @@ class TrainStep:
 def build() -> TrainStep:
     """The step's components, without events."""
     drawing = model_step.pressed_strip("train-strip")
+    note("train-strip")
     words = gr.HTML(elem_id="train-sentence", apply_default_css=False)
+    going_on = gr.Radio(BEGINS, value=False, label="Begin with", visible=False, elem_id="going-on")
+    note("going-on")
+    with gr.Row(equal_height=False):
+        start = _button("Train", "train", elem_classes="hs-go")
+        heads = _button("Race the heads", "race")
+        stop = _button("Stop and keep the best", "stop")
+    problem = gr.HTML(elem_id="train-problem", apply_default_css=False)
+    held_back = tries.build("train-tries")
+    charts = gr.HTML(charts_of(Run()), elem_id="charts", apply_default_css=False)
+    note("charts")
     with gr.Row(elem_id="instead"):
         frozen = gr.Button("Keep the frozen network instead", visible=False, elem_id="keep-frozen")
         reference = gr.Button("Keep the head solved at once instead", visible=False, elem_id="keep-reference")
         own = gr.Button(visible=False, elem_id="keep-own")
         again = gr.Button("Learn again from all images", visible=False, elem_id="again")
-    charts = gr.HTML(charts_of(Run()), elem_id="charts", apply_default_css=False)
+    note("instead")
     looking = replay.build()
-    problem = gr.HTML(elem_id="train-problem", apply_default_css=False)
-    going_on = gr.Radio(BEGINS, value=False, label="Begin with", visible=False, elem_id="going-on")
-    with gr.Row():
-        start = gr.Button("Train", elem_id="train", elem_classes="hs-go", interactive=False)
-        heads = gr.Button("Race the heads", elem_id="race", interactive=False)
-        stop = gr.Button("Stop and keep the best", elem_id="stop", interactive=False)
     table = runs.build()
     with gr.Accordion("More", open=False):
-        head_epochs = gr.Slider(1, 200, step=1, label="Epochs in which only the head learns")
-        stages = gr.Slider(0, MOST_STAGES, step=1, label="Then so many of the last stages learn, too")
-        stage_epochs = gr.Slider(1, 100, step=1, label="Epochs in which they learn")
-        head_rate = gr.Number(
-            HEAD.head_rate, minimum=1e-6, maximum=1, step=1e-4, label="Highest learning rate while only the head learns"
-        )
+        head_epochs = _slider(1, 200, "Epochs in which only the head learns", "head-epochs")
+        stages = _slider(0, MOST_STAGES, "Then so many of the last stages learn, too", "stages")
+        stage_epochs = _slider(1, 100, "Epochs in which they learn", "stage-epochs")
+        label = "Highest learning rate while only the head learns"
+        head_rate = gr.Number(HEAD.head_rate, minimum=1e-6, maximum=1, step=1e-4, label=label, elem_id="head-rate")
+        note("head-rate")
         rate_test = rates.build()
     with gr.Accordion("The same in plain PyTorch: the lesson to take home", open=False, elem_id="lesson") as lesson:
         script = gr.Code(language="python", interactive=False, max_lines=32, show_label=False, elem_id="script")
+        note("script")
     onward = gr.Button("Go on and test it", interactive=False, elem_id="onward-test")
     instead = (frozen, reference, own, again)
     more = (head_epochs, stages, stage_epochs, head_rate, rate_test)
     begin = (start, stop, *instead, heads, problem, *more, going_on)
-    return TrainStep(drawing, words, charts, *begin, lesson, script, onward, table, looking)
+    return TrainStep(drawing, words, charts, *begin, lesson, script, onward, table, looking, held_back)
+
+
+def _button(words: str, elem_id: str, **looks: str) -> gr.Button:
+    with gr.Column(min_width=200):
+        button = gr.Button(words, elem_id=elem_id, interactive=False, **looks)
+        note(elem_id)
+    return button
+
+
+def _slider(least: int, most: int, label: str, elem_id: str) -> gr.Slider:
+    slider = gr.Slider(least, most, step=1, label=label, elem_id=elem_id)
+    note(elem_id)
+    return slider
 
 
 def prepare(visitor: Visitor) -> tuple[Any, ...]:
@@ -258,7 +279,8 @@ def _sliders(plan: Plan, most: int) -> tuple[gr.Slider, gr.Slider, gr.Slider]:
 
 def state(visitor: Visitor) -> tuple[Any, ...]:
     """``TrainStep.state``: what can be pressed and looked at now, and what the runs so far came to."""
-    return *buttons(visitor), *replay.show(visitor), *runs.show(visitor)
+    offered = "" if visitor.training else tries.offered(visitor)
+    return *buttons(visitor), offered, *replay.show(visitor), *runs.show(visitor)
 
 
 def buttons(visitor: Visitor) -> tuple[Any, ...]:

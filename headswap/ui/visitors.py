@@ -123,6 +123,7 @@ class Answer:
     ranked: tuple[tuple[str, float], ...] = ()  # classes and probabilities, the most likely first
     labels: tuple[str, ...] | None = None  # where it may carry several
     problem: str = ""
+    shows: str = ""  # what it is known to show
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,14 @@ class Visitor:
         if self.images is None:
             return "There are no images yet. Choose images in the first step, and the training can begin."
         return missing(self.images)
+
+    @property
+    def held_back(self) -> LabelledImages | None:
+        """The images that were held back from the training of what answers, while they are there."""
+        job, trained = self.job, self.trained
+        if job is None or trained is None or trained.run is not job.run or job.lesson is None:
+            return None
+        return job.lesson.images.split(job.lesson.plan.validation, job.lesson.plan.seed)[1]
 
     def take(self, images: LabelledImages) -> None:
         """New images in place of the old ones; a training that runs keeps its own until it ends."""

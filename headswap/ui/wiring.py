@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from headswap.ui import images_step, judging, keep_step, model_step, rates, test_step, train_step
+from headswap.ui import images_step, judging, keep_step, model_step, rates, test_step, train_step, way
 from headswap.ui.images_step import ImagesStep
 from headswap.ui.jobs import Turns
 from headswap.ui.keep_step import KeepStep
@@ -22,24 +22,15 @@ from headswap.ui.model_step import ModelStep
 from headswap.ui.test_step import TestStep
 from headswap.ui.train_step import TrainStep
 from headswap.ui.visitors import Visitor, Visitors
+from headswap.ui.way import Way
 
 REMEMBERED = "() => sessionStorage.getItem('headswap')"
 REMEMBER = "(ticket) => { sessionStorage.setItem('headswap', ticket); return ticket; }"
 BEGIN_ANEW = "() => { sessionStorage.removeItem('headswap'); location.reload(); }"
+QUIET = {"show_progress": "hidden"}  # each step says itself how far it is
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 EARLY = "The page is not ready yet. Press once more in a moment."
 GONE = "You were away for a while, so your images were let go. Reload the page to begin anew."
-
-
-@dataclass(frozen=True)
-class Steps:
-    """The row of steps, and the tabs that prepare what they show when they are chosen."""
-
-    tabs: gr.Tabs
-    model: gr.Tab
-    train: gr.Tab
-    test: gr.Tab
-    keep: gr.Tab
 
 
 @dataclass(frozen=True)
@@ -52,18 +43,19 @@ class Wiring:
     visitors: Visitors
     turns: Turns
     alone: bool  # nobody but this very computer can reach the page
-    steps: Steps
+    steps: Way
 
     def images(self, images: ImagesStep) -> None:
         """The first step: images come, are put right, and go."""
         understood = images.shown
-        quiet = {"show_progress": "hidden"}  # the drop area says itself how far it is
         reading = [
-            images.sample.click(self._bound(images_step.load_sample), self.ticket, understood, **quiet),
-            images.picker.submit(_with_event(self._bound(images_step.read)), self.ticket, understood, **quiet),
+            images.sample.click(self._bound(images_step.load_sample), self.ticket, understood, **QUIET),
+            images.picker.submit(_with_event(self._bound(images_step.read)), self.ticket, understood, **QUIET),
         ]
-        images.picker.stop(self._bound(images_step.welcome), self.ticket, understood, cancels=reading, **quiet)
-        images.understood.submit(_with_event(self._bound(images_step.edit)), self.ticket, understood, **quiet)
+        images.picker.stop(self._bound(images_step.welcome), self.ticket, understood, cancels=reading, **QUIET)
+        edited = images.understood.submit(_with_event(self._bound(images_step.edit)), self.ticket, understood, **QUIET)
+        for changed in (*reading, edited):
+            self._opens(changed)
         images.onward.click(lambda: gr.Tabs(selected="model"), None, self.steps.tabs, queue=False)
 
     def model(self, model: ModelStep) -> None:
@@ -75,41 +67,39 @@ class Wiring:
         # One of both names the network, so the other is cleared first.
         for named, cleared in (networks, networks[::-1]):
             named.input(lambda: None, None, cleared, queue=False, trigger_mode="always_last").then(
-                *choose, show_progress="hidden"
-            ).then(*advise, show_progress="hidden")
-        model.table.select(_picked, None, networks, show_progress="hidden").then(*choose, show_progress="hidden").then(
-            *advise, show_progress="hidden"
-        )
+                *choose, **QUIET
+            ).then(*advise, **QUIET)
+        model.table.select(_picked, None, networks, **QUIET).then(*choose, **QUIET).then(*advise, **QUIET)
         gr.on(
             [control.input for control in model.choices if control not in networks],
             *choose,
-            show_progress="hidden",
+            **QUIET,
             trigger_mode="always_last",  # one event for all of them, so that no older choice overtakes a newer one
-        ).then(*advise, show_progress="hidden")
-        self.steps.model.select(*choose, show_progress="hidden").then(*advise, show_progress="hidden")
-        model.strip.submit(_with_event(self._bound(model_step.ask)), self.ticket, model.strip, show_progress="hidden")
+        ).then(*advise, **QUIET)
+        self.steps.model.select(*choose, **QUIET).then(*advise, **QUIET)
+        model.strip.submit(_with_event(self._bound(model_step.ask)), self.ticket, model.strip, **QUIET)
         model.onward.click(lambda: gr.Tabs(selected="train"), None, self.steps.tabs, queue=False)
 
-    def train(self, training: TrainStep) -> None:
+    def train(self, training: TrainStep, images: ImagesStep) -> None:
         """The third step: a training begins, is watched, stops, and what it came to is kept or exchanged."""
         plan, state, prepared = training.plan, training.state, training.prepared
         prepare = self._bound(train_step.prepare), self.ticket, prepared
-        self.steps.train.select(*prepare, show_progress="hidden").then(
-            self._bound(train_step.choice), self.ticket, training.going_on, show_progress="hidden"
+        self.steps.train.select(*prepare, **QUIET).then(
+            self._bound(train_step.choice), self.ticket, training.going_on, **QUIET
         )
-        for button, begin, given in (
-            (training.train, train_step.start, [*plan, training.head_rate]),
-            (training.race, train_step.start_race, [*plan, training.head_rate]),
-            (training.again, train_step.again, []),
+        for pressed, begin, given in (
+            (training.train.click, train_step.start, [*plan, training.head_rate]),
+            (self._at_once(images).then(*prepare, **QUIET).then, train_step.start, [*plan, training.head_rate]),
+            (training.race.click, train_step.start_race, [*plan, training.head_rate]),
+            (training.again.click, train_step.again, []),
         ):
-            button.click(
+            begun = pressed(
                 self._bound(lambda visitor, *values, begin=begin: begin(visitor, self.turns, *values)),
                 [self.ticket, *given],
                 [training.problem, *state],
-                show_progress="hidden",
-            ).then(self._bound(train_step.watch), self.ticket, training.drawings, show_progress="hidden").then(
-                self._bound(train_step.state), self.ticket, state, show_progress="hidden"
+                **QUIET,
             )
+            self._followed(self._opens(begun), training)
         for button, name in (
             (training.frozen, "frozen"),
             (training.reference, "reference"),
@@ -119,46 +109,45 @@ class Wiring:
                 self._bound(lambda visitor, name=name: train_step.keep(visitor, name)),
                 self.ticket,
                 [*training.drawings, *state],
-                show_progress="hidden",
+                **QUIET,
             )
 
         def find_rate(visitor: Visitor) -> Iterator[str]:  # no lambda: Gradio streams only what is a generator itself
             yield from rates.find(visitor, self.turns)
 
-        training.rates.find.click(self._bound(find_rate), self.ticket, training.rates.told, show_progress="hidden")
+        training.rates.find.click(self._bound(find_rate), self.ticket, training.rates.told, **QUIET)
         asked = [training.strip, training.sentence]
         training.strip.submit(
-            _with_event(self._bound(train_step.press)), self.ticket, [*asked, training.stages], show_progress="hidden"
+            _with_event(self._bound(train_step.press)), self.ticket, [*asked, training.stages], **QUIET
         )
         training.stages.input(
             self._bound(train_step.ask),
             [self.ticket, training.stages],
             asked,
-            show_progress="hidden",
+            **QUIET,
             trigger_mode="always_last",
         )
         training.replay.epoch.input(
             self._bound(train_step.look),
             [self.ticket, training.replay.epoch],
             [training.strip, training.charts, training.replay.told],
-            show_progress="hidden",
+            **QUIET,
             trigger_mode="always_last",
         )
-        training.stop.click(self._bound(train_step.stop), self.ticket, None, show_progress="hidden")
+        training.stop.click(self._bound(train_step.stop), self.ticket, None, **QUIET)
         training.onward.click(lambda: gr.Tabs(selected="test"), None, self.steps.tabs, queue=False)
         training.going_on.input(
             self._bound(train_step.go_on),
             [self.ticket, training.going_on],
             [*prepared, training.going_on],
-            show_progress="hidden",
+            **QUIET,
             trigger_mode="always_last",
         )
-        training.lesson.expand(self._bound(keep_step.script), self.ticket, training.script, show_progress="hidden")
+        training.lesson.expand(self._bound(keep_step.script), self.ticket, training.script, **QUIET)
 
-    def test(self, testing: TestStep, images: ImagesStep) -> None:
+    def test(self, testing: TestStep, images: ImagesStep, training: TrainStep) -> None:
         """The fourth step: new images get their answers, and what the model gets wrong is looked at and mended."""
-        parts, quiet = testing.judging, {"show_progress": "hidden"}
-        ready = [testing.strip, testing.state, testing.unsure]
+        parts = testing.judging
         given = [self.ticket, testing.files, testing.unsure]
 
         def with_turns(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -173,39 +162,45 @@ class Wiring:
         def paste(ticket: str | None, unsure: float, sent: gr.EventData) -> str:
             return with_turns(test_step.paste)(ticket, sent, unsure)
 
-        self.steps.test.select(self._bound(test_step.prepare), self.ticket, ready, **quiet).then(
-            self._bound(judging.prepare), self.ticket, parts.ready, **quiet
-        ).then(with_turns(test_step.return_to), given, testing.answers, **quiet)
+        def try_one(ticket: str | None, unsure: float, sent: gr.EventData) -> str:
+            return with_turns(test_step.try_one)(ticket, sent, unsure)
+
+        self.steps.test.select(self._bound(test_step.prepare), self.ticket, testing.ready, **QUIET).then(
+            self._bound(judging.prepare), self.ticket, parts.ready, **QUIET
+        ).then(with_turns(test_step.return_to), given, testing.answers, **QUIET)
         testing.files.change(with_turns(test_step.classify), given, testing.answers)
         testing.answers.submit(paste, [self.ticket, testing.unsure], testing.answers)
+        testing.tries.submit(try_one, [self.ticket, testing.unsure], testing.answers, **QUIET)
+        training.tries.submit(try_one, [self.ticket, testing.unsure], testing.answers, **QUIET).then(
+            lambda: gr.Tabs(selected="test"), None, self.steps.tabs, queue=False
+        )
         testing.unsure.change(
             self._bound(test_step.tell),
             [self.ticket, testing.unsure],
             testing.answers,
             trigger_mode="always_last",
-            **quiet,
+            **QUIET,
         )
         testing.camera.stream(
             with_turns(test_step.look),
             [self.ticket, testing.camera, testing.unsure],
             testing.answers,
             stream_every=test_step.EVERY,
-            **quiet,
+            **QUIET,
         )
-        parts.judge.click(self._bound(judge), self.ticket, parts.shown, **quiet)
-        parts.test_set.submit(_with_event(self._bound(judge_by)), self.ticket, parts.shown, **quiet)
+        parts.judge.click(self._bound(judge), self.ticket, parts.shown, **QUIET)
+        parts.test_set.submit(_with_event(self._bound(judge_by)), self.ticket, parts.shown, **QUIET)
         for drawing in (parts.matrix, parts.mistakes):
-            drawing.submit(_with_event(self._bound(judging.press)), self.ticket, parts.shown, **quiet).then(
-                self._bound(images_step.welcome), self.ticket, images.shown, **quiet
-            )
+            mended = drawing.submit(_with_event(self._bound(judging.press)), self.ticket, parts.shown, **QUIET)
+            self._opens(mended.then(self._bound(images_step.welcome), self.ticket, images.shown, **QUIET))
 
     def keep(self, keeping: KeepStep) -> None:
         """The fifth step: the model is taken along, pushed, or opened again."""
-        self.steps.keep.select(self._bound(keep_step.prepare), self.ticket, keeping.shown, show_progress="hidden")
-        for way, button in keeping.ways.items():
+        self.steps.keep.select(self._bound(keep_step.prepare), self.ticket, keeping.shown, **QUIET)
+        for key, button in keeping.ways.items():
 
-            def take(visitor: Visitor, name: str, along: bool, way: str = way) -> tuple[str | None, str]:
-                return keep_step.take(visitor, self.turns, way, name, along)
+            def take(visitor: Visitor, name: str, along: bool, key: str = key) -> tuple[str | None, str]:
+                return keep_step.take(visitor, self.turns, key, name, along)
 
             button.click(
                 self._bound(take), [self.ticket, keeping.name, keeping.along], [keeping.file, keeping.made]
@@ -226,14 +221,13 @@ class Wiring:
 
         asked = [self.ticket, keeping.repository, keeping.kind, keeping.name, keeping.along]
         keeping.push.click(push, asked, keeping.pushed)
-        keeping.opening.upload(self._bound(keep_step.open_model), [self.ticket, keeping.opening], keeping.opened).then(
-            self._bound(keep_step.prepare), self.ticket, keeping.shown, show_progress="hidden"
+        opened = keeping.opening.upload(
+            self._bound(keep_step.open_model), [self.ticket, keeping.opening], keeping.opened
         )
+        self._opens(opened.then(self._bound(keep_step.prepare), self.ticket, keeping.shown, **QUIET))
 
     def come_and_go(self, images: ImagesStep, training: TrainStep) -> None:
         """A tab arrives, comes back after a reload, and leaves."""
-        understood = images.shown
-        state, prepared = training.state, training.prepared
 
         def arrive(remembered: str | None, request: gr.Request) -> tuple[str, str]:
             mine = self.visitors.arrive(remembered, request.session_hash)
@@ -243,13 +237,11 @@ class Wiring:
             self.visitors.leave(request.session_hash)
 
         self.page.unload(leave)
-        self.page.load(arrive, self.memory, [self.ticket, self.memory], js=REMEMBERED, show_progress="hidden").then(
-            None, self.memory, None, js=REMEMBER
-        ).then(self._bound(images_step.welcome), self.ticket, understood, show_progress="hidden").then(
-            self._bound(train_step.prepare), self.ticket, prepared, show_progress="hidden"
-        ).then(self._bound(train_step.watch), self.ticket, training.drawings, show_progress="hidden").then(
-            self._bound(train_step.state), self.ticket, state, show_progress="hidden"
-        )
+        arrived = self.page.load(arrive, self.memory, [self.ticket, self.memory], js=REMEMBERED, **QUIET)
+        arrived = arrived.then(None, self.memory, None, js=REMEMBER)
+        welcomed = arrived.then(self._bound(images_step.welcome), self.ticket, images.shown, **QUIET)
+        prepared = self._opens(welcomed).then(self._bound(train_step.prepare), self.ticket, training.prepared, **QUIET)
+        self._followed(prepared, training)
 
     def forget(self, button: gr.HTML, files: Sequence[gr.components.Component]) -> None:
         """Everything of this visitor goes at once, and the page begins anew; ``files`` may hold some of theirs."""
@@ -261,9 +253,23 @@ class Wiring:
             self.visitors.forget(ticket)
 
         # Noted by an event of its own: where a file has gone already, the rest goes nevertheless.
-        button.submit(self._bound(note), [self.ticket, *files], None, show_progress="hidden").then(
-            forget_everything, self.ticket, None, show_progress="hidden"
+        button.submit(self._bound(note), [self.ticket, *files], None, **QUIET).then(
+            forget_everything, self.ticket, None, **QUIET
         ).then(None, None, None, js=BEGIN_ANEW)
+
+    def _at_once(self, images: ImagesStep) -> Any:
+        """Train was pressed in the first step: the third shows it."""
+        return images.at_once.click(lambda: gr.Tabs(selected="train"), None, self.steps.tabs, queue=False)
+
+    def _followed(self, begun: Any, training: TrainStep) -> None:
+        """A training that has begun is watched to its end, and then all that depends on it stands anew."""
+        over = begun.then(self._bound(train_step.watch), self.ticket, training.drawings, **QUIET)
+        over = over.then(self._bound(train_step.state), self.ticket, training.state, **QUIET)
+        self._opens(over)
+
+    def _opens(self, changed: Any) -> Any:
+        """After a change the steps that can be used now are open, and the page says what comes next."""
+        return changed.then(self._bound(way.stand), self.ticket, self.steps.shown, **QUIET)
 
     def _bound(self, handler: Callable[..., Any]) -> Callable[..., Any]:
         """A handler of a visitor as one of a ticket; a generator stays one."""
