@@ -73,7 +73,10 @@ class Photographer:
         page.locator("#onward-test:not(:disabled)").wait_for(timeout=TRAIN)
         page.wait_for_timeout(1_500)
         if self.folder is None:
-            page.screenshot(path=README, clip={"x": 0, "y": 0, "width": 1280, "height": 900})
+            page.set_viewport_size({"width": 1280, "height": 1010})
+            page.mouse.move(0, 0)
+            page.wait_for_timeout(500)
+            page.screenshot(path=README)
             return
         self.shoots("train-over")
         self.opens("Test")

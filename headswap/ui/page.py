@@ -21,6 +21,7 @@ FORGET = (
     '<button type="button" class="hs-button" data-do="forget everything" data-sure="Really forget everything?" '
     'title="Your images, your model and your files, at once">Forget everything</button>'
 )
+LOGO = Path(__file__).parents[2] / "assets" / "logo.svg"
 HOLDS_FILES = (gr.File, gr.DownloadButton, gr.UploadButton, gr.Image)
 
 
@@ -29,11 +30,7 @@ def build(visitors: Visitors, alone: bool = False) -> gr.Blocks:
     on_space = "SPACE_ID" in os.environ
     with gr.Blocks(title="headswap", analytics_enabled=False, delete_cache=KEEP_UPLOADS) as page:
         with gr.Row(elem_id="heading", equal_height=False):
-            gr.HTML(
-                "<h1>headswap</h1><p>Give a trained network a new head, and watch it learn your pictures.</p>",
-                elem_id="title",
-                apply_default_css=False,
-            )
+            gr.HTML(_title(), elem_id="title", apply_default_css=False)
             notes.switch()
             forget = gr.HTML(
                 FORGET,
@@ -86,6 +83,7 @@ def launch(invite: Callable[[int], None] | None = None, **settings: Any) -> None
             "theme": look(),
             "head": f"<style>{theme.css()}</style>",
             "footer_links": [],
+            "favicon_path": LOGO if LOGO.is_file() else None,
             "max_threads": 200,  # each watching event holds one
             "max_file_size": "1gb",
             "state_session_capacity": 300,
@@ -99,6 +97,12 @@ def launch(invite: Callable[[int], None] | None = None, **settings: Any) -> None
     if invite:
         invite(page.server_port)
         page.block_thread()
+
+
+def _title() -> str:
+    drawing = LOGO.read_text(encoding="utf-8") if LOGO.is_file() else ""
+    logo = f'<span class="hs-logo" aria-hidden="true">{drawing}</span>'
+    return f"<h1>{logo}headswap</h1><p>Give a trained network a new head, and watch it learn your pictures.</p>"
 
 
 def look() -> gr.themes.Base:
