@@ -1,6 +1,6 @@
 """Many programs use one page at once: whether each gets its own answers, how long a prediction takes meanwhile, memory.
 
-    python benchmarks/clients.py [--clients 30] [--images 8]
+    python benchmarks/clients.py [--clients 30] [--images 8] [--pause 5]
 
 The page runs in a process of its own. Each client loads a zip of drawings whose classes nobody else has, trains the
 head and then predicts, again and again, until the last of them has trained. The first has trained before the others
@@ -26,13 +26,12 @@ from pathlib import Path
 from common import drawn, watched
 from gradio_client import Client, handle_file
 
-PAUSE = 0.5  # seconds between two predictions of a client
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clients", type=int, default=30)
     parser.add_argument("--images", type=int, default=8, help="of each of three classes")
+    parser.add_argument("--pause", type=float, default=5, help="seconds between two predictions of a client")
     given = parser.parse_args()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -56,17 +55,18 @@ def lesson(given: argparse.Namespace, address: str, page: subprocess.Popen, home
 
     def everybody() -> list[tuple[bool, list[float]]]:
         with ThreadPoolExecutor(given.clients) as pool:
-            return list(pool.map(lambda number: pupil(address, zips[number], number, training), numbers))
+            return list(pool.map(lambda number: pupil(address, zips[number], number, training, given.pause), numbers))
 
     told: list[tuple[bool, list[float]]] = []
     taken, peak = watched(lambda: told.extend(everybody()), page.pid)
     times = [each for _, mine in told for each in mine]
     own = sum(right for right, _ in told)
     middle, worst = statistics.median(times), max(times)
+    clients = f"{given.clients} clients, {3 * given.images} drawings each, {taken:.0f} s"
     print(
-        f"{given.clients} clients, {3 * given.images} drawings each, {taken:.0f} s: {own} of {len(told)} got only "
-        f"answers of their own; {len(times)} predictions, while others trained, took {middle:.2f} s in the middle "
-        f"and {worst:.2f} s at worst; peak memory {peak / 1e9:.2f} GB; {os.cpu_count()} cores"
+        f"{clients}: {own} of {len(told)} got only answers of their own; {len(times)} predictions, while others "
+        f"trained and {given.pause:g} s after one another, took {middle:.2f} s in the middle and {worst:.2f} s"
+        f" at worst; peak memory {peak / 1e9:.2f} GB; {os.cpu_count()} cores"
     )
 
 
@@ -89,7 +89,7 @@ class Training:
         return self._left > 0
 
 
-def pupil(address: str, archive: Path, number: int, training: Training) -> tuple[bool, list[float]]:
+def pupil(address: str, archive: Path, number: int, training: Training, pause: float) -> tuple[bool, list[float]]:
     """One client from the first verb to the last: whether all answers were its own, and the seconds of each."""
     client = Client(address, verbose=False)
     try:
@@ -110,7 +110,7 @@ def pupil(address: str, archive: Path, number: int, training: Training) -> tuple
         right = right and {row["class"] for row in ranked} == own
         if not training.runs:
             break
-        time.sleep(PAUSE)
+        time.sleep(pause)
     client.predict(ticket, api_name="/forget")
     client.close()
     return right, times
