@@ -16,6 +16,7 @@ from headswap.model import adapt
 from headswap.reading import gather
 from headswap.ui import images_step, keep_step, test_step, train_step
 from headswap.ui.jobs import Job, Run, Turns
+from headswap.ui.sentences import said
 from headswap.ui.visitors import Trained, Visitor
 
 EVIL = ("${x}", '<b>&"', "<script>alert('1')")
@@ -65,7 +66,7 @@ def test_class_names_are_shown_as_they_are_and_never_run(evil, fruits, tmp_path)
 
 def test_labels_are_told_as_they_are_and_never_run():
     figures = tuple(LabelFigures(name, average_precision=0.9, f1=0.8, threshold=0.5) for name in EVIL)
-    html = train_step.said(Run("finished", phases=(HEAD,), epochs=(epoch(1, labels=figures),)))
+    html = said(Run("finished", phases=(HEAD,), epochs=(epoch(1, labels=figures),)))
     assert not Reader(html).tags & {"script"}
     assert '<b>&"' not in html
     for name in EVIL:

@@ -3,7 +3,6 @@
 import gc
 import threading
 from dataclasses import replace
-from math import nan
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
@@ -11,20 +10,21 @@ import gradio as gr
 import pytest
 import torch
 from drawings import copied, moved, small_model
-from telling import FINISHED, HEAD, KEPT, STORY, THAW, epoch
+from telling import HEAD, KEPT, STORY, THAW, epoch
 from visiting import Reader, choose, is_error, text_of
 
 from headswap.errors import InputError
-from headswap.events import Epoch, Figures, FrozenPass, Kept, PhaseBegins, Rate, Reference, Step
+from headswap.events import Epoch, Figures, FrozenPass, Kept, Reference, Step
 from headswap.metrics import Answers
 from headswap.plan import Phase, Plan
 from headswap.race import Lap, Place, Won
 from headswap.reading import load_images
 from headswap.training import refit, train
 from headswap.ui import model_step, replay, test_step, train_step
-from headswap.ui.jobs import Fetching, Job, Lesson, Run, Turns
+from headswap.ui.charts import charts_of
+from headswap.ui.jobs import Job, Lesson, Run, Turns
+from headswap.ui.sentences import said
 from headswap.ui.visitors import Choice, Trained, Visitor
-from headswap.verdict import Verdict
 
 SOLVED = Reference(Figures(0.9, "accuracy", 54, 60, 0.3), 0.1)
 
@@ -49,7 +49,7 @@ def test_without_images_the_train_step_says_what_is_missing():
     sliders, buttons = others[:3], others[3:]
     assert "Choose images in the first step" in text_of(words)
     assert 'class="hs-strip"' in drawing
-    assert charts == train_step.charts_of(Run())
+    assert charts == charts_of(Run())
     assert sliders == [gr.skip()] * 3
     assert usable(buttons) == [False, False, False]
     assert offered(buttons) == []
@@ -156,263 +156,6 @@ def test_without_images_a_press_is_drawn_and_nothing_else_said():
     assert "last and the head learn" in drawing and words == gr.skip() and stages.value == 1
 
 
-# The sentence
-
-
-def said(run):
-    return text_of(train_step.said(run))
-
-
-def test_at_the_start_the_network_is_built_and_perhaps_downloaded():
-    assert "Building the network" in said(Run())
-    assert "Downloading the weights: 12 MB of 47 MB" in said(Run(fetched=Fetching(12_000_000, 47_000_000)))
-
-
-def test_the_frozen_pass_says_how_far_it_is_and_how_long_it_takes():
-    words = said(Run("running", read=FrozenPass(120, 300, 2.0)))
-    assert "through the frozen stages" in words
-    assert "120 of 300" in words
-    assert "3 s left" in words
-
-
-def test_the_head_phase_says_that_the_backbone_stands_still():
-    run = Run("running", read=FrozenPass(300, 300, 5.0), phases=(HEAD,), epochs=(), step=Step(1, 1, 8, 1.1))
-    words = said(run)
-    assert "The head learns" in words
-    assert "all 3.4 million weights of the backbone stand still" in words
-    assert "Epoch 1 of 36" in words
-    assert "Epoch 3 of 36" in said(run.told(epoch(1)).told(epoch(2)).told(epoch(3)))
-
-
-def test_the_unfrozen_phase_says_how_many_stages_learn_and_how_fast():
-    epochs = tuple(epoch(number) for number in range(1, 21))
-    run = Run("running", read=FrozenPass(300, 300, 5.0), phases=(HEAD, THAW), epochs=epochs, step=Step(21, 1, 8, 0.4))
-    words = said(run)
-    assert "The last three stages learn too, at a tenth of the head's rate" in words
-    assert "2.2 million of 3.4 million weights stand still" in words
-    assert "Epoch 21 of 36" in words
-    assert "Epoch 21 of 36" in said(run.told(epoch(21)))
-
-
-def test_the_time_left_is_what_the_last_event_says_of_the_whole_run():
-    run = Run("running", read=FrozenPass(300, 300, 5.0), phases=(replace(HEAD, left=41.0),))
-    assert "Epoch 1 of 36, 41 s left" in said(run)
-    run = run.told(epoch(1, seconds=9.0, left=33.0))
-    assert "Epoch 1 of 36, 33 s left" in said(run)
-    run = run.told(replace(THAW, first_epoch=2, left=25.0))
-    assert "Epoch 2 of 36, 25 s left" in said(run)
-    assert "Epoch 2 of 36, 200 s left" not in said(run.told(epoch(2, left=200.0)))
-    assert "Epoch 2 of 36, 3 min left" in said(run.told(epoch(2, left=200.0)))
-
-
-def test_images_that_are_read_for_a_later_phase_are_told_as_such():
-    run = Run("running", read=FrozenPass(3, 12, 1.0), phases=(HEAD,), epochs=(epoch(20),))
-    assert "3 of 12 views, 3 s left" in said(run)
-
-
-def rates(*values):
-    return tuple(Rate(str(i), value) for i, value in enumerate(values))
-
-
-@pytest.mark.parametrize(
-    ("told", "words"),
-    [
-        (rates(1e-4, 1e-4, 1e-3), "too, at a tenth of the head's rate;"),
-        (rates(3e-5, 1e-4, 1e-3), "too, at a tenth to 1/33 of the head's rate;"),
-        (rates(1e-3, 1e-3), "too, at the head's rate;"),
-        (rates(5e-4, 1e-3), "too, at half of the head's rate;"),
-        (rates(2e-3, 1e-3), "too, at the head's rate;"),
-        ((), "too;"),
-    ],
-)
-def test_the_rates_are_those_that_the_phase_says(told, words):
-    begins = replace(THAW, phase=Phase(16, 3, 7.0, 7.0), rates=told)
-    assert words in said(Run("running", phases=(begins,)))
-
-
-@pytest.mark.parametrize(
-    ("learning", "words"),
-    [(1, "The last stage learns too"), (2, "The last two stages learn too"), (None, "All stages learn too")],
-)
-def test_one_stage_and_all_of_them_have_their_own_words(learning, words):
-    begins = PhaseBegins(1, 1, Phase(4, learning, 1e-3, 1e-4), 1, 4, ("a",), 10, 20, 30)
-    assert words in said(Run("running", phases=(begins,), step=Step(1, 1, 1, 0.5)))
-
-
-def test_a_finished_training_says_what_was_kept_with_its_interval():
-    words = said(FINISHED)
-    assert words.startswith("Kept the weights of epoch 31: 57 of 60 validation images right, 95 %")
-    assert "between 86 % and 98 %" in words
-    assert "These images chose the epoch, so the figure flatters." in words
-
-
-def kept(**more):
-    """What a finished training says that it kept."""
-    return said(replace(FINISHED, kept=replace(FINISHED.kept, **more)))
-
-
-@pytest.mark.parametrize(
-    ("what", "words"),
-    [
-        ("between", "Kept the weights half-way between the frozen network's and those of epoch 31: 57 of 60"),
-        ("last", "Kept the weights of the last epoch, 31: 57 of 60"),
-    ],
-)
-def test_what_was_not_chosen_by_these_images_does_not_flatter(what, words):
-    told = kept(what=what, chosen=False, share=0.5)
-    assert told.startswith(words)
-    assert "flatters" not in told
-
-
-def test_a_finished_training_says_whether_unfreezing_was_worth_it():
-    verdict = Verdict(60, 55, 57, better=3, worse=1, p=0.6, interval=(-0.03, 0.1), seconds=12.0)
-    assert kept(verdict=verdict).endswith(verdict.sentence)
-
-
-def test_a_head_solved_at_once_is_told_only_where_it_is_ahead():
-    ahead, behind = (Figures(right / 60, "accuracy", right, 60, 0.3) for right in (58, 57))
-    assert kept(reference=ahead).endswith(
-        "solved at once is ahead: 58 of 60 validation images right, 97 % (between 89 % and 99 %)."
-    )
-    assert "solved at once" not in kept(reference=behind)
-
-
-def test_what_went_wrong_is_said_first_and_as_text():
-    assert kept(problem="In epoch 32 the loss was <b>no number</b>.").startswith(
-        "In epoch 32 the loss was <b>no number</b>. Kept the weights of epoch 31"
-    )
-
-
-def test_after_a_refit_the_figures_are_said_to_be_the_honest_run_s():
-    told = kept(refitted=True, reference=Figures(1.0, "accuracy", 60, 60, 0.1))
-    assert told.startswith("Learned again from all images")
-    assert "The figures are the honest run's: 57 of 60 validation images right, 95 % (between 86 % and 98 %)." in told
-    assert "solved at once" not in told and "flatters" in told
-
-
-def test_a_stopped_training_says_what_was_kept():
-    words = said(Run("stopped", phases=(HEAD,), epochs=(epoch(1, right=30), epoch(2, right=57))))
-    assert words.startswith("Stopped. Kept the weights of epoch 2: 57 of 60")
-
-
-@pytest.mark.parametrize(
-    "run",
-    [
-        Run("stopped"),
-        Run("stopped", read=FrozenPass(4, 8, 0.1)),
-        Run("stopped", read=FrozenPass(8, 8, 0.1), phases=(HEAD,), epochs=(), step=Step(1, 1, 8, 1.1)),
-    ],
-)
-def test_a_training_stopped_before_its_first_epoch_learned_nothing(run):
-    assert "nothing was learned" in said(run)
-    assert "Kept" not in said(run)
-
-
-def test_a_failed_training_shows_its_problem_as_an_error():
-    html = train_step.said(Run("failed", problem="The weights <vgg16> & all could not be downloaded."))
-    assert "The weights <vgg16> & all could not be downloaded." in text_of(html)
-    assert "<vgg16>" not in html
-    assert "hs-wrong" in html
-
-
-@pytest.mark.parametrize(
-    "run", [Run(), Run("running", read=FrozenPass(1, 2, 0.1)), FINISHED, Run("failed", problem="No.")]
-)
-def test_the_sentence_is_spoken_politely(run):
-    assert 'aria-live="polite"' in train_step.said(run)
-
-
-# The charts
-
-
-def bands(html):
-    return [rect.get("class") for rect in ElementTree.fromstring(html).iter("rect")]
-
-
-def test_there_are_always_two_charts():
-    for run in (Run(), Run("running", read=FrozenPass(1, 2, 0.1)), Run("running", phases=(HEAD,)), FINISHED):
-        figures = list(ElementTree.fromstring(train_step.charts_of(run)).iter("figure"))
-        titles = ["".join(figure.find("figcaption").itertext()) for figure in figures]
-        assert len(titles) == 2
-        assert titles[0] == "Loss"
-        assert titles[1].startswith("Accuracy")
-
-
-def test_the_charts_have_bands_only_once_phases_began():
-    run = Run("running", read=FrozenPass(8, 8, 0.5))
-    assert bands(train_step.charts_of(Run())) == bands(train_step.charts_of(run)) == []
-    run = run.told(HEAD)
-    assert bands(train_step.charts_of(run)) == ["hs-still"] * 2
-    for number in range(1, 21):
-        run = run.told(epoch(number))
-    run = run.told(THAW)
-    assert bands(train_step.charts_of(run)) == ["hs-still", "hs-learning"] * 2
-
-
-def test_the_charts_grow_with_the_epochs():
-    run, drawn = Run("running", phases=(HEAD,)), set()
-    assert "polyline" not in train_step.charts_of(run)
-    for number in range(1, 6):
-        run = run.told(epoch(number))
-        html = train_step.charts_of(run)
-        drawn.add(html)
-        lines = list(ElementTree.fromstring(html).iter("polyline"))
-        assert [len(line.get("points").split()) for line in lines] == [number] * 4
-    assert len(drawn) == 5
-
-
-def test_the_kept_epoch_is_marked_only_when_the_training_has_ended():
-    running = Run("running", phases=(HEAD,), epochs=(epoch(1), epoch(2, best=False)))
-    assert "hs-kept" not in train_step.charts_of(running)
-    for state in ("finished", "stopped"):
-        ended = Run(state, phases=(HEAD,), epochs=running.epochs)
-        assert train_step.charts_of(ended).count('class="hs-kept"') == 2
-        assert "Kept: epoch 1" in train_step.charts_of(ended)
-
-
-@pytest.mark.parametrize(
-    ("what", "number", "loss", "score"),
-    [("best", 31, "0.019", "95 %"), ("last", 32, "0.019", "93 %"), ("between", 32, None, "97 %")],
-)
-def test_what_is_kept_is_ringed_where_it_lies(what, number, loss, score):
-    right = {"best": 57, "last": 56, "between": 58}[what]
-    run = replace(FINISHED, kept=replace(FINISHED.kept, what=what, epoch=number, right=right, score=right / 60))
-    ringed = [f"Kept: epoch {number}, {figure}." in train_step.charts_of(run) for figure in filter(None, (loss, score))]
-    assert all(ringed)
-    assert train_step.charts_of(run).count('class="hs-kept"') == len(ringed)
-
-
-def test_nothing_of_a_refit_is_ringed():
-    lone = [replace(e, validation_loss=nan, validation_score=nan, right=0, of=0, best=False) for e in FINISHED.epochs]
-    run = replace(FINISHED, epochs=tuple(lone), kept=replace(FINISHED.kept, refitted=True))
-    html = train_step.charts_of(run)
-    assert "hs-kept" not in html
-    assert html.count("<polyline") == 2
-    assert "nan" not in html.lower()
-
-
-def test_the_head_solved_at_once_is_a_line_in_the_accuracy_and_not_in_the_loss():
-    run = Run("running", read=FrozenPass(8, 8, 0.5), reference=SOLVED)
-    for drawn in (run, run.told(HEAD), replace(FINISHED, reference=SOLVED)):
-        loss, accuracy = ElementTree.fromstring(train_step.charts_of(drawn)).iter("figure")
-        assert [len(figure.findall(".//path[@class='hs-level']")) for figure in (loss, accuracy)] == [0, 1]
-        assert "Solved at once: 90 %." in accuracy.find("*[@role='img']").get("aria-label")
-    assert "hs-level" not in train_step.charts_of(FINISHED)
-
-
-def test_a_phase_s_band_ends_where_the_next_begins_even_if_it_ended_early():
-    early = replace(THAW, first_epoch=3)
-    run = Run("running", phases=(HEAD, early), epochs=tuple(epoch(number) for number in range(1, 6)))
-    first, second, *_ = ElementTree.fromstring(train_step.charts_of(run)).iter("rect")
-    assert float(first.get("width")) == float(second.get("x")) > 0
-
-
-def test_empty_charts_say_when_the_curve_begins():
-    assert "when you press Train" in text_of(train_step.charts_of(Run()))
-    assert "when the images have been read" in text_of(train_step.charts_of(Run("running", read=FrozenPass(1, 2, 0.1))))
-    assert "No epoch was over" in text_of(train_step.charts_of(Run("stopped", read=FrozenPass(1, 2, 0.1))))
-
-
 # Watching
 
 
@@ -434,7 +177,7 @@ def watched(visitor, network):
 
 def test_watching_ends_with_everything_drawn_and_takes_over_what_was_learned(visitor, watched):
     *_, (drawing, words, charts) = watched(*STORY)
-    assert charts == train_step.charts_of(visitor.job.run)
+    assert charts == charts_of(visitor.job.run)
     assert "Kept the weights of epoch 2" in text_of(words)
     assert "learn" in drawing
     assert visitor.trained == Trained(visitor.job.model, visitor.job.run)
@@ -878,19 +621,20 @@ def raced(*events):
 
 def test_a_race_has_a_curve_for_each_head_and_says_who_leads():
     run = raced(*LAPS)
-    html = train_step.charts_of(run)
+    html = charts_of(run)
     assert run.racing and html.count("<polyline") == 4
     assert html.count('<polyline class="hs-validation"') == 2  # the one that leads
     assert "MLP 83 % after epoch 2 of 20, linear 67 %" in " ".join(Reader(html).attributes)
-    assert "Two heads learn side by side" in said(run)
-    assert "Epoch 2 of 20; MLP leads with 50 of 60 validation images right" in said(run)
-    assert "leads" not in said(raced(LAPS[0]))
+    assert "Two heads learn side by side" in text_of(said(run))
+    assert "Epoch 2 of 20; MLP leads with 50 of 60 validation images right" in text_of(said(run))
+    assert "leads" not in text_of(said(raced(LAPS[0])))
 
 
 def test_when_a_race_is_won_the_winner_s_run_goes_on(network):
     run = raced(*LAPS, Won(PLACES, network))
     assert not run.racing and [each.right for each in run.epochs] == [41, 50]
-    assert said(run).startswith("Of 60 validation images right: MLP 50 and linear 40. MLP goes on. The head learns;")
+    told = text_of(said(run))
+    assert told.startswith("Of 60 validation images right: MLP 50 and linear 40. MLP goes on. The head learns;")
     ended = said(replace(run.told(KEPT), state="finished"))
     assert "These images chose the head, so the figure flatters a little. Kept the weights of epoch 2" in ended
 

@@ -4,38 +4,32 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from html import escape
-from itertools import zip_longest
 from typing import Any
 
 import gradio as gr
 import torch
 
 from headswap.errors import InputError
-from headswap.events import Epoch, Figures, LabelFigures, PhaseBegins
 from headswap.heads import solvable
-from headswap.limits import limits
-from headswap.metrics import ACCURACY
 from headswap.model import Classifier
 from headswap.plan import HEAD, Phase, Plan
 from headswap.race import race
 from headswap.training import refit, train
-from headswap.ui import curve, model_step, rates, replay, runs, tries
+from headswap.ui import model_step, rates, replay, runs, tries
 from headswap.ui.cards import problem_card
+from headswap.ui.charts import charts_of
 from headswap.ui.jobs import Job, Lesson, Run, Turns
 from headswap.ui.model_step import draw, network, preview
 from headswap.ui.notes import note
+from headswap.ui.sentences import last_stages, said
 from headswap.ui.visitors import Choice, Trained, Visitor
-from headswap.ui.wording import count, listed, million, percent, seconds, size, small
 
 FRAME = 0.2  # seconds between two drawings of the curves
 MOST_STAGES = 14  # of any network, until one is known
 SPEECH = 1.0  # seconds between two sentences, so that a screen reader can follow
-FLATTERED = "These images chose the epoch, so the figure flatters."
-CHOSEN = "These images chose the head, so the figure flatters a little."
-WHOLE = "the whole"
 RACED = ("linear", "bottleneck", "mlp", "lda")
 BEGINS = [("A new head, as the Model step says", False), ("The model that you have: it learns on", True)]
 
@@ -216,7 +210,7 @@ def _wanted(visitor: Visitor, model: Classifier) -> Plan:
 def _invitation(plan: Plan) -> str:
     _, unfrozen = _both(plan)
     alone = unfrozen.learning_stages == 0
-    order = "the head learns" if alone else f"the head learns first, then {_last(unfrozen)} too"
+    order = "the head learns" if alone else f"the head learns first, then {last_stages(unfrozen)} too"
     return f"<p class='hs-sentence'>{f'Press Train: {order}. {escape(plan.advice)}'.strip()}</p>"
 
 
@@ -512,249 +506,3 @@ def look(visitor: Visitor, number: int) -> tuple[str, str, str]:
     drawing = draw(job.model, job.outline, begins.learning_stages, begins.kept_bytes, "asks")
     charts = charts_of(job.run, _ended(visitor), number)
     return drawing, charts, replay.told(epoch, job.model.classes)
-
-
-def said(run: Run, trained: Trained | None = None, repeats: bool = False) -> str:
-    """What is happening now, in the words of the field, with numbers.
-
-    Args:
-        run: what has been told.
-        trained: what is kept of it, once it is over.
-        repeats: it learns again what had been learned before.
-    """
-    looks = "hs-sentence hs-card hs-wrong" if run.state == "failed" else "hs-sentence"
-    return f'<p class="{looks}" role="status" aria-live="polite">{_sentence(run, trained, repeats)}</p>'
-
-
-def _sentence(run: Run, trained: Trained | None, repeats: bool) -> str:
-    if run.state == "failed":
-        return escape(run.problem)
-    if run.ended:
-        if repeats and not run.kept:
-            return "Stopped. What had been learned before is kept."
-        return _instead(trained) if trained and trained.instead else _raced(run) + _kept(run)
-    whole = "From all images now. " if repeats else ""
-    reading = run.read is not None and run.read.done < run.read.total
-    if run.phases and not reading:
-        return f"{_raced(run)}{whole}{_learns(run.phases[-1])} {_progress(run)}"
-    if run.racing and not reading:
-        return _race(run)
-    if run.read:
-        return (
-            f"{whole}Reading the images through the frozen stages, once: <b>{run.read.done:,} of {run.read.total:,} "
-            f"views</b>, {seconds(run.read.left)} left."
-        )
-    if run.place:
-        learning = f"{small(limits().trainings)} {'trainings' if limits().trainings > 1 else 'training'}"
-        turn = "It is the next" if run.place == 1 else f"{small(run.place - 1).capitalize()} wait before it"
-        return f"It waits for a place: this machine lets {learning} learn at once. <b>{turn}</b>, and begins by itself."
-    if run.fetched:
-        of = f" of {size(run.fetched.total)}" if run.fetched.total else ""
-        return f"Downloading the weights: <b>{size(run.fetched.done)}{of}</b>."
-    return "Building the network."
-
-
-def _race(run: Run) -> str:
-    begins = next(lap.event for lap in run.laps)
-    many = f"{small(len(run.heads)).capitalize()} heads learn side by side, on what the frozen stages gave once."
-    if not run.leader:
-        return many
-    leads, done = run.of_head(run.leader).best, max(len(run.of_head(head).epochs) for head in run.heads)
-    return (
-        f"{many} Epoch {done} of {begins.phase.epochs}; <b>{_titles([run.leader])[0]} leads with {leads.right} of "
-        f"{leads.of} validation images right</b>."
-    )
-
-
-def _raced(run: Run) -> str:
-    """Who has won, where heads have raced, before what is said of the winner."""
-    if run.won:
-        places = run.won.places
-        names = _titles([place.head for place in places])
-        told = listed([f"{name} {place.epoch.right}" for name, place in zip(names, places, strict=True)])
-        flatters = f"{CHOSEN} " if run.ended else ""
-        return f"Of {places[0].epoch.of} validation images right: {told}. <b>{names[0]} goes on.</b> {flatters}"
-    return f"<b>{_titles([run.leader])[0]} led the race.</b> " if run.laps and run.phases else ""
-
-
-def _titles(heads: Sequence[str]) -> list[str]:
-    return [escape(model_step.TITLES.get(head, head)) for head in heads]
-
-
-def _learns(begins: PhaseBegins) -> str:
-    whole = million(begins.still_weights + begins.learning_weights)
-    if not begins.learning_stages:
-        return f"The head learns; <b>all {million(begins.still_weights)} weights of the backbone stand still</b>."
-    return (
-        f"{_last(begins.phase).capitalize()} too{_rates(begins)}; "
-        f"<b>{million(begins.still_weights)} of {whole} weights stand still</b>."
-    )
-
-
-def _rates(begins: PhaseBegins) -> str:
-    """ ", at a tenth of the head's rate": of the stages that learn, the fastest first."""
-    if len(begins.rates) < 2:
-        return ""
-    *stages, head = [each.rate for each in begins.rates]
-    fastest, slowest = (_part(head / rate) for rate in (max(stages), min(stages)))
-    if fastest == slowest:
-        return f", at {fastest} of the head's rate" if fastest != WHOLE else ", at the head's rate"
-    return f", at {fastest} to {slowest} of the head's rate"
-
-
-def _last(phase: Phase) -> str:
-    if phase.learning_stages is None:
-        return "all stages learn"
-    if phase.learning_stages == 1:
-        return "the last stage learns"
-    return f"the last {small(phase.learning_stages)} stages learn"
-
-
-def _part(times: float) -> str:
-    named = {1: WHOLE, 2: "half", 3: "a third", 4: "a quarter", 5: "a fifth", 10: "a tenth"}
-    return named.get(max(1, round(times)), f"1/{times:.0f}")
-
-
-def _progress(run: Run) -> str:
-    begins, done = run.phases[-1], len(run.epochs)
-    last = run.epochs[-1] if done and run.epochs[-1].number >= begins.first_epoch else None
-    return f"Epoch {done if last else done + 1} of {begins.epochs}, {seconds((last or begins).left)} left."
-
-
-def _kept(run: Run) -> str:
-    kept, best = run.kept, run.best
-    if kept is None:
-        stopped = f"Stopped after {count(limits().minutes, 'minute')}, the most here," if run.late else "Stopped"
-        if best is None:
-            return f"{stopped} before the first epoch was over, so nothing was learned."
-        weights = f"Kept the weights of epoch {best.number}: {_figures(best.figures)}"
-        return f"{stopped.rstrip(',')}. {weights}. {FLATTERED}{_labels(best.labels)}"
-    figures = _figures(Figures(kept.score, kept.metric, kept.right, kept.of, 0.0))
-    if kept.refitted:
-        said = (
-            "Learned again from all images, those included that were held back. The figures are the honest run's: "
-            f"{figures}."
-        )
-    else:
-        what = {
-            "between": f"Kept the weights {kept.way} between the frozen network's and those of epoch {kept.epoch}",
-            "last": f"Kept the weights of the last epoch, {kept.epoch}",
-            "best": f"Kept the weights of epoch {kept.epoch}",
-        }[kept.what]
-        said = f"{what}: {figures}."
-    sentences = [escape(kept.problem), said, FLATTERED if kept.chosen else ""]
-    if kept.verdict and not kept.refitted:
-        sentences.append(escape(kept.verdict.sentence))
-    if kept.reference and kept.reference.right > kept.right and not kept.refitted:
-        sentences.append(f"The head solved at once is ahead: {_figures(kept.reference)}.")
-    return " ".join(filter(None, sentences)) + _labels(kept.labels)
-
-
-def _instead(trained: Trained) -> str:
-    what = {"frozen": "The frozen network", "reference": "The head solved at once"}[trained.instead]
-    return f"{what} is kept: {_figures(trained.figures)}."
-
-
-def _figures(told: Figures) -> str:
-    if told.metric != ACCURACY:
-        right = f"all labels right on {told.right} of {told.of} validation images"
-        return f"<b>{told.metric} {told.score:.2f}</b>, {right}"
-    low, high = told.interval
-    return (
-        f"<b>{told.right} of {told.of} validation images right, {percent(told.right / told.of)}</b> "
-        f"(between {percent(low)} and {percent(high)})"
-    )
-
-
-def _labels(labels: tuple[LabelFigures, ...]) -> str:
-    figures = "; ".join(f"{escape(label.name)} {label.f1:.2f}" for label in labels if label.f1 == label.f1)
-    return f" F1 by label: {figures}." if figures else ""
-
-
-def charts_of(run: Run, trained: Trained | None = None, look: int | None = None) -> str:
-    """Both charts as they stand, and an epoch that is looked at in them; while heads race, a curve for each head."""
-    if run.racing:
-        return _race_charts(run)
-    loss = [(e.number, e.training_loss, e.validation_loss) for e in run.epochs]
-    accuracy = [(e.number, e.training_score, e.validation_score) for e in run.epochs]
-    marks = _marks(run, trained) if run.state in ("finished", "stopped") else (None, None)
-    level = curve.Level("solved at once", run.reference.figures.score) if run.reference else None
-    charts = (
-        _chart(run, "Loss", loss, marks[0]),
-        replace(_chart(run, _title(run), accuracy, marks[1], percent=True), level=level),
-    )
-    return f'<div class="hs-charts">{"".join(curve.draw(replace(chart, look=look)) for chart in charts)}</div>'
-
-
-def _race_charts(run: Run) -> str:
-    leader, losses, scores = run.leader, [], []
-    for place, head in enumerate(run.heads):
-        epochs, kind = run.of_head(head).epochs, "validation" if head == leader else f"other{place % 4}"
-        name = model_step.TITLES.get(head, head)
-        losses.append(curve.Series(name, tuple((e.number, e.validation_loss) for e in epochs), kind))
-        scores.append(curve.Series(name, tuple((e.number, e.validation_score) for e in epochs), kind))
-    epochs = max(lap.event.phase.epochs for lap in run.laps if isinstance(lap.event, PhaseBegins))
-    done = max((lap.event.number for lap in run.laps if isinstance(lap.event, Epoch)), default=0)
-    bands = (curve.Band(0, done, "only the heads learn", "still"),)
-    metric = next((lap.event.metric for lap in run.laps if isinstance(lap.event, Epoch)), ACCURACY)
-    empty = "The curves begin when the first epoch is over"
-    told = {"empty": empty, "aligned": True}
-    charts = (
-        curve.Chart("Loss on the validation images", bands, tuple(losses), epochs, **told),
-        curve.Chart(
-            f"{metric.capitalize()} on the validation images", bands, tuple(scores), epochs, percent=True, **told
-        ),
-    )
-    return f'<div class="hs-charts">{"".join(map(curve.draw, charts))}</div>'
-
-
-def _marks(run: Run, trained: Trained | None) -> tuple[curve.Place | None, curve.Place | None]:
-    """Where what is kept lies in the loss and in the score. Weights between two epochs have no loss of their own, and
-    nothing of a refit, or of a head that was solved, lies on these curves."""
-    kept = run.kept
-    instead = trained.instead if trained else ""
-    if instead == "reference" or (kept and kept.refitted):
-        return None, None
-    if instead == "frozen":
-        number = next(begins.first_epoch for begins in run.phases if begins.learning_stages) - 1
-    elif kept and kept.what == "between":
-        return None, (kept.epoch, kept.score)
-    elif kept or run.best:
-        number = kept.epoch if kept else run.best.number
-    else:
-        return None, None
-    marked = next((epoch for epoch in run.epochs if epoch.number == number), None)
-    return marked and (number, marked.validation_loss), marked and (number, marked.validation_score)
-
-
-def _title(run: Run) -> str:
-    metric = run.epochs[-1].metric if run.epochs else ACCURACY
-    return f"{metric.capitalize()} on the images"
-
-
-def _chart(
-    run: Run,
-    title: str,
-    rows: list[tuple[int, float, float]],
-    marker: tuple[float, float] | None,
-    percent: bool = False,
-) -> curve.Chart:
-    bands = []
-    follows = [begins.first_epoch for begins in run.phases[1:]]
-    for begins, follow in zip_longest(run.phases, follows):  # a phase may end before its last epoch
-        end = min(len(run.epochs), follow - 1 if follow else begins.first_epoch + begins.phase.epochs - 1)
-        learning = bool(begins.learning_stages)
-        label = f"{_last(begins.phase)} too" if learning else "the head learns"
-        bands.append(curve.Band(begins.first_epoch - 1, end, label, "learning" if learning else "still"))
-    series = (
-        curve.Series("training", tuple((n, a) for n, a, _ in rows), "training"),
-        curve.Series("validation", tuple((n, b) for n, _, b in rows), "validation"),
-    )
-    epochs = run.phases[-1].epochs if run.phases else 1
-    if run.ended:
-        empty = "No epoch was over, so there is no curve"
-    elif run.read:
-        empty = "The curve begins when the images have been read"
-    else:
-        empty = "The curve appears when you press Train"
-    return curve.Chart(title, tuple(bands), series, epochs, percent, marker, empty)
