@@ -101,4 +101,4 @@ def test_a_class_of_which_there_is_no_image_is_no_division_by_zero():
 def test_it_draws_itself_in_all_its_moods(tmp_path):
     out = tmp_path / "out.html"
     subprocess.run([sys.executable, "-m", "headswap.ui.matrix", str(out)], check=True)
-    assert out.read_text("utf-8").count("<table") == 4 * 4
+    assert out.read_text("utf-8").count("<table") == 5 * 4

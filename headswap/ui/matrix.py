@@ -1,7 +1,8 @@
-"""Which classes a model takes for which: a table whose cells are buttons, or where it would be too wide, a list.
+"""Which classes a model takes for which: a table, or where it would be too wide, a list.
 
 Turns plain data into HTML. Knows no network, no Gradio and no image; its colours and every length are in page.css.
-A button carries in `data-given` and `data-answered` the places of the two classes that it stands for.
+Cells are buttons where images can be shown for them: each carries in `data-given` and `data-answered` the places of
+the two classes that it stands for.
 
 `python -m headswap.ui.matrix out.html` writes it in all its moods.
 """
@@ -32,19 +33,22 @@ class Pair:
     cell: Cell
 
 
-def draw(classes: Sequence[str], counts: Sequence[Sequence[int]], pressed: Cell | None = None) -> str:
+def draw(
+    classes: Sequence[str], counts: Sequence[Sequence[int]], pressed: Cell | None = None, pressing: bool = True
+) -> str:
     """A row for each true class and a column for each answer; of more than `WIDEST` classes the pairs most confused.
 
     Args:
         classes: their names, in the order of the rows and of the columns.
         counts: how many images of a row's class were answered with a column's.
         pressed: the cell whose images are shown.
+        pressing: whether a cell's images can be asked for.
     """
     if len(classes) > WIDEST:
-        return pairs(confused(classes, counts), pressed, "The classes that are most often taken for another")
+        return pairs(confused(classes, counts), pressed, "The classes that are most often taken for another", pressing)
     upright = len(classes) <= FEW and max(map(len, classes)) <= SHORT
     heads = "".join(f'<th scope="col" title="{escape(name)}"><span>{escape(name)}</span></th>' for name in classes)
-    rows = "".join(_row(classes, given, row, pressed) for given, row in enumerate(counts))
+    rows = "".join(_row(classes, given, row, pressed, pressing) for given, row in enumerate(counts))
     looks = "hs-matrix" + " hs-turned" * (not upright)
     return (
         f'<div class="hs-wide" role="region" aria-label="Confusion matrix" tabindex="0"><table class="{looks}">'
@@ -64,20 +68,19 @@ def confused(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> list[Pa
     return sorted(found, key=lambda pair: -pair.images)
 
 
-def pairs(found: Sequence[Pair], pressed: Cell | None, title: str) -> str:
-    """Wrong answers as a list of buttons."""
+def pairs(found: Sequence[Pair], pressed: Cell | None, title: str, pressing: bool = True) -> str:
+    """Wrong answers as a list."""
     if not found:
         return ""
     said = [(pair.cell, f"{count(pair.images, 'image')}: {pair.words}") for pair in found[:MOST_PAIRS]]
-    rows = "".join(f"<li>{_button(cell, words, '', pressed)}</li>" for cell, words in said)
+    rows = "".join(f"<li>{_cell(cell, words, '', pressed, pressing)}</li>" for cell, words in said)
     rest = len(found) - MOST_PAIRS
     more = f"<p class='hs-rest'>and {rest:,} more that are rarer</p>" if rest > 0 else ""
-    return (
-        f'<div class="hs-pairs"><p><b>{escape(title)}.</b> Press one to see its images.</p><ol>{rows}</ol>{more}</div>'
-    )
+    press = " Press one to see its images." if pressing else ""
+    return f'<div class="hs-pairs"><p><b>{escape(title)}.</b>{press}</p><ol>{rows}</ol>{more}</div>'
 
 
-def _row(classes: Sequence[str], given: int, row: Sequence[int], pressed: Cell | None) -> str:
+def _row(classes: Sequence[str], given: int, row: Sequence[int], pressed: Cell | None, pressing: bool) -> str:
     name, shown = classes[given], max(1, sum(row))
     cells = []
     for answered, number in enumerate(row):
@@ -86,12 +89,14 @@ def _row(classes: Sequence[str], given: int, row: Sequence[int], pressed: Cell |
             cells.append(f'<td class="{kind * (given == answered)}">0</td>')
             continue
         words = f"{count(number, 'image')} of {name} answered {classes[answered]}"
-        button = _button((given, answered), f"{number:,}", words, pressed)
-        cells.append(f'<td class="{kind}" style="--share:{number / shown:.3f}">{button}</td>')
+        cell = _cell((given, answered), f"{number:,}", words, pressed, pressing)
+        cells.append(f'<td class="{kind}" style="--share:{number / shown:.3f}">{cell}</td>')
     return f'<tr><th scope="row" title="{escape(name)}"><span>{escape(name)}</span></th>{"".join(cells)}</tr>'
 
 
-def _button(cell: Cell, words: str, label: str, pressed: Cell | None) -> str:
+def _cell(cell: Cell, words: str, label: str, pressed: Cell | None, pressing: bool) -> str:
+    if not pressing:
+        return f'<span title="{escape(label)}">{escape(words)}</span>'
     said = f' aria-label="{escape(label)}" title="{escape(label)}"' if label else ""
     return (
         f'<button type="button" data-do="cell" data-given="{cell[0]}" data-answered="{cell[1]}"'
@@ -113,6 +118,9 @@ def _demo() -> dict[str, str]:
     many = [f"class {number}" for number in range(1, 61)]
     return {
         "Three classes, a cell pressed": draw(["healthy", "mildew", "rust"], [[6, 0, 0], [1, 5, 0], [0, 2, 4]], (2, 1)),
+        "An epoch that is looked at again": draw(
+            ["healthy", "mildew", "rust"], [[6, 0, 0], [1, 5, 0], [0, 2, 4]], pressing=False
+        ),
         "Nothing is wrong": draw(["healthy", "mildew", "rust"], counted(3, 6, 0)),
         "Ten classes": draw(clothes, counted(10, 8, 14)),
         "Twenty-five with long names": draw(birds, counted(25, 12, 40)),
