@@ -25,7 +25,8 @@ from headswap.training import refit, train
 from headswap.ui import curve, model_step, rates, replay, runs, tries
 from headswap.ui.cards import problem_card
 from headswap.ui.jobs import Job, Lesson, Run, Turns
-from headswap.ui.model_step import draw, network, preview
+from headswap.ui.model_step import draw
+from headswap.ui.networks import SEED, network, preview
 from headswap.ui.notes import note
 from headswap.ui.visitors import Choice, Trained, Visitor
 from headswap.ui.wording import count, listed, million, percent, seconds, size, small
@@ -374,7 +375,7 @@ def _race_job(
 
     def begin(carrier: Classifier) -> Iterator[Any]:
         with turns.turn(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(model_step.SEED)
+            torch.manual_seed(SEED)
             return race(images, carrier, heads, plan)
 
     return Job(lambda progress: network(choice, images, turns, progress), begin, turns, Lesson(images, plan))
