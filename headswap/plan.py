@@ -116,7 +116,8 @@ def outlook(images: LabelledImages, model: Classifier) -> str:
     """
     fewest, weights = min(images.counts.values()), count_weights(model.head)
     each = weights / len(images)
-    said = [f"The head has {f'{each:,.0f} weights' if each >= 1.5 else 'one weight at most'} for each image."]
+    share = f"{each:,.0f} for each" if each >= 1.5 else "one for each at most"
+    said = [f"There are {len(images):,} images for the head's {weights:,} weights, {share}."]
     if each > MANY_WEIGHTS:
         said.append("That is many: a smaller head overfits less, and a dropout of 0.5 helps.")
     if fewest < ENOUGH_IMAGES:

@@ -137,9 +137,9 @@ def visitor(loaded_fruits):
 @pytest.fixture(scope="session")
 def network():
     """All that a drawing needs of a network."""
-    from headswap.ui import model_step  # with Gradio, for which tests of the library need not wait
+    from headswap.ui import networks  # with Gradio, for which tests of the library need not wait
 
-    return model_step.preview(Visitor().choice, 3)
+    return networks.preview(Visitor().choice, 3)
 
 
 @pytest.fixture(scope="session")

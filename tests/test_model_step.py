@@ -15,7 +15,7 @@ from headswap import heads
 from headswap.catalogue import DEFAULT
 from headswap.heads import HEADS, head_options, head_sentence
 from headswap.plan import stages_to_unfreeze
-from headswap.ui import model_step, test_step, train_step
+from headswap.ui import model_step, networks, test_step, train_step
 from headswap.ui.jobs import Turns
 from headswap.ui.visitors import Choice, Visitor
 from headswap.ui.wording import seconds
@@ -25,7 +25,7 @@ def refused(answer, *words):
     """The answer is an error, and the drawings stay as they are."""
     for word in words:
         assert word in text_of(answer.problem)
-    unchanged = (answer.drawing, answer.sentence, answer.seen) == (gr.skip(),) * 3
+    unchanged = (answer.drawing, answer.sentence, answer.seen, answer.heads) == (gr.skip(),) * 4
     return is_error(answer.problem) and unchanged
 
 
@@ -75,7 +75,7 @@ def test_every_head_can_be_chosen(visitor, head):
     assert visitor.choice == Choice(DEFAULT, head, dict(head_options(head)) | given(head))
     assert [group.visible for group in answer.groups] == [name == head for name in HEADS]
     assert f">{head}<" in answer.drawing
-    model = model_step.preview(visitor.choice, 3)
+    model = networks.preview(visitor.choice, 3)
     assert all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
     assert f"{model_step.head_weights(model):,} weights for 3 classes" in text_of(answer.sentence)
 
@@ -87,15 +87,15 @@ def given(head):
 def test_options_reach_the_head(visitor):
     choose(visitor, "mlp", mlp_hidden_dims="7, 5", mlp_dropout=0.1, linear_dropout=0.7)
     assert visitor.choice.options == {"hidden_dims": (7, 5), "dropout": 0.1}
-    head = model_step.preview(visitor.choice, 3).head
+    head = networks.preview(visitor.choice, 3).head
     assert (head.hidden1.out_features, head.hidden2.out_features) == (7, 5)
 
 
 def test_the_crop_reaches_the_network(visitor):
     choose(visitor, crop="fit")
-    assert model_step.preview(visitor.choice, 3).preprocess.crop == "fit"
+    assert networks.preview(visitor.choice, 3).preprocess.crop == "fit"
     choose(visitor, crop="centre")
-    assert model_step.preview(visitor.choice, 3).preprocess.crop == "centre"
+    assert networks.preview(visitor.choice, 3).preprocess.crop == "centre"
 
 
 def test_another_backbone_than_those_offered_can_be_named(visitor):
@@ -110,13 +110,62 @@ def test_random_weights_are_warned_of(visitor):
     answer = choose(visitor, pretrained=False)
     assert "Random weights" in text_of(answer.sentence)
     assert not visitor.choice.pretrained
-    assert not model_step.make(visitor.choice, 3).pretrained
+    assert not networks.make(visitor.choice, 3).pretrained
 
 
 def test_some_images_are_shown_as_the_network_sees_them(visitor):
     seen = choose(visitor).seen
     assert seen.count("data:image/jpeg;base64,") == model_step.SEEN
     assert choose(Visitor()).seen == ""
+
+
+def weights_of(answer):
+    """What the choice of heads says of the weights of each."""
+    found = {name: re.search(r", ([\d,]+) weights — ", label) for label, name in answer.heads.choices}
+    return {name: int(said[1].replace(",", "")) if said else None for name, said in found.items()}
+
+
+def test_every_head_says_its_weights_on_this_backbone_with_these_options(visitor):
+    said = weights_of(choose(visitor))
+    assert list(said) == list(HEADS)
+    for head, number in said.items():
+        model = networks.preview(Choice(DEFAULT, head, dict(head_options(head))), visitor.classes)
+        assert model_step.head_weights(model) == number
+    wider = weights_of(choose(visitor, backbone="resnet18", bottleneck_bottleneck_dim=16))
+    assert wider["linear"] == 512 * 3 + 3
+    assert wider["bottleneck"] == 512 * 16 + 16 + 16 * 3 + 3
+    assert weights_of(choose(Visitor(), backbone="regnet_y_400mf"))["linear"] == 440 * 3 + 3
+
+
+def test_a_head_with_wrong_options_says_no_weights_while_another_is_chosen(visitor):
+    said = weights_of(choose(visitor, "linear", mlp_hidden_dims="many"))
+    assert said.pop("mlp") is None and all(said.values())
+
+
+def test_the_choice_of_heads_keeps_what_is_chosen(visitor):
+    assert choose(visitor, "mlp").heads.value is None
+
+
+@pytest.mark.parametrize(
+    ("backbone", "licence"),
+    [
+        (DEFAULT, "Its weights come under Apache-2.0."),
+        ("resnet18", "Its weights come under BSD-3-Clause. "),
+        ("regnet_y_128gf", "Its weights come under CC-BY-NC-4.0, not for commercial use."),
+    ],
+)
+def test_the_licence_is_told_of_what_is_chosen(visitor, backbone, licence):
+    choice = Choice(backbone, "linear")
+    assert licence in text_of(model_step.sentence(networks.preview(Choice(DEFAULT, "linear"), 3), choice)) + " "
+
+
+def test_a_training_that_goes_on_with_a_model_is_told_where_another_could_be_chosen(trained):
+    visitor = Visitor(images=trained.visitor.images, trained=trained.visitor.trained)
+    assert "goes on with" not in choose(visitor).sentence
+    visitor.going_on = True
+    told = text_of(choose(visitor).sentence)
+    assert "goes on with the model that you have: EfficientNet-Lite0 with the head linear for blue, green and" in told
+    assert "goes on with" not in choose(visitor, "bottleneck").sentence
 
 
 @pytest.mark.parametrize(
@@ -184,7 +233,7 @@ def pressed(number):
 
 def test_pressing_a_block_lets_learn_from_there_on_and_is_remembered(visitor):
     usual = asks(choose(visitor).drawing)
-    assert usual == stages_to_unfreeze(model_step.preview(visitor.choice, 3)) > 0
+    assert usual == stages_to_unfreeze(networks.preview(visitor.choice, 3)) > 0
     for number in (5, 0, 9):
         drawing = model_step.ask(visitor, pressed(number))
         assert asks(drawing) == number
@@ -205,7 +254,10 @@ def test_advice_comes_from_the_images_and_from_this_machine(visitor, monkeypatch
     monkeypatch.setattr(model_step, "measured", lambda backbone: {DEFAULT: 0.5, "resnet18": 50.0}[backbone])
     choose(visitor)
     told = text_of(model_step.advise(visitor))
-    assert "The head has 320 weights for each image." in told and "With 4 images in the smallest class" in told
+    assert (
+        "There are 12 images for the head's 3,843 weights, 320 for each." in told
+        and "With 4 images in the smallest class" in told
+    )
     learned, checked = map(len, visitor.images.split())
     assert told.endswith(f"takes this machine {round((4 * learned + checked) * 0.5)} s at most.")
     choose(visitor, "lda", backbone="resnet18")
@@ -218,22 +270,23 @@ def test_what_a_training_took_to_read_them_is_told_instead_of_a_bound(trained):
     assert told.endswith(f"took this machine {seconds(trained.visitor.job.run.read.seconds)} the last time.")
 
 
-@pytest.mark.parametrize("backbone", ["shufflenet_v2_x0_5", "regnet_y_400mf"])
-def test_a_network_is_timed_once_and_without_its_weights(backbone, monkeypatch):
-    monkeypatch.setattr(torch, "load", lambda *a, **b: pytest.fail("Weights were read for the time that they take."))
-    model_step.measured.cache_clear()
-    assert 0 < model_step.measured(backbone) == model_step.measured(backbone)
-    assert model_step.measured.cache_info().hits == 1
-
-
 def test_more_stages_than_there_are_means_all_of_them(visitor):
     assert asks(model_step.ask(visitor, pressed(10**9))) == 9
+
+
+def test_how_far_the_frozen_features_go_is_told_as_it_was_measured(trained, visitor):
+    assert "is not known beforehand" in text_of(model_step.advise(visitor))
+    measured = trained.visitor.job.run.reference.figures
+    told = text_of(model_step.advise(trained.visitor))
+    assert f"it named {measured.right} of {measured.of} validation images rightly" in told
+    assert ("nothing left to gain" in told) == (measured.right == measured.of)
+    assert "is not known beforehand" not in told
 
 
 @pytest.mark.parametrize("backbone", model_step.OFFERED)
 def test_a_preview_builds_no_weights(backbone, monkeypatch):
     monkeypatch.setattr(torch, "load", lambda *a, **b: pytest.fail("A preview read weights."))
-    model = model_step.preview(Choice(backbone, "linear"), ("a", "b"))
+    model = networks.preview(Choice(backbone, "linear"), ("a", "b"))
     assert all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
     assert torch.empty(1).device.type == "cpu"
     drawing = model_step.draw(model, model.outline(), ())
@@ -241,7 +294,7 @@ def test_a_preview_builds_no_weights(backbone, monkeypatch):
 
 
 def test_a_preview_is_as_large_as_the_network_itself(trained):
-    real, preview = trained.visitor.trained.model, model_step.preview(trained.visitor.choice, 3)
+    real, preview = trained.visitor.trained.model, networks.preview(trained.visitor.choice, 3)
     assert preview.outline() == tuple(replace(stage, frozen=True) for stage in real.outline())
     assert model_step.head_weights(preview) == model_step.head_weights(real)
 
@@ -278,10 +331,13 @@ def test_a_new_head_is_found_on_the_page_by_its_table_alone(built, visitor, monk
     assert step.options["twice", "dropout"].value == 0.25
     assert step.options["twice", "bottleneck_dim"].value == 6
     held = [component.value for component in step.options.values()]
-    _, sentence, problem, _, *groups = model_step.choose(visitor, DEFAULT, None, "twice", "centre", True, *held)
+    _, sentence, problem, _, heads_told, *groups = model_step.choose(
+        visitor, DEFAULT, None, "twice", "centre", True, *held
+    )
     assert problem == ""
     assert len(groups) == len(HEADS) + 1
     assert "weights for 3 classes" in text_of(sentence)
+    assert ("Twice, 7,707 weights — Do it twice.", "twice") in heads_told.choices
 
 
 def test_the_same_choices_give_the_same_network_whatever_was_drawn_before(loaded_fruits):
@@ -291,9 +347,9 @@ def test_the_same_choices_give_the_same_network_whatever_was_drawn_before(loaded
     )
     for choice in choices:
         torch.manual_seed(1)
-        one = model_step.network(choice, loaded_fruits, Turns(), lambda done, total: None)
+        one = networks.network(choice, loaded_fruits, Turns(), lambda done, total: None)
         torch.manual_seed(2)
-        other = model_step.network(choice, loaded_fruits, Turns(), lambda done, total: None)
+        other = networks.network(choice, loaded_fruits, Turns(), lambda done, total: None)
         assert not moved(copied(one), other)
         assert type(one.head).__name__.lower() == choice.head and one.classes == loaded_fruits.classes
 

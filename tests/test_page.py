@@ -95,6 +95,7 @@ def test_stop_can_be_pressed_while_the_training_is_watched(blocks):
     assert train.outputs
     reading = {triggered_by(blocks, "sample", "click"), triggered_by(blocks, "picker", "submit")}
     reading |= {triggered_by(blocks, "judge", "click"), triggered_by(blocks, "test-set", "submit")}
+    reading |= {triggered_by(blocks, "measure", "click")}
     streamed = [event for event in events(blocks) if inspect.isgeneratorfunction(event.fn) and event not in reading]
     [found], watching = (
         [event for event in streamed if (event is triggered_by(blocks, "find-rate", "click")) == rate]

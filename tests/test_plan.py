@@ -219,10 +219,10 @@ def test_the_smallest_class_says_which_head_suits_and_whether_unfreezing_will_pa
 
 
 def test_a_head_is_measured_against_its_images(resnet):
-    assert "The head has 77 weights for each image." in outlook(images(10, 10), resnet)
-    assert "one weight at most for each image" in outlook(images(900, 900), resnet)
+    assert "There are 20 images for the head's 1,539 weights, 77 for each." in outlook(images(10, 10), resnet)
+    assert "one for each at most" in outlook(images(900, 900), resnet)
     large = outlook(images(20, 20), on_paper("resnet18", "mlp"))
-    assert "26,291 weights for each image. That is many" in large and "a dropout of 0.5" in large
+    assert "26,291 for each. That is many" in large and "a dropout of 0.5" in large
     assert "That is many" not in outlook(images(10, 10), resnet)
 
 

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from headswap.ui import images_step, keep_step, model_step, test_step, train_step
+from headswap.ui import images_step, keep_step, model_step, networks, test_step, train_step
 from headswap.ui.jobs import Turns
 from headswap.ui.visitors import Visitor
 
@@ -46,7 +46,7 @@ def test_a_whole_lesson_asks_nobody(tried, upload, fruits, new_visitor):
     files = upload({f"fruits/{file.parent.name}/{file.name}": file for file in sorted(fruits.rglob("*.png"))})
     *_, shown = images_step.read(new_visitor, type("Sent", (), {"files": files, "label": "", "add": False}))
     assert "12 images in 3 classes" in shown[1]
-    model_step.seen(new_visitor, model_step.preview(new_visitor.choice, new_visitor.classes))
+    model_step.seen(new_visitor, networks.preview(new_visitor.choice, new_visitor.classes))
     train_step.prepare(new_visitor)
     train_step.start(new_visitor, Turns(), 2, 1, 1)
     *_, (_, said, _) = train_step.watch(new_visitor)

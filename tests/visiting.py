@@ -47,7 +47,7 @@ def values(**changed):
 
 def choose(visitor, head="linear", backbone=DEFAULT, other=None, crop="centre", pretrained=True, **changed):
     """What the model step answers, by name."""
-    drawing, sentence, problem, seen, *groups = model_step.choose(
+    drawing, sentence, problem, seen, heads, *groups = model_step.choose(
         visitor, backbone, other, head, crop, pretrained, *values(**changed)
     )
-    return SimpleNamespace(drawing=drawing, sentence=sentence, problem=problem, seen=seen, groups=groups)
+    return SimpleNamespace(drawing=drawing, sentence=sentence, problem=problem, seen=seen, heads=heads, groups=groups)

@@ -24,7 +24,7 @@ from headswap.reading import loading
 from headswap.sources import ARCHIVES
 from headswap.training import train
 from headswap.ui.jobs import Fetching, Job, Lesson, Run, Turns
-from headswap.ui.model_step import network, preview
+from headswap.ui.networks import network, preview
 from headswap.ui.picker import Upload, received
 from headswap.ui.visitors import Choice, Visitor, Visitors
 

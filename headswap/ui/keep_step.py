@@ -26,8 +26,10 @@ from headswap.kits import onnx_kit, space
 from headswap.model import Classifier
 from headswap.model_card import told
 from headswap.ui.cards import problem_card
+from headswap.ui.comparison import terms
 from headswap.ui.jobs import Turns
-from headswap.ui.model_step import draw, head_title, head_weights, preview, title
+from headswap.ui.model_step import draw, head_title, head_weights, title
+from headswap.ui.networks import preview
 from headswap.ui.notes import note
 from headswap.ui.visitors import Trained, Visitor
 from headswap.ui.wording import count, listed, size
@@ -113,6 +115,7 @@ def build(pushing: bool, login: bool) -> KeepStep:
             [("As a model: the file, ONNX and the card", "model"), ("As a page of its own, a Space", "space")],
             value="model",
             label="As what",
+            elem_id="kind",
         )
         push_button = gr.Button("Push, so that only you see it", elem_id="push", interactive=False)
         pushed = gr.HTML(elem_id="pushed", apply_default_css=False)
@@ -226,9 +229,8 @@ def _card(trained: Trained) -> str:
     row = find(model.backbone)
     weights = f"{head_title(model)}, {count(head_weights(model), 'weight')}"
     stages = trained.learned
-    terms = ", not for commercial use" if row.non_commercial else ""
     facts = {
-        "Backbone": f"{title(model.backbone)}; its weights come under {row.licence or 'an unknown licence'}{terms}",
+        "Backbone": f"{title(model.backbone)}; its weights come under {terms(row)}",
         "Head": weights,
         "Classes": listed(model.classes, most=12),
         "Learned": f"the head and the stages {listed(stages)}" if stages else "the head",

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from html import escape
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import torch
 
-from headswap.catalogue import BUNDLED, DEFAULT, backbones, find, too_large
+from headswap.catalogue import DEFAULT, backbones, find, too_large
 from headswap.errors import InputError
 from headswap.heads import ACTIVATIONS, HEADS, head_options, head_sentence
-from headswap.images import LabelledImages
-from headswap.model import Classifier, StageOutline, adapt, crown
+from headswap.model import Classifier, StageOutline, crown
 from headswap.parts import count_weights
 from headswap.pixels import read_pixels
-from headswap.plan import outlook, stages_to_unfreeze, views_of
-from headswap.ui import strip
+from headswap.plan import outlook, stages_to_unfreeze
+from headswap.ui import comparison, strip
 from headswap.ui.cards import problem_card, thumbnail
-from headswap.ui.jobs import Turns
+from headswap.ui.comparison import OFFERED, Comparison, reading_bound, terms
+from headswap.ui.jobs import Run
+from headswap.ui.networks import measured, preview
+from headswap.ui.notes import NOTES, note
 from headswap.ui.visitors import Choice, Visitor
-from headswap.ui.wording import count, million, seconds
+from headswap.ui.wording import count, listed, million, seconds
 
 SEEN = 6  # images in the preview of what the network sees
-OFFERED = (*BUNDLED, "resnet18", "vgg16")
 TITLES = {"mlp": "MLP", "lda": "LDA"}
 CROPS = {"centre": "The centre, as its weights were trained", "fit": "The whole image, squeezed to a square"}
 WIDEST = 8192  # units of a layer that the page allows
@@ -42,8 +40,6 @@ LABELS = {
     "layers": "Layers of attention",
     "hidden_dims": "Widths of the hidden layers, with commas",
 }
-MEASURING = threading.Lock()
-SEED = 0  # of what is random in a new network: the same choices give the same curve
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,6 @@ class ModelStep:
     advice: gr.HTML
     backbone: gr.Radio
     other: gr.Dropdown
-    table: gr.Dataframe
     head: gr.Radio
     crop: gr.Radio
     pretrained: gr.Checkbox
@@ -63,6 +58,7 @@ class ModelStep:
     groups: dict[str, gr.Group]
     options: dict[tuple[str, str], gr.components.Component]
     problem: gr.HTML
+    comparison: Comparison
     onward: gr.Button
 
     @property
@@ -76,25 +72,29 @@ def build() -> ModelStep:
     drawing = pressed_strip("model-strip")
     sentence = gr.HTML(elem_id="model-sentence", apply_default_css=False)
     advice = gr.HTML(elem_id="model-advice", apply_default_css=False)
-    titles = {name: f"{TITLES.get(name, name.capitalize())} — {head_sentence(name)}" for name in HEADS}
     with gr.Row(equal_height=False):
         with gr.Column(min_width=300):
             offered = {name: _backbone_title(name) for name in OFFERED}
             backbone = _radio(offered, "Backbone: what has already learned to see", "backbone")
             other = _other_backbones()
+            note("backbone")
             crop = _radio(CROPS, "What it sees of an image", "crop")
+            note("crop")
             shown = gr.HTML(elem_id="seen", apply_default_css=False)
         with gr.Column(min_width=300):
-            head = _radio(titles, "Head: what will learn your classes", "head")
+            head = _radio({name: _head_title(name) for name in HEADS}, "Head: what will learn your classes", "head")
+            note("head")
             with gr.Accordion("More", open=False):
-                pretrained = gr.Checkbox(True, label="Begin with what the backbone has learned from ImageNet")
+                pretrained = gr.Checkbox(
+                    True, label="Begin with what the backbone has learned from ImageNet", elem_id="pretrained"
+                )
+                note("pretrained")
                 groups, options = _head_options()
     problem = gr.HTML(elem_id="model-problem", apply_default_css=False)
-    with gr.Accordion("Compare all backbones", open=False):
-        table = _comparison()
+    compared = comparison.build()
     onward = gr.Button("Go on to the training", variant="primary", elem_id="onward-train")
-    choices = (backbone, other, table, head, crop, pretrained)
-    return ModelStep(drawing, sentence, advice, *choices, shown, groups, options, problem, onward)
+    choices = (backbone, other, head, crop, pretrained)
+    return ModelStep(drawing, sentence, advice, *choices, shown, groups, options, problem, compared, onward)
 
 
 def pressed_strip(elem_id: str) -> gr.HTML:
@@ -125,19 +125,10 @@ def _head_options() -> tuple[dict[str, gr.Group], dict[tuple[str, str], gr.compo
     for name in HEADS:
         with gr.Group(visible=name == next(iter(HEADS))) as groups[name]:
             for option, default in head_options(name).items():
-                options[name, option] = _control(option, default)
+                options[name, option] = _control(option, default, elem_id=f"{name}-{option}")
+                if f"{name}-{option}" in NOTES:  # a head that somebody has registered brings none
+                    note(f"{name}-{option}")
     return groups, options
-
-
-def _comparison() -> gr.Dataframe:
-    return gr.Dataframe(
-        [_row(row.name) for row in backbones()],
-        headers=["backbone", "family", "million weights", "% on ImageNet", "pixels", "MB", "licence", "weights"],
-        interactive=False,
-        label="Press a heading to sort, a row to choose",
-        elem_id="backbones",
-        max_height=420,
-    )
 
 
 def choose(
@@ -146,7 +137,7 @@ def choose(
     """Remember the choice and draw it.
 
     Returns:
-        Values for ``strip``, ``sentence``, ``problem``, ``seen`` and each of ``groups``.
+        Values for ``strip``, ``sentence``, ``problem``, ``seen``, ``head`` and each of ``groups``.
     """
     shown = [gr.Group(visible=name == head) for name in HEADS]
     try:
@@ -155,9 +146,10 @@ def choose(
             raise InputError(refusal)
         model = preview(choice, visitor.classes, visitor.multi_label)
     except (InputError, ValueError) as error:
-        return gr.skip(), gr.skip(), problem_card(str(error)), gr.skip(), *shown
+        return gr.skip(), gr.skip(), problem_card(str(error)), gr.skip(), gr.skip(), *shown
     visitor.choose(choice)
-    return drawn(visitor, model), sentence(model, choice), "", seen(visitor, model), *shown
+    told = going_on(visitor) + sentence(model, choice)
+    return drawn(visitor, model), told, "", seen(visitor, model), _weighed(model, values), *shown
 
 
 def ask(visitor: Visitor, sent: object) -> str:
@@ -195,32 +187,39 @@ def advise(visitor: Visitor) -> str:
         reading = _reading(visitor)
     except (InputError, ValueError):  # which the first step and the choice itself have said
         return ""
-    return f'<p class="hs-hint">{escape(promised)} Reading the images through the frozen stages, once, {reading}.</p>'
+    read = f"Reading the images through the frozen stages, once, {reading}."
+    return f'<p class="hs-hint">{escape(promised)} {_reach(visitor)} {read}</p>'
 
 
 def _reading(visitor: Visitor) -> str:
     """How long this machine takes to read the visitor's images: as it did for the last training, or at most."""
-    job, backbone = visitor.job, visitor.choice.backbone
-    read = job.run.read if job and job.model and job.model.backbone == backbone else None
-    if read and read.done == read.total:
-        return f"took this machine <b>{seconds(read.seconds)}</b> the last time"
-    learned, checked = map(len, visitor.images.split())
-    pace = measured(backbone)
-    views = learned * views_of(learned + checked, pace) + checked
-    # The engines that read them are up to four times faster than the network as it stands.
-    return f"takes this machine <b>{seconds(views * pace)} at most</b>"
+    run = _last_run(visitor)
+    if run and run.read and run.read.done == run.read.total:
+        return f"took this machine <b>{seconds(run.read.seconds)}</b> the last time"
+    bound = reading_bound(visitor.images, measured(visitor.choice.backbone))
+    return f"takes this machine <b>{seconds(bound)} at most</b>"
 
 
-@lru_cache(maxsize=64)
-def measured(backbone: str) -> float:
-    """Seconds that a picture takes through a network of this name on this machine, measured once."""
-    with MEASURING:  # one at a time, for the time's sake and for memory's
-        model = preview(Choice(backbone, "linear", pretrained=False), 2)
-        if next(model.parameters()).is_meta:
-            model.to_empty(device="cpu")
-            for tensor in chain(model.parameters(), model.buffers()):
-                tensor.detach().zero_()  # what was in memory before could be numbers that are slow to compute with
-        return min(model.pace() for _ in range(3))
+def _last_run(visitor: Visitor) -> Run | None:
+    """What is known of a training that had the chosen backbone and these images."""
+    job = visitor.job
+    return job.run if job and job.model and job.model.backbone == visitor.choice.backbone else None
+
+
+def _reach(visitor: Visitor) -> str:
+    """How far the frozen features go with these images, as the last training has measured, or how the next one will."""
+    run = _last_run(visitor)
+    if run is None or run.reference is None:
+        return (
+            "Whether yours do is not known beforehand: each training first solves a head at once on the frozen "
+            "features, the dashed line of its curves, and what that names rightly shows how far they go."
+        )
+    right, of = run.reference.figures.right, run.reference.figures.of
+    rest = f"{of - right} are left to gain by unfreezing" if right < of else "unfreezing has nothing left to gain there"
+    return (
+        "How far the frozen features go with yours was measured by a head that was solved at once on them: it named "
+        f"<b>{right} of {of}</b> validation images rightly, so {rest}."
+    )
 
 
 def seen(visitor: Visitor, model: Classifier) -> str:
@@ -233,46 +232,6 @@ def seen(visitor: Visitor, model: Classifier) -> str:
     read = (read_pixels(visitor.images.paths[i], wanted.resize, wanted.interpolation) for i in places)
     pictures = "".join(f'<img alt="" src="{thumbnail(wanted.square(pixels))}">' for pixels in read)
     return f'<p class="hs-hint">What the network sees of your images:</p><div class="hs-thumbs">{pictures}</div>'
-
-
-def make(
-    choice: Choice,
-    classes: Sequence[str] | int,
-    multi_label: bool = False,
-    pretrained: bool = True,
-    progress: Callable[[int, int], None] | None = None,
-) -> Classifier:
-    """The chosen network with its weights, which may have to be downloaded first."""
-    return adapt(
-        choice.backbone,
-        classes,
-        choice.head,
-        pretrained=pretrained and choice.pretrained,
-        multi_label=multi_label,
-        crop=choice.crop,
-        progress=progress,
-        **choice.options,
-    )
-
-
-def network(choice: Choice, images: LabelledImages, turns: Turns, progress: Callable[[int, int], None]) -> Classifier:
-    """The chosen network; what is random in it is the same each time."""
-    # A download takes no turn. What is drawn does: others who train draw from the same source meanwhile.
-    learned = make(choice, images.classes, images.multi_label, progress=progress) if choice.pretrained else None
-    with turns.turn(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
-        if learned:
-            return crown(learned, choice.head, **choice.options)
-        return make(choice, images.classes, images.multi_label)
-
-
-def preview(choice: Choice, classes: Sequence[str] | int, multi_label: bool = False) -> Classifier:
-    """The chosen network without its weights' numbers: quick to build and as large as its names."""
-    try:
-        with torch.device("meta"):
-            return make(choice, classes, multi_label, pretrained=False)
-    except (NotImplementedError, RuntimeError):  # RegNets compute with tensors while they are built
-        return make(choice, classes, multi_label, pretrained=False)
 
 
 def draw(
@@ -302,15 +261,29 @@ def sentence(model: Classifier, choice: Choice) -> str:
             "images a class cannot teach it to see, and a frozen random stage stays random. It is here to compare.</p>"
         )
     body = count_weights(model) - head_weights(model)
+    licence = f"Its weights come under {escape(terms(row))}." if row.has_weights else ""
     download = (
-        f" Its weights ({row.megabytes:.0f} MB) are fetched when you press Train; the EfficientNets need no download."
+        f"They are fetched ({row.megabytes:.0f} MB) when you press Train; the EfficientNets need no download."
         if row.needs_download
         else ""
     )
     return (
         f'<p class="hs-sentence">The backbone brings <b>{million(body)} weights</b> that have seen ImageNet; the new '
         f"head adds <b>{count(head_weights(model), 'weight')}</b> for {count(len(model.classes), 'class', 'classes')}, "
-        f"and learns first.{download} {escape(model.note)}</p>"
+        f"and learns first. {' '.join(filter(None, (licence, download, escape(model.note))))}</p>"
+    )
+
+
+def going_on(visitor: Visitor) -> str:
+    """That the next training goes on with what the visitor has, where it does, and what a choice here would change."""
+    if not visitor.going_on or visitor.trained is None:
+        return ""
+    model = visitor.trained.model
+    return (
+        '<p class="hs-card hs-hint" id="model-going-on"><b>The next training goes on with the model that you have</b>: '
+        f"{escape(title(model.backbone))} with the head {escape(head_title(model))} for "
+        f"{escape(listed(model.classes, most=8))}. What is drawn and chosen here would be a new one: it begins once "
+        "you choose something else here, or <i>A new head</i> in the Train step.</p>"
     )
 
 
@@ -325,21 +298,32 @@ def head_title(model: Classifier) -> str:
     return TITLES.get(name, name)
 
 
+def _head_title(name: str, weights: str = "") -> str:
+    """A head in the choice: its name, its sentence, and its weights where they are known."""
+    return f"{TITLES.get(name, name.capitalize())}{weights and f', {weights}'} — {head_sentence(name)}"
+
+
+def _weighed(model: Classifier, values: Sequence[Any]) -> gr.Radio:
+    """The choice of heads with the weights that each would have on this backbone, with the options as they stand."""
+    return gr.Radio([(_head_title(name, _weights(model, name, values)), name) for name in HEADS])
+
+
+def _weights(model: Classifier, head: str, values: Sequence[Any]) -> str:
+    """How many weights this head would have; nothing where it cannot be."""
+    try:
+        with torch.device("meta"):
+            return count(head_weights(crown(model, head, **_options(head, values))), "weight")
+    except (InputError, ValueError):  # said once it is chosen
+        return ""
+
+
 def _backbone_title(name: str) -> str:
     row = find(name)
     where = f"{row.megabytes:.0f} MB to download" if row.needs_download else "on this machine"
-    terms = ", not for commercial use" if row.non_commercial else ""
+    limits = ", not for commercial use" if row.non_commercial else ""
     return (
-        f"{title(name)} — {row.million_weights:.1f} million weights, {row.accuracy:.0f} % on ImageNet, {where}{terms}"
+        f"{title(name)} — {row.million_weights:.1f} million weights, {row.accuracy:.0f} % on ImageNet, {where}{limits}"
     )
-
-
-def _row(name: str) -> list[str | float]:
-    row = find(name)
-    where = "to download" if row.needs_download else "on this machine"
-    licence = row.licence + " (not commercial)" * row.non_commercial
-    weights, accuracy = round(row.million_weights, 1), round(row.accuracy, 1)
-    return [name, row.family, weights, accuracy, row.side, round(row.megabytes), licence, where]
 
 
 def pick(row: list[Any]) -> tuple[str | None, str | None]:
@@ -348,15 +332,15 @@ def pick(row: list[Any]) -> tuple[str | None, str | None]:
     return (name, None) if name in OFFERED else (None, name)
 
 
-def _control(option: str, default: Any) -> gr.components.Component:
-    label = LABELS.get(option, option)
+def _control(option: str, default: Any, elem_id: str) -> gr.components.Component:
+    told = {"label": LABELS.get(option, option), "elem_id": elem_id}
     if isinstance(default, float):
-        return gr.Slider(0, 0.9, value=default, step=0.05, label=label)
+        return gr.Slider(0, 0.9, value=default, step=0.05, **told)
     if isinstance(default, int):
-        return gr.Number(default, precision=0, minimum=1, maximum=MOST.get(option, WIDEST), label=label)
+        return gr.Number(default, precision=0, minimum=1, maximum=MOST.get(option, WIDEST), **told)
     if isinstance(default, str):
-        return gr.Dropdown(list(ACTIVATIONS), value=default, label=label)
-    return gr.Textbox(", ".join(map(str, default)), label=label)
+        return gr.Dropdown(list(ACTIVATIONS), value=default, **told)
+    return gr.Textbox(", ".join(map(str, default)), **told)
 
 
 def _options(head: str, values: Sequence[Any]) -> dict[str, Any]:

@@ -9,6 +9,11 @@ from pathlib import Path
 
 import gradio as gr
 
+DROPOUT = (
+    "At each step of the training a random share of what flows through is left out, so that no weight can rely on a "
+    "few others: <b>dropout</b>, against <b>overfitting</b>. An answer uses everything."
+)
+
 # What each note is about: the elem_id of a control or of a drawing.
 NOTES = {
     "picker": (
@@ -19,6 +24,30 @@ NOTES = {
     "understood": (
         "Few pictures, taken alike, teach little: vary background, light and angle, and let each class have about as "
         "many. Copies of one picture stay together when the validation images are drawn, or they would flatter."
+    ),
+    "backbone": (
+        "The <b>backbone</b> has learned to see from a million photographs of a thousand kinds of things, "
+        "<b>ImageNet</b>. What it sees in a picture it writes as a row of numbers, the <b>features</b>: that is what a "
+        "head learns from, and why few pictures are enough. This is <b>transfer learning</b>."
+    ),
+    "head": (
+        "The <b>head</b> turns features into your classes. More weights can draw finer borders between classes, and "
+        "learn few images by heart instead. Begin with the fewest."
+    ),
+    "crop": (
+        "Every network wants pictures of one size. The <b>centre crop</b> keeps proportions and loses the edges; "
+        "squeezing loses no edge and bends proportions. It is the same for training and for new images."
+    ),
+    "pretrained": (
+        "Without it the weights are random: <b>training from scratch</b>, which wants thousands of pictures of a class."
+    ),
+    **{f"{head}-dropout": DROPOUT for head in ("linear", "bottleneck", "mlp", "attention")},
+    "bottleneck-bottleneck_dim": "How many numbers are left of the features. The fewer, the less there is to overfit.",
+    "attention-dim": "How many numbers describe each place of the picture; four heads of attention share them.",
+    "attention-layers": "How often the places of a picture look at one another: each layer is a transformer block.",
+    "backbones": (
+        "One that names ImageNet a little better is not always better for your pictures: try two, and compare their "
+        "runs. Width is how many <b>features</b> a head gets from it, its seconds are what each look at an image costs."
     ),
     "train-strip": (
         "Each block is a <b>stage</b> of the <b>backbone</b>, from edges at the left to parts of things at the right. "

@@ -16,7 +16,7 @@ from headswap.ranges import HIGHEST, LOWEST, RateTest, find_rate
 from headswap.ui import curve
 from headswap.ui.cards import problem_card
 from headswap.ui.jobs import Turns
-from headswap.ui.model_step import network
+from headswap.ui.networks import network
 from headswap.ui.notes import note
 from headswap.ui.visitors import Visitor
 from headswap.ui.wording import seconds

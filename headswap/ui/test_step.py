@@ -19,7 +19,8 @@ from headswap.ui import judging, tries
 from headswap.ui.cards import data_address, problem_card, thumbnail
 from headswap.ui.jobs import Turns
 from headswap.ui.judging import Judging
-from headswap.ui.model_step import draw, head_title, preview, title
+from headswap.ui.model_step import draw, head_title, title
+from headswap.ui.networks import preview
 from headswap.ui.notes import note
 from headswap.ui.picker import forget, received
 from headswap.ui.visitors import Answer, Answers, Visitor

@@ -22,7 +22,8 @@ from headswap.ui import model_step, rates, replay, runs, tries
 from headswap.ui.cards import problem_card
 from headswap.ui.charts import charts_of
 from headswap.ui.jobs import Job, Lesson, Run, Turns
-from headswap.ui.model_step import draw, network, preview
+from headswap.ui.model_step import draw
+from headswap.ui.networks import SEED, network, preview
 from headswap.ui.notes import note
 from headswap.ui.sentences import last_stages, said
 from headswap.ui.visitors import Choice, Trained, Visitor
@@ -368,7 +369,7 @@ def _race_job(
 
     def begin(carrier: Classifier) -> Iterator[Any]:
         with turns.turn(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(model_step.SEED)
+            torch.manual_seed(SEED)
             return race(images, carrier, heads, plan)
 
     return Job(lambda progress: network(choice, images, turns, progress), begin, turns, Lesson(images, plan))

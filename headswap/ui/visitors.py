@@ -171,6 +171,7 @@ class Visitor:
     opened: str | None = None  # the class whose images are all shown
     stages: int | None = None  # so many of the last ones are to learn, if that was asked for
     going_on: bool = False  # the next training goes on with what was trained, instead of a new head
+    measuring: bool = False  # the backbones' times on this machine are being measured
     answers: Answers | None = None  # what the model said to new images
     judged: Judged | None = None  # what it gets wrong
     made: tempfile.TemporaryDirectory | None = None  # where files lie that are taken along

@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from headswap.ui import images_step, judging, keep_step, model_step, rates, test_step, train_step, way
+from headswap.ui import comparison, images_step, judging, keep_step, model_step, rates, test_step, train_step, way
 from headswap.ui.images_step import ImagesStep
 from headswap.ui.jobs import Turns
 from headswap.ui.keep_step import KeepStep
@@ -60,24 +60,35 @@ class Wiring:
 
     def model(self, model: ModelStep) -> None:
         """The second step: a backbone and a head are chosen."""
-        chosen = [model.strip, model.sentence, model.problem, model.seen, *model.groups.values()]
+        chosen = [model.strip, model.sentence, model.problem, model.seen, model.head, *model.groups.values()]
         choose = self._bound(model_step.choose), [self.ticket, *model.choices], chosen
         advise = self._bound(model_step.advise), self.ticket, model.advice
+        compared = model.comparison
+        compare = self._bound(comparison.show), self.ticket, compared.shown
         networks = (model.backbone, model.other)
         # One of both names the network, so the other is cleared first.
         for named, cleared in (networks, networks[::-1]):
             named.input(lambda: None, None, cleared, queue=False, trigger_mode="always_last").then(
                 *choose, **QUIET
-            ).then(*advise, **QUIET)
-        model.table.select(_picked, None, networks, **QUIET).then(*choose, **QUIET).then(*advise, **QUIET)
+            ).then(*advise, **QUIET).then(*compare, **QUIET)
+        compared.table.select(_picked, None, networks, **QUIET).then(*choose, **QUIET).then(*advise, **QUIET).then(
+            *compare, **QUIET
+        )
         gr.on(
             [control.input for control in model.choices if control not in networks],
             *choose,
             **QUIET,
             trigger_mode="always_last",  # one event for all of them, so that no older choice overtakes a newer one
         ).then(*advise, **QUIET)
-        self.steps.model.select(*choose, **QUIET).then(*advise, **QUIET)
+        self.steps.model.select(*choose, **QUIET).then(*advise, **QUIET).then(*compare, **QUIET)
         model.strip.submit(_with_event(self._bound(model_step.ask)), self.ticket, model.strip, **QUIET)
+
+        def measure(visitor: Visitor) -> Iterator[tuple[object, ...]]:  # no lambda: Gradio streams only generators
+            yield from comparison.measure(visitor, self.turns)
+
+        compared.opened.expand(*compare, **QUIET)
+        compared.measure.click(self._bound(measure), self.ticket, compared.shown, **QUIET)
+        compared.stop.click(self._bound(comparison.stop), self.ticket, None, **QUIET)
         model.onward.click(lambda: gr.Tabs(selected="train"), None, self.steps.tabs, queue=False)
 
     def train(self, training: TrainStep, images: ImagesStep) -> None:
