@@ -28,6 +28,7 @@ class Activations:
     A boundary is how many parts of ``model.sequence`` an image has passed; at 0 its normalised pixels are kept.
 
     Attributes:
+        model: whose parts before a boundary stand still when it is filled.
         images: N of them.
         views: of each.
         targets: int64 ``[N]``, or with several labels an image float ``[N, classes]``.
@@ -49,8 +50,8 @@ class Activations:
             ValueError: for an unknown engine.
         """
         check(engine)
-        self.images, self.views, self.targets = images, views, images.targets
-        self._model, self._seed, self._engine = model, seed, engine
+        self.model, self.images, self.views, self.targets = model, images, views, images.targets
+        self._seed, self._engine = seed, engine
         self._rooms: dict[int, Room] = {}
         self._places: Tensor | None = None
 
@@ -76,7 +77,7 @@ class Activations:
     def batch(self, boundary: int, images: Tensor, views: Tensor | int = 0) -> Tensor:
         """What is kept of these images ``[n]``, each in one of its views, in the model's own precision."""
         places = images if self._places is None else self._places[images]
-        return self._whole(boundary)[places, views].to(next(self._model.parameters()))
+        return self._whole(boundary)[places, views].to(next(self.model.parameters()))
 
     def plain(self, boundary: int, batch: int) -> Iterator[Tensor]:
         """The plain view of every image in order, so many at a time."""
@@ -111,7 +112,7 @@ class Activations:
             raise ValueError("A subset fills nothing; fill the whole that it was taken from.")
         start = max((kept for kept in self._rooms if kept < missing[0]), default=None)
         first = start or 0
-        model = self._model
+        model = self.model
         was_training = model.training
         rooms: dict[int, Room] = {}
         done = 0
@@ -129,6 +130,17 @@ class Activations:
             model.train(was_training)
         self._rooms |= rooms
 
+    def reads_like(self, other: Activations) -> bool:
+        """Whether both see the same squares of the same images, through the same engine; their stages may differ."""
+        mine, theirs = (
+            (a.images.paths, a.views, a._seed, a._engine, a.model.preprocess, a._places is None) for a in (self, other)
+        )
+        return mine == theirs
+
+    def adopt(self, other: Activations) -> None:
+        """Keep what another keeps that reads like this and whose stages are equal; both share the memory."""
+        self._rooms = other._rooms | self._rooms
+
     def forget(self, boundaries: Iterable[int]) -> None:
         """Give the memory back of what nobody asks for any more."""
         for boundary in boundaries:
@@ -143,14 +155,14 @@ class Activations:
         return self._rooms[boundary].tensor.unflatten(0, (-1, self.views))
 
     def _pixels(self) -> Iterator[Tensor]:
-        wanted = next(self._model.parameters())
+        wanted = next(self.model.parameters())
         singles = (
-            view for views in squares(self.images, self._model.preprocess, self.views, self._seed) for view in views
+            view for views in squares(self.images, self.model.preprocess, self.views, self._seed) for view in views
         )
         while batch := list(islice(singles, BATCH)):
-            yield self._model.preprocess.normalise(torch.stack(batch)).to(wanted)
+            yield self.model.preprocess.normalise(torch.stack(batch)).to(wanted)
 
     def _kept(self, boundary: int) -> Iterator[Tensor]:
-        wanted = next(self._model.parameters())
+        wanted = next(self.model.parameters())
         for x in self._rooms[boundary].tensor.split(BATCH):
             yield x.to(wanted)

@@ -12,14 +12,14 @@ from typing import Any
 
 from torch import nn
 
+from headswap.beforehand import Beforehand, first_pass
 from headswap.events import Epoch, Event, PhaseBegins, Step
 from headswap.heads import HEADS
 from headswap.images import LabelledImages
-from headswap.learning import frozen_pass
 from headswap.model import Classifier, adapt, crown
 from headswap.parts import count_weights
 from headswap.plan import Plan
-from headswap.training import Training, halved
+from headswap.training import Training, first_boundaries, halved
 
 Heads = Sequence[str] | Mapping[str, Mapping[str, Any]]
 
@@ -68,6 +68,7 @@ def race(
     plan: Plan | None = None,
     validation: LabelledImages | None = None,
     engine: str | None = None,
+    beforehand: Beforehand | None = None,
 ) -> Generator[Event | Lap | Won, None, None]:
     """Let heads learn side by side in the frozen phase, for hardly more than the price of one; the best goes on.
 
@@ -81,6 +82,7 @@ def race(
         plan: for all of them; by default each has the one that ``Plan.suggest`` gives it.
         validation: images that are never learned from; by default a part of ``images``.
         engine: as for ``train``.
+        beforehand: as for ``train``.
 
     Raises:
         ValueError: if there are fewer than two heads, for an unknown head or network, or a plan that does not begin
@@ -99,15 +101,16 @@ def race(
     widest = replace(first, views=max(plan.views for plan in plans.values()))
     halves = halved(carrier, images, widest, validation, engine)
     runners = {name: Training(model, plans[name], *halves) for name, model in models.items()}
-    return _run(runners)
+    return _run(runners, beforehand)
 
 
-def _run(runners: dict[str, Training]) -> Iterator[Event | Lap | Won]:
+def _run(runners: dict[str, Training], beforehand: Beforehand | None) -> Iterator[Event | Lap | Won]:
     with ExitStack() as going:
         for runner in runners.values():
             going.enter_context(runner.going())
         first = next(iter(runners.values()))
-        yield from frozen_pass(first.halves, set().union(*(runner.first_boundaries() for runner in runners.values())))
+        wanted = set().union(*(first_boundaries(runner.model, runner.plan) for runner in runners.values()))
+        yield from first_pass(first.halves, wanted, beforehand)
         yield from first.begin()
         for runner in list(runners.values())[1:]:
             runner.begin_like(first)

@@ -19,6 +19,7 @@ import torch
 
 from headswap import metrics
 from headswap.activations import Activations
+from headswap.beforehand import Beforehand, first_pass
 from headswap.errors import InputError
 from headswap.events import Epoch, Event, Figures, FrozenPass, Kept, LabelFigures, Offer, PhaseBegins, Reference
 from headswap.heads import build_head, multiply, soften, solvable, surest
@@ -51,6 +52,7 @@ def train(
     plan: Plan | str | None = None,
     validation: LabelledImages | None = None,
     engine: str | None = None,
+    beforehand: Beforehand | None = None,
 ) -> Generator[Event, None, None]:
     """Teach a model its classes.
 
@@ -64,6 +66,8 @@ def train(
         validation: images that are never learned from; by default a part of ``images``.
         engine: how frozen stages are run: "eager", "folded" (batch norms in the convolutions) or "onnxruntime"; by
             default the fastest that suits them. They agree within 1e-4.
+        beforehand: a frozen pass that has begun already (``begin_pass``). Where it is one of other images, views or
+            stages, it is not used.
 
     Raises:
         InputError: if the images' classes are not the model's, or a class has too few images to hold one back; and
@@ -72,7 +76,27 @@ def train(
     """
     images = shown_by(images, model)
     plan = Plan.named(plan) if isinstance(plan, str) else plan or Plan.suggest(images, model)
-    return Training(model, plan, *halved(model, images, plan, validation, engine)).run()
+    halves = halved(model, images, plan, validation, engine)
+    return Training(model, plan, *halves, beforehand=beforehand).run()
+
+
+def begin_pass(
+    model: Classifier, images: LabelledImages, plan: Plan, former: Beforehand | None = None, engine: str | None = None
+) -> Beforehand:
+    """The frozen pass that ``train`` would begin with, to be begun before; ``former`` may have done some of it.
+
+    Raises:
+        InputError: as ``train``.
+    """
+    images = shown_by(images, model)
+    halves = halved(model, images, plan, None, engine)
+    return Beforehand(model, halves, first_boundaries(model, plan), former)
+
+
+def first_boundaries(model: Classifier, plan: Plan) -> set[int]:
+    """What one pass can keep: the features for the reference, and what no earlier phase changes."""
+    at = [model.boundary_of(phase.learning_stages) for phase in plan.phases]
+    return {model.boundary_of(0), *(b for i, b in enumerate(at) if b <= min(at[: i + 1]))}
 
 
 def shown_by(images: LabelledImages, model: Classifier) -> LabelledImages:
@@ -165,9 +189,11 @@ class Training:
         learned: Activations,
         checked: Activations | None,
         honest: Kept | None = None,
+        beforehand: Beforehand | None = None,
     ) -> None:
         """``checked`` is None in a refit, which repeats the figures of the ``honest`` run."""
         self.model, self.plan, self.checked, self.honest = model, plan, checked, honest
+        self.beforehand = beforehand
         self.home = next(model.parameters()).device
         self.boundaries = [model.boundary_of(phase.learning_stages) for phase in plan.phases]
         self.learner = Learner(model, plan, learned)
@@ -188,7 +214,7 @@ class Training:
     def run(self) -> Generator[Event, None, None]:
         """All events in order."""
         with self.going():
-            yield from frozen_pass(self.halves, self.first_boundaries())
+            yield from first_pass(self.halves, first_boundaries(self.model, self.plan), self.beforehand)
             yield from self.begin()
             yield from self.phases(range(1, len(self.plan.phases) + 1))
             yield self.end()
@@ -263,11 +289,6 @@ class Training:
             perf_counter() - self.began,
             **told,
         )
-
-    def first_boundaries(self) -> set[int]:
-        """What one pass can keep: the features for the reference, and what no earlier phase changes."""
-        at = self.boundaries
-        return {self.model.boundary_of(0), *(b for i, b in enumerate(at) if b <= min(at[: i + 1]))}
 
     @property
     def halves(self) -> list[Activations]:
