@@ -60,6 +60,8 @@ def run(tab, address: str, visitors, images, watched: bool) -> tuple[float, floa
     [ticket] = arrived
     visitor = visitors.find(ticket)
     visitor.take(images)
+    tab.reload()  # the page knows nothing of them yet
+    tab.locator("[role=tab]:not(:disabled)", has_text="3 Train").wait_for()
     tab.get_by_role("tab", name="3 Train").click()
     button = tab.get_by_role("button", name="Train", exact=True)
     tab.wait_for_function("() => { const b = document.querySelector('#train'); return b && !b.disabled }")

@@ -8,9 +8,7 @@ from drawings import THAWED, TWO, copied, load_shapes, moved, small_model
 import headswap
 from headswap import InputError
 from headswap.events import FrozenPass
-from headswap.heads import HEADS
-from headswap.model import Classifier
-from headswap.training import begin_pass, refit
+from headswap.training import begin_pass
 
 
 @pytest.fixture

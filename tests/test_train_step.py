@@ -20,7 +20,7 @@ from headswap.plan import Phase, Plan
 from headswap.race import Lap, Place, Won
 from headswap.reading import load_images
 from headswap.training import refit, train
-from headswap.ui import model_step, replay, test_step, train_step
+from headswap.ui import model_step, replay, test_step, train_step, trainings
 from headswap.ui.charts import charts_of
 from headswap.ui.jobs import Job, Lesson, Run, Turns
 from headswap.ui.sentences import said
@@ -104,8 +104,8 @@ def test_a_plan_that_unfreezes_nothing_can_still_be_told_to(visitor, network, mo
     _, words, _, head_epochs, stages, stage_epochs, *_ = train_step.prepare(visitor)
     assert "the head learns. Only the head." in text_of(words)
     assert (head_epochs.value, stages.value) == (9, 0) and stage_epochs.value >= 1
-    monkeypatch.setattr(train_step, "network", lambda *given: network)
-    monkeypatch.setattr(train_step, "train", lambda *given: iter(()))
+    monkeypatch.setattr(trainings, "network", lambda *given: network)
+    monkeypatch.setattr(trainings, "train", lambda *given, **more: iter(()))
     train_step.start(visitor, Turns(), 4, 2, 3)
     plan = visitor.job.lesson.plan
     assert [(phase.epochs, phase.learning_stages) for phase in plan.phases] == [(4, 0), (3, 2)]
@@ -119,12 +119,12 @@ def test_a_plan_that_unfreezes_nothing_can_still_be_told_to(visitor, network, mo
 def test_the_plan_is_what_was_asked_for(visitor, network, monkeypatch, asked, phases):
     plans = []
 
-    def train(model, images, plan):
+    def train(model, images, plan, beforehand):
         plans.append((model, images, [(phase.epochs, phase.learning_stages) for phase in plan.phases]))
         yield from STORY
 
-    monkeypatch.setattr(train_step, "network", lambda *given: network)
-    monkeypatch.setattr(train_step, "train", train)
+    monkeypatch.setattr(trainings, "network", lambda *given: network)
+    monkeypatch.setattr(trainings, "train", train)
     assert train_step.start(visitor, Turns(), *asked)[0] == ""
     visitor.job.join(30)
     assert plans == [(network, visitor.images, phases)]
@@ -493,7 +493,7 @@ def test_learning_again_that_is_stopped_leaves_what_was_there(learned, monkeypat
             if isinstance(event, Epoch):
                 gate.wait(30)
 
-    monkeypatch.setattr(train_step, "refit", slow)
+    monkeypatch.setattr(trainings, "refit", slow)
     train_step.again(learned, Turns())
     watched = train_step.watch(learned)
     while not learned.job.run.epochs:
@@ -516,7 +516,7 @@ def test_learning_again_that_fails_says_why_and_leaves_what_was_there(learned, m
         yield FrozenPass(1, 2, 0.1)
         raise InputError("The loss was no number.")
 
-    monkeypatch.setattr(train_step, "refit", failing)
+    monkeypatch.setattr(trainings, "refit", failing)
     train_step.again(learned, Turns())
     drawing, sentence, charts = finish(learned)
     assert text_of(sentence) == "The loss was no number." and "hs-wrong" in sentence
@@ -644,7 +644,7 @@ def test_when_a_race_is_won_the_winner_s_run_goes_on(network):
 @pytest.fixture
 def racing(loaded_fruits, monkeypatch):
     """Somebody who races heads on a small network, after so many epochs of the head."""
-    monkeypatch.setattr(train_step, "network", lambda *given: small_model(loaded_fruits.classes))
+    monkeypatch.setattr(trainings, "network", lambda *given: small_model(loaded_fruits.classes))
     visitor = Visitor(images=loaded_fruits)
 
     def begin(epochs):
@@ -660,11 +660,11 @@ def test_a_race_ends_with_the_winner_s_model_and_a_row_for_each_head(racing):
     drawing, sentence, _ = finish(visitor)
     run = visitor.job.run
     assert run.state == "finished", run.problem
-    assert set(run.heads) == set(train_step.RACED)
+    assert set(run.heads) == set(trainings.RACED)
     winner = run.won.head
     assert type(visitor.trained.model.head).__name__.lower() == winner and f">{winner}<" in drawing
     assert "goes on." in text_of(sentence) and "validation images right" in text_of(sentence)
-    assert sorted(ran.head for ran in visitor.runs) == sorted(train_step.RACED)
+    assert sorted(ran.head for ran in visitor.runs) == sorted(trainings.RACED)
     assert visitor.runs[-1].head == winner and visitor.trained.number == len(visitor.runs)
     assert all("in a race" in ran.plan for ran in visitor.runs)
     assert offered(train_step.buttons(visitor))[-1] == "again"
@@ -692,8 +692,10 @@ def test_a_race_needs_images_and_stages_that_are_there(visitor):
 
 def test_a_head_that_cannot_have_several_labels_does_not_race(tagged, monkeypatch):
     asked = []
-    monkeypatch.setattr(train_step, "network", lambda *given: small_model(tagged.classes, multi_label=True))
-    monkeypatch.setattr(train_step, "race", lambda images, carrier, heads, plan: asked.append(heads) or iter_of_none())
+    monkeypatch.setattr(trainings, "network", lambda *given: small_model(tagged.classes, multi_label=True))
+    monkeypatch.setattr(
+        trainings, "race", lambda images, carrier, heads, plan, **given: asked.append(heads) or iter_of_none()
+    )
     visitor = Visitor(images=tagged)
     train_step.start_race(visitor, Turns(), 1, 0, 1)
     visitor.job.join(30)

@@ -150,6 +150,11 @@ class Turns:
                 if self._waiting:
                     self._waiting[0].set()
 
+    @property
+    def idle(self) -> bool:
+        """Whether nobody trains, waits or computes now."""
+        return not self._queue and not self._waiting
+
     @contextmanager
     def beside(self) -> Iterator[None]:
         """For an answer, which never waits for a training: only one answer is computed at a time."""

@@ -17,13 +17,14 @@ from headswap.heads import ACTIVATIONS, HEADS, head_options, head_sentence
 from headswap.model import Classifier, StageOutline, crown
 from headswap.parts import count_weights
 from headswap.pixels import read_pixels
-from headswap.plan import outlook, stages_to_unfreeze
+from headswap.plan import outlook
 from headswap.ui import comparison, strip
 from headswap.ui.cards import problem_card, thumbnail
 from headswap.ui.comparison import OFFERED, Comparison, reading_bound, terms
 from headswap.ui.jobs import Run
 from headswap.ui.networks import measured, preview
 from headswap.ui.notes import NOTES, note
+from headswap.ui.trainings import wanted_stages
 from headswap.ui.visitors import Choice, Visitor
 from headswap.ui.wording import count, listed, million, seconds
 
@@ -165,16 +166,10 @@ def asked(sent: object) -> int | None:
     return number if isinstance(number, int) and number >= 0 else None
 
 
-def wanted(visitor: Visitor, model: Classifier) -> int:
-    """How many of the last stages learn in the end: as the visitor asked for, or as is usual."""
-    usual = stages_to_unfreeze(model)
-    return usual if visitor.stages is None else min(visitor.stages, len(model.countable))
-
-
 def drawn(visitor: Visitor, model: Classifier) -> str:
     """The strip of a network that has yet to learn, with what the visitor wants of it."""
     outline = model.outline()
-    learning = [stage.name for stage in outline[len(outline) - wanted(visitor, model) :]]
+    learning = [stage.name for stage in outline[len(outline) - wanted_stages(visitor, model) :]]
     return draw(model, outline, learning, pressing="waits" if visitor.training else "asks")
 
 

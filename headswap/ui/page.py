@@ -14,6 +14,7 @@ from headswap.ui import api, images_step, keep_step, model_step, notes, test_ste
 from headswap.ui.jobs import Turns
 from headswap.ui.origins import OwnPagesOnly
 from headswap.ui.visitors import Visitors
+from headswap.ui.warming import Warming
 from headswap.ui.wiring import LOOPBACK, Wiring
 
 KEEP_UPLOADS = (600, 3600)  # seconds: how often to look, and how old a new image for the Test step may become
@@ -25,8 +26,9 @@ LOGO = Path(__file__).parents[2] / "assets" / "logo.svg"
 HOLDS_FILES = (gr.File, gr.DownloadButton, gr.UploadButton, gr.Image)
 
 
-def build(visitors: Visitors, alone: bool = False) -> gr.Blocks:
+def build(visitors: Visitors, alone: bool = False, turns: Turns | None = None) -> gr.Blocks:
     """The page, for visitors of this registry; ``alone`` if nobody but this very computer can reach it."""
+    turns = turns or Turns()
     on_space = "SPACE_ID" in os.environ
     with gr.Blocks(title="headswap", analytics_enabled=False, delete_cache=KEEP_UPLOADS) as page:
         with gr.Row(elem_id="heading", equal_height=False):
@@ -53,7 +55,6 @@ def build(visitors: Visitors, alone: bool = False) -> gr.Blocks:
                 testing = test_step.build()
             with steps.keep:
                 keeping = keep_step.build(pushing=alone or on_space, login=on_space)
-        turns = Turns()
         wiring = Wiring(page, ticket, memory, visitors, turns, alone, steps)
         wiring.images(images)
         wiring.model(model)
@@ -73,11 +74,12 @@ def launch(invite: Callable[[int], None] | None = None, **settings: Any) -> None
         invite: called with the port once the page answers.
         settings: go to Gradio's ``launch`` and win over what is set here.
     """
-    visitors = Visitors()
+    visitors, turns = Visitors(), Turns()
     visitors.sweep_in_background()
+    Warming(visitors, turns).in_background()
     alone = settings.get("server_name", "127.0.0.1") in LOOPBACK and not settings.get("share")
     alone = alone and not os.environ.keys() & {"SPACE_ID", "GRADIO_SHARE", "GRADIO_SERVER_NAME"}
-    page = build(visitors, alone).queue(default_concurrency_limit=None)
+    page = build(visitors, alone, turns).queue(default_concurrency_limit=None)
     page.launch(
         **{
             "theme": look(),

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import gradio as gr
-import torch
 
 from headswap.errors import InputError
-from headswap.heads import solvable
-from headswap.model import Classifier
-from headswap.plan import HEAD, Phase, Plan
-from headswap.race import race
-from headswap.training import refit, train
-from headswap.ui import model_step, rates, replay, runs, tries
+from headswap.plan import HEAD, Plan
+from headswap.ui import model_step, rates, replay, runs, trainings, tries
 from headswap.ui.cards import problem_card
 from headswap.ui.charts import charts_of
-from headswap.ui.jobs import Job, Lesson, Run, Turns
+from headswap.ui.jobs import Job, Run, Turns
 from headswap.ui.model_step import draw
-from headswap.ui.networks import SEED, network, preview
 from headswap.ui.notes import note
 from headswap.ui.sentences import last_stages, said
-from headswap.ui.visitors import Choice, Trained, Visitor
+from headswap.ui.trainings import Asked, beginning, both, unfit, wanted_plan, wanted_stages
+from headswap.ui.visitors import Trained, Visitor
 
 FRAME = 0.2  # seconds between two drawings of the curves
 MOST_STAGES = 14  # of any network, until one is known
 SPEECH = 1.0  # seconds between two sentences, so that a screen reader can follow
-RACED = ("linear", "bottleneck", "mlp", "lda")
 BEGINS = [("A new head, as the Model step says", False), ("The model that you have: it learns on", True)]
 
 
@@ -165,7 +158,7 @@ def prepare(visitor: Visitor) -> tuple[Any, ...]:
             gr.skip(),
             *state(visitor),
         )
-    plan = _wanted(visitor, model)
+    plan = wanted_plan(visitor, model)
     return (
         model_step.drawn(visitor, model),
         _invitation(plan),
@@ -185,7 +178,7 @@ def ask(visitor: Visitor, stages: int | None) -> tuple[Any, ...]:
     visitor.stages = max(0, int(stages))
     model = beginning(visitor)
     wanting = visitor.wanting or unfit(visitor)
-    return model_step.drawn(visitor, model), gr.skip() if wanting else _invitation(_wanted(visitor, model))
+    return model_step.drawn(visitor, model), gr.skip() if wanting else _invitation(wanted_plan(visitor, model))
 
 
 def press(visitor: Visitor, sent: object) -> tuple[Any, ...]:
@@ -194,50 +187,14 @@ def press(visitor: Visitor, sent: object) -> tuple[Any, ...]:
     if visitor.training or visitor.stages is None:
         return *drawings, gr.skip()
     model = beginning(visitor)
-    return *drawings, gr.Slider(value=model_step.wanted(visitor, model), maximum=len(model.countable))
-
-
-def _wanted(visitor: Visitor, model: Classifier) -> Plan:
-    """The suggested plan, with as many stages as the visitor asked for."""
-    plan = Plan.suggest(visitor.images, model)
-    if visitor.stages is None:
-        return plan
-    head, unfrozen = _both(plan)
-    stages = model_step.wanted(visitor, model)
-    phases = (head, replace(unfrozen, learning_stages=stages))
-    return replace(plan, phases=phases, advice=plan.advice if stages else "")
+    return *drawings, gr.Slider(value=wanted_stages(visitor, model), maximum=len(model.countable))
 
 
 def _invitation(plan: Plan) -> str:
-    _, unfrozen = _both(plan)
+    _, unfrozen = both(plan)
     alone = unfrozen.learning_stages == 0
     order = "the head learns" if alone else f"the head learns first, then {last_stages(unfrozen)} too"
     return f"<p class='hs-sentence'>{f'Press Train: {order}. {escape(plan.advice)}'.strip()}</p>"
-
-
-def beginning(visitor: Visitor) -> Classifier:
-    """What the next training begins with: a new network without numbers, or a copy of what was trained, whose stages
-    stand still at first, with a row for each new class."""
-    if not visitor.going_on or visitor.trained is None:
-        return preview(visitor.choice, visitor.classes)
-    model = copy.deepcopy(visitor.trained.model).freeze()
-    for name in visitor.images.classes if visitor.images else ():
-        if name not in model.classes:
-            model.add_class(name)
-    return model
-
-
-def unfit(visitor: Visitor) -> str:
-    """Why the next training cannot go on with what was trained, in a sentence; nothing where it can."""
-    if not visitor.going_on or not visitor.trained or not visitor.images:
-        return ""
-    forgotten = [name for name in visitor.trained.model.classes if name not in visitor.images.classes]
-    if forgotten:
-        return (
-            f"There are no images of '{forgotten[0]}', which the model that you have would forget. Add some in the "
-            "first step, or begin with a new head."
-        )
-    return ""
 
 
 def choice(visitor: Visitor) -> gr.Radio:
@@ -267,7 +224,7 @@ def _followed(visitor: Visitor) -> tuple[Any, ...]:
 
 
 def _sliders(plan: Plan, most: int) -> tuple[gr.Slider, gr.Slider, gr.Slider]:
-    head, unfrozen = _both(plan)
+    head, unfrozen = both(plan)
     stages = most if unfrozen.learning_stages is None else unfrozen.learning_stages
     return gr.Slider(value=head.epochs), gr.Slider(value=stages, maximum=most), gr.Slider(value=unfrozen.epochs)
 
@@ -312,21 +269,22 @@ def _can_learn_again(visitor: Visitor) -> bool:
     return trained.run.kept is not None and not trained.run.kept.refitted and not trained.instead
 
 
-def start(
-    visitor: Visitor,
-    turns: Turns,
-    head_epochs: int,
-    stages: int,
-    stage_epochs: int,
-    head_rate: float | None = None,
-) -> tuple[Any, ...]:
+def start(visitor: Visitor, turns: Turns, *asked: float | None) -> tuple[Any, ...]:
     """Begin a training in a job of its own.
+
+    Args:
+        asked: the fields of ``Asked``, in order.
 
     Returns:
         Values for ``problem`` and ``state``.
     """
-    wanted = head_epochs, stages, stage_epochs, head_rate
-    return _begin(visitor, visitor.wanting or unfit(visitor), lambda: _job(visitor, visitor.choice, turns, *wanted))
+    problem = visitor.wanting or unfit(visitor)
+    return _begin(visitor, problem, lambda: trainings.job(visitor, turns, Asked(*asked)))
+
+
+def start_race(visitor: Visitor, turns: Turns, *asked: float | None) -> tuple[Any, ...]:
+    """Begin a race of heads in a job of its own; takes and gives what ``start`` does."""
+    return _begin(visitor, visitor.wanting, lambda: trainings.race_job(visitor, turns, Asked(*asked)))
 
 
 def _begin(visitor: Visitor, problem: str, make: Callable[[], Job]) -> tuple[Any, ...]:
@@ -340,39 +298,6 @@ def _begin(visitor: Visitor, problem: str, make: Callable[[], Job]) -> tuple[Any
     except (InputError, ValueError) as error:
         return problem_card(str(error)), *state(visitor)
     return "", *state(visitor)
-
-
-def start_race(
-    visitor: Visitor,
-    turns: Turns,
-    head_epochs: int,
-    stages: int,
-    stage_epochs: int,
-    head_rate: float | None = None,
-) -> tuple[Any, ...]:
-    """Begin a race of heads in a job of its own; takes and gives what ``start`` does."""
-    wanted = head_epochs, stages, stage_epochs, head_rate
-    return _begin(visitor, visitor.wanting, lambda: _race_job(visitor, turns, *wanted))
-
-
-def _race_job(
-    visitor: Visitor, turns: Turns, head_epochs: int, stages: int, stage_epochs: int, head_rate: float | None
-) -> Job:
-    images, choice = visitor.images, replace(visitor.choice, head="linear", options={})
-    chosen, options = visitor.choice.head, visitor.choice.options
-    names = [name for name in RACED if not (images.multi_label and solvable(name))]
-    heads = {name: options if name == chosen else {} for name in names}
-    model = preview(choice, images.classes, images.multi_label)
-    if solvable(chosen):
-        head_epochs = HEAD.epochs  # the others want more than the one in which a head is solved
-    plan = _planned(Plan.suggest(images, model), model, head_epochs, stages, stage_epochs, head_rate)
-
-    def begin(carrier: Classifier) -> Iterator[Any]:
-        with turns.turn(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(SEED)
-            return race(images, carrier, heads, plan)
-
-    return Job(lambda progress: network(choice, images, turns, progress), begin, turns, Lesson(images, plan))
 
 
 def stop(visitor: Visitor) -> None:
@@ -395,58 +320,8 @@ def again(visitor: Visitor, turns: Turns) -> tuple[Any, ...]:
     """Begin to learn from all images, in a job of its own with a network of its own; values for ``problem``
     and ``state``."""
     if _can_learn_again(visitor):
-        job, lesson, kept = visitor.job, visitor.job.lesson, visitor.job.run.kept
-        visitor.job = Job(
-            lambda progress: copy.deepcopy(job.model),
-            lambda model: refit(model, lesson.images, lesson.plan, kept),
-            turns,
-            former=job,
-        )
+        visitor.job = trainings.again(visitor, turns)
     return "", *state(visitor)
-
-
-def _job(
-    visitor: Visitor,
-    choice: Choice,
-    turns: Turns,
-    head_epochs: int,
-    stages: int,
-    stage_epochs: int,
-    head_rate: float | None,
-) -> Job:
-    images = visitor.images
-    going_on = visitor.going_on and visitor.trained is not None
-    model = beginning(visitor) if going_on else preview(choice, images.classes, images.multi_label)
-    plan = _planned(Plan.suggest(images, model), model, head_epochs, stages, stage_epochs, head_rate)
-    return Job(
-        lambda progress: model if going_on else network(choice, images, turns, progress),
-        lambda model: train(model, images, plan),
-        turns,
-        Lesson(images, plan),
-    )
-
-
-def _planned(
-    plan: Plan, model: Classifier, head_epochs: int, stages: int, stage_epochs: int, head_rate: float | None
-) -> Plan:
-    """A suggested plan with what was asked for; ``ValueError`` where the model has fewer stages."""
-    head_epochs, stages, stage_epochs = int(head_epochs), int(stages), int(stage_epochs)  # Gradio may send floats
-    model.boundary_of(stages)
-    head, unfrozen = _both(plan)
-    rate = head_rate or head.head_rate
-    phases: list[Phase] = [replace(head, epochs=head_epochs, learning_stages=0, head_rate=rate)]
-    if stages:
-        phases.append(replace(unfrozen, epochs=stage_epochs, learning_stages=stages))
-    return replace(plan, phases=tuple(phases))
-
-
-def _both(plan: Plan) -> tuple[Phase, Phase]:
-    """The head's phase of a plan, and the one in which stages learn: of a plan that unfreezes nothing, the usual one
-    with no stages."""
-    last = plan.phases[-1]
-    if last.learning_stages == 0:
-        last = replace(Plan.named("freeze then unfreeze").phases[-1], learning_stages=0)
-    return plan.phases[0], last
 
 
 def watch(visitor: Visitor) -> Iterator[tuple[Any, ...]]:

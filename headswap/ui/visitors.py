@@ -19,6 +19,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from headswap.beforehand import Beforehand
 from headswap.catalogue import DEFAULT
 from headswap.errors import InputError
 from headswap.evaluation import Evaluation
@@ -41,6 +42,11 @@ class Choice:
     options: dict[str, object] = field(default_factory=dict)
     crop: str = "centre"
     pretrained: bool = True
+
+    @property
+    def seeing(self) -> Choice:
+        """The part of it that frozen stages depend on: the same choice with the plainest head."""
+        return replace(self, head="linear", options={})
 
 
 @dataclass(frozen=True)
@@ -174,6 +180,7 @@ class Visitor:
     measuring: bool = False  # the backbones' times on this machine are being measured
     answers: Answers | None = None  # what the model said to new images
     judged: Judged | None = None  # what it gets wrong
+    beforehand: Beforehand | None = None  # the frozen pass of these images, begun while nobody trained
     made: tempfile.TemporaryDirectory | None = None  # where files lie that are taken along
     uploads: set[Path] = field(default_factory=set)  # read where they were uploaded to; they go with the visitor
     tabs: set[str] = field(default_factory=set)
@@ -229,7 +236,7 @@ class Visitor:
         self._hold(None)
 
     def _hold(self, images: LabelledImages | None) -> None:
-        self.images, self.runs = images, ()  # figures of other images cannot be compared
+        self.images, self.beforehand, self.runs = images, None, ()  # figures of other images cannot be compared
         if images is None or self.opened not in images.classes:
             self.opened = None
         if self.job:
@@ -241,6 +248,8 @@ class Visitor:
         if choice != self.choice:
             if choice.backbone != self.choice.backbone:
                 self.stages = None  # it counted the stages of another network
+            if choice.seeing != self.choice.seeing:
+                self.beforehand = None
             self.choice, self.going_on = choice, False
             self._forget_what_was_drawn()
 
@@ -287,7 +296,7 @@ class Visitor:
         if self.job:
             self.job.stop()
             self.job.forget()
-        self.images = self.former = self.job = self.trained = self.answers = self.judged = None
+        self.images = self.former = self.job = self.trained = self.answers = self.judged = self.beforehand = None
         self.runs = ()
         if self.made:
             self.made.cleanup()
@@ -352,6 +361,11 @@ class Visitors:
         """The visitor with this ticket; None once it was let go of."""
         with self._lock:
             return self._by_ticket.get(ticket)
+
+    def here(self) -> list[Visitor]:
+        """Those whose page is open."""
+        with self._lock:
+            return [visitor for visitor in self._by_ticket.values() if visitor.tabs]
 
     def sweep(self) -> int:
         """Let go of everybody who has been away for too long; returns how many those were."""

@@ -1,0 +1,127 @@
+"""While nobody trains, the frozen pass begins quietly; a training takes it over, and nothing of it is left behind."""
+
+import gc
+from types import SimpleNamespace
+from weakref import ref
+
+import pytest
+from drawings import small_model
+
+from headswap.errors import InputError
+from headswap.reading import load_images
+from headswap.ui import trainings, warming
+from headswap.ui.jobs import Turns
+from headswap.ui.trainings import Asked
+from headswap.ui.visitors import Choice, Visitors
+from headswap.ui.warming import Warming
+
+ASKED = Asked(head_epochs=1, stages=3, stage_epochs=1)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """A network that is quick to build and to run, whatever was chosen."""
+    for room in (warming, trainings):
+        monkeypatch.setattr(room, "network", lambda choice, images, *rest: small_model(images.classes, choice.head))
+    monkeypatch.setattr("headswap.learning.EVERY", 0)  # each batch is a moment
+
+
+@pytest.fixture
+def room(fruits):
+    """A registry with a visitor whose images are there, and the warming of it."""
+    visitors, turns = Visitors(), Turns()
+    visitor = visitors.find(visitors.arrive(None, "a tab"))
+    visitor.take(load_images(fruits))
+    return SimpleNamespace(
+        visitors=visitors, turns=turns, visitor=visitor, warming=Warming(visitors, turns), fruits=fruits
+    )
+
+
+def until_nothing_is_left(warming):
+    steps = 0
+    while warming.step():
+        steps += 1
+        assert steps < 500
+    return steps
+
+
+def test_the_pass_is_done_a_batch_at_a_time_and_then_it_rests(room):
+    assert until_nothing_is_left(room.warming) > 3
+    assert room.visitor.beforehand.over
+    assert not room.warming.step()
+
+
+def test_a_training_takes_it_over_and_reads_no_image_again(room):
+    until_nothing_is_left(room.warming)
+    job = trainings.job(room.visitor, room.turns, ASKED)
+    job.join(60)
+    assert job.run.state == "finished"
+    assert job.run.read.done == job.run.read.total
+    assert room.visitor.beforehand.over
+
+
+def test_nothing_begins_while_anybody_trains_or_waits(room):
+    with room.turns.turn():
+        assert not room.warming.step()
+    with room.turns.place(lambda place: None):
+        assert not room.warming.step()
+    assert room.visitor.beforehand is None
+    assert room.warming.step()
+
+
+def test_another_head_keeps_it_and_another_backbone_begins_anew(room):
+    until_nothing_is_left(room.warming)
+    before = room.visitor.beforehand
+    room.visitor.choose(Choice(room.visitor.choice.backbone, "mlp", {}))
+    assert not room.warming.step() and room.visitor.beforehand is before
+    room.visitor.choose(Choice(room.visitor.choice.backbone, "mlp", {}, crop="fit"))
+    assert room.visitor.beforehand is None
+    until_nothing_is_left(room.warming)
+    assert room.visitor.beforehand.over and room.visitor.beforehand is not before
+
+
+def test_other_images_begin_anew_and_no_images_leave_nothing(room):
+    until_nothing_is_left(room.warming)
+    room.visitor.take(load_images(room.fruits))
+    assert room.visitor.beforehand is None
+    until_nothing_is_left(room.warming)
+    assert room.visitor.beforehand.over
+    room.visitor.forget_images()
+    assert room.visitor.beforehand is None and not room.warming.step()
+
+
+def test_nothing_is_downloaded_for_it(room, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    room.visitor.choose(Choice("resnet18", "linear", {}))
+    assert not room.warming.step()
+
+
+def test_somebody_who_is_away_waits_and_somebody_who_is_let_go_of_leaves_nothing(room):
+    until_nothing_is_left(room.warming)
+    kept = ref(room.visitor.beforehand)
+    room.visitors.leave("a tab")
+    room.visitor.take(load_images(room.fruits))
+    assert not room.warming.step()
+    room.visitor.let_go()
+    gc.collect()
+    assert kept() is None
+
+
+def test_only_a_few_are_kept_and_the_oldest_does_not_begin_again(room, monkeypatch):
+    monkeypatch.setattr(warming, "MOST", 1)
+    until_nothing_is_left(room.warming)
+    other = room.visitors.find(room.visitors.arrive(None, "another tab"))
+    other.take(load_images(room.fruits))
+    until_nothing_is_left(room.warming)
+    assert other.beforehand.over and room.visitor.beforehand is None
+    assert not room.warming.step()
+
+
+def test_images_that_are_lost_meanwhile_end_it_without_a_word(room, monkeypatch, caplog):
+    def lost(*given):
+        raise InputError("The image is gone.")
+
+    monkeypatch.setattr(warming, "begin_pass", lost)
+    assert room.warming.step()
+    assert not room.warming.step() and room.visitor.beforehand is None
+    assert not caplog.records
