@@ -13,7 +13,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from headswap.engines import check, frozen
+from headswap.engines import Engine, check, frozen
 from headswap.images import LabelledImages
 from headswap.memory import Room
 from headswap.model import Classifier
@@ -35,7 +35,12 @@ class Activations:
     """
 
     def __init__(
-        self, model: Classifier, images: LabelledImages, views: int = 1, seed: int = 0, engine: str | None = None
+        self,
+        model: Classifier,
+        images: LabelledImages,
+        views: int = 1,
+        seed: int = 0,
+        engine: Engine | None = None,
     ) -> None:
         """Nothing is computed yet.
 
@@ -44,14 +49,15 @@ class Activations:
             images: N of them.
             views: 1 is the weights' own centre crop alone, 2 adds its mirror image, more add random crops.
             seed: of the random crops.
-            engine: how frozen stages are run, one of ``engines.ENGINES``; by default the fastest that suits them.
+            engine: how frozen stages are run, one of ``engines.ENGINES`` or an engine of one's own, whose ``batch``
+                is how many pictures it wants at a time; by default the fastest that suits them.
 
         Raises:
             ValueError: for an unknown engine.
         """
         check(engine)
         self.model, self.images, self.views, self.targets = model, images, views, images.targets
-        self._seed, self._engine = seed, engine
+        self._seed, self._engine, self._batch = seed, engine, getattr(engine, "batch", BATCH)
         self._rooms: dict[int, Room] = {}
         self._places: Tensor | None = None
 
@@ -131,9 +137,20 @@ class Activations:
         self._rooms |= rooms
 
     def reads_like(self, other: Activations) -> bool:
-        """Whether both see the same squares of the same images, through the same engine; their stages may differ."""
+        """Whether both see the same squares of the same images, through the same engine; their stages may differ.
+
+        An engine of one's own stands for the one that would be taken by default.
+        """
         mine, theirs = (
-            (a.images.paths, a.views, a._seed, a._engine, a.model.preprocess, a._places is None) for a in (self, other)
+            (
+                each.images.paths,
+                each.views,
+                each._seed,
+                None if callable(each._engine) else each._engine,
+                each.model.preprocess,
+                each._places is None,
+            )
+            for each in (self, other)
         )
         return mine == theirs
 
@@ -159,10 +176,10 @@ class Activations:
         singles = (
             view for views in squares(self.images, self.model.preprocess, self.views, self._seed) for view in views
         )
-        while batch := list(islice(singles, BATCH)):
+        while batch := list(islice(singles, self._batch)):
             yield self.model.preprocess.normalise(torch.stack(batch)).to(wanted)
 
     def _kept(self, boundary: int) -> Iterator[Tensor]:
         wanted = next(self.model.parameters())
-        for x in self._rooms[boundary].tensor.split(BATCH):
+        for x in self._rooms[boundary].tensor.split(self._batch):
             yield x.to(wanted)

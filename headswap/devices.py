@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+ON_LOAN = "SPACES_ZERO_GPU"  # where this is set torch claims a GPU that is lent to single calls only
 CGROUP = Path("/sys/fs/cgroup/cpu.max")  # a container's share of the machine: microseconds of each so many
 
 
@@ -30,6 +31,8 @@ def use_every_core() -> None:
 
 def best() -> torch.device:
     """An accelerator where there is one, else the processor."""
+    if os.environ.get(ON_LOAN):
+        return torch.device("cpu")
     if torch.cuda.is_available():
         return torch.device("cuda")
     if torch.backends.mps.is_available():

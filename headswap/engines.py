@@ -31,6 +31,7 @@ MOST_EXPORTED = 100_000_000  # weights; an export in memory ends at two gigabyte
 KEPT = 4  # copies that are ready for the next run of the same stages
 
 Run = Callable[[Tensor], list[Tensor]]
+Engine = str | Callable[[Sequence[nn.Module], Sequence[int]], Run]  # one of ENGINES, or one's own, not proved here
 _ready: OrderedDict[str, Run] = OrderedDict()
 _lock = threading.Lock()
 
@@ -51,19 +52,22 @@ class Cuts(nn.Module):
         return told
 
 
-def frozen(parts: Sequence[nn.Module], cuts: Sequence[int], engine: str | None = None, count: int = 0) -> Run:
+def frozen(parts: Sequence[nn.Module], cuts: Sequence[int], engine: Engine | None = None, count: int = 0) -> Run:
     """A function from what arrives before ``parts`` to what arrives after so many of them, for each of ``cuts``.
 
     Args:
         parts: in evaluation mode; they are not touched.
         cuts: ascending; the last is the number of parts.
-        engine: one of ``ENGINES``; by default what the parts and ``count`` suggest, which is the same every time.
+        engine: one of ``ENGINES``, or a function of parts and cuts that gives such a function; by default what the
+            parts and ``count`` suggest, which is the same every time.
         count: how many pictures there will be.
 
     Raises:
         ValueError: for an unknown engine.
     """
     check(engine)
+    if callable(engine):
+        return engine(parts, cuts)
     plain = Cuts(parts, cuts).eval()
     engine = engine or _suggested(plain, count)
     if engine == "eager":
@@ -78,9 +82,9 @@ def frozen(parts: Sequence[nn.Module], cuts: Sequence[int], engine: str | None =
     return first_and_later
 
 
-def check(engine: str | None) -> None:
+def check(engine: Engine | None) -> None:
     """``ValueError`` for an unknown engine, with the nearest names."""
-    if engine is not None and engine not in ENGINES:
+    if isinstance(engine, str) and engine not in ENGINES:
         raise ValueError(f"There is no engine '{engine}'. {nearest(engine, ENGINES)}")
 
 

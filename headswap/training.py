@@ -20,6 +20,7 @@ import torch
 from headswap import metrics
 from headswap.activations import Activations
 from headswap.beforehand import Beforehand, first_pass
+from headswap.engines import Engine
 from headswap.errors import InputError
 from headswap.events import Epoch, Event, Figures, FrozenPass, Kept, LabelFigures, Offer, PhaseBegins, Reference
 from headswap.heads import build_head, multiply, soften, solvable, surest
@@ -81,7 +82,11 @@ def train(
 
 
 def begin_pass(
-    model: Classifier, images: LabelledImages, plan: Plan, former: Beforehand | None = None, engine: str | None = None
+    model: Classifier,
+    images: LabelledImages,
+    plan: Plan,
+    former: Beforehand | None = None,
+    engine: Engine | None = None,
 ) -> Beforehand:
     """The frozen pass that ``train`` would begin with, to be begun before; ``former`` may have done some of it.
 
@@ -116,7 +121,11 @@ def shown_by(images: LabelledImages, model: Classifier) -> LabelledImages:
 
 
 def halved(
-    model: Classifier, images: LabelledImages, plan: Plan, validation: LabelledImages | None, engine: str | None
+    model: Classifier,
+    images: LabelledImages,
+    plan: Plan,
+    validation: LabelledImages | None,
+    engine: Engine | None,
 ) -> tuple[Activations, Activations]:
     """What is learned from in the plan's views, and what is held back, which is only ever seen plain.
 

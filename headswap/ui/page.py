@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from headswap.ui import api, images_step, keep_step, model_step, notes, test_step, theme, train_step, way
+from headswap.ui import api, images_step, keep_step, model_step, notes, test_step, theme, train_step, way, zero
 from headswap.ui.jobs import Turns
 from headswap.ui.origins import OwnPagesOnly
 from headswap.ui.visitors import Visitors
@@ -55,7 +55,7 @@ def build(visitors: Visitors, alone: bool = False, turns: Turns | None = None) -
                 testing = test_step.build()
             with steps.keep:
                 keeping = keep_step.build(pushing=alone or on_space, login=on_space)
-        wiring = Wiring(page, ticket, memory, visitors, turns, alone, steps)
+        wiring = Wiring(page, ticket, memory, visitors, turns, alone, steps, zero.engine())
         wiring.images(images)
         wiring.model(model)
         wiring.train(training, images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 
+from headswap.engines import Engine
 from headswap.errors import InputError
 from headswap.plan import HEAD, Plan
 from headswap.ui import model_step, rates, replay, runs, trainings, tries
@@ -25,7 +27,11 @@ from headswap.ui.visitors import Trained, Visitor
 FRAME = 0.2  # seconds between two drawings of the curves
 MOST_STAGES = 14  # of any network, until one is known
 SPEECH = 1.0  # seconds between two sentences, so that a screen reader can follow
+LENT_NONE = "No GPU could be borrowed just now, so the processor reads the images."
 BEGINS = [("A new head, as the Model step says", False), ("The model that you have: it learns on", True)]
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -285,6 +291,18 @@ def start(visitor: Visitor, turns: Turns, *asked: float | None) -> tuple[Any, ..
 def start_race(visitor: Visitor, turns: Turns, *asked: float | None) -> tuple[Any, ...]:
     """Begin a race of heads in a job of its own; takes and gives what ``start`` does."""
     return _begin(visitor, visitor.wanting, lambda: trainings.race_job(visitor, turns, Asked(*asked)))
+
+
+def borrow(visitor: Visitor, turns: Turns, engine: Engine) -> Iterator[str]:
+    """Let an engine that belongs to this event read the images before the training begins; values for ``sentence``."""
+    try:
+        for told in trainings.borrow(visitor, turns, engine):
+            yield said(Run("running", read=told))
+    except Exception as error:  # a GPU that is lent can be refused in many ways, and nothing depends on it
+        log.warning("No GPU was lent: %s", error)
+        yield f'<p class="hs-sentence">{LENT_NONE}</p>'
+    else:
+        yield gr.skip()  # an event that tells nothing empties what it could have drawn
 
 
 def _begin(visitor: Visitor, problem: str, make: Callable[[], Job]) -> tuple[Any, ...]:

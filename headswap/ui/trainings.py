@@ -9,11 +9,13 @@ from typing import Any
 
 import torch
 
+from headswap.engines import Engine
+from headswap.events import FrozenPass
 from headswap.heads import solvable
 from headswap.model import Classifier
 from headswap.plan import HEAD, Phase, Plan, stages_to_unfreeze
 from headswap.race import race
-from headswap.training import refit, train
+from headswap.training import begin_pass, refit, train
 from headswap.ui.jobs import Job, Lesson, Turns
 from headswap.ui.networks import SEED, network, preview
 from headswap.ui.visitors import Visitor
@@ -103,6 +105,23 @@ def job(visitor: Visitor, turns: Turns, asked: Asked) -> Job:
         turns,
         Lesson(images, plan),
     )
+
+
+def borrow(visitor: Visitor, turns: Turns, engine: Engine) -> Iterator[FrozenPass]:
+    """The frozen pass of the next training by an engine of one's own, in the event that asks for it; the job takes it
+    over. Nothing where it is not wanted or not needed.
+
+    Raises:
+        Exception: whatever the engine raises; the training can begin without it.
+    """
+    done = visitor.beforehand is not None and visitor.beforehand.over
+    if visitor.training or done or visitor.wanting or goes_on(visitor):
+        return
+    model = network(visitor.choice.seeing, visitor.images, turns, lambda done, total: None)
+    beforehand = begin_pass(model, visitor.images, wanted_plan(visitor, model), visitor.beforehand, engine)
+    while told := beforehand.go_on():
+        yield told
+    visitor.beforehand = beforehand
 
 
 def race_job(visitor: Visitor, turns: Turns, asked: Asked) -> Job:

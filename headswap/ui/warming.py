@@ -18,7 +18,7 @@ from headswap.errors import InputError
 from headswap.images import LabelledImages
 from headswap.training import begin_pass
 from headswap.ui.jobs import Turns
-from headswap.ui.networks import network, preview
+from headswap.ui.networks import network
 from headswap.ui.trainings import wanted_plan
 from headswap.ui.visitors import Choice, Visitor, Visitors
 
@@ -102,8 +102,7 @@ class Warming:
     def _begin(self, visitor: Visitor, images: LabelledImages) -> Beforehand:
         choice = visitor.choice.seeing
         model = network(choice, images, Turns(), lambda done, total: None)  # this is a turn already
-        plan = wanted_plan(visitor, preview(choice, images.classes, images.multi_label))
-        return begin_pass(model, images, plan, visitor.beforehand)
+        return begin_pass(model, images, wanted_plan(visitor, model), visitor.beforehand)
 
     def _let_go(self) -> None:
         """Of what nobody wants any more, and of the oldest passes beyond a few."""

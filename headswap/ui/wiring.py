@@ -14,6 +14,7 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
+from headswap.engines import Engine
 from headswap.ui import comparison, images_step, judging, keep_step, model_step, rates, test_step, train_step, way
 from headswap.ui.images_step import ImagesStep
 from headswap.ui.jobs import Turns
@@ -44,6 +45,7 @@ class Wiring:
     turns: Turns
     alone: bool  # nobody but this very computer can reach the page
     steps: Way
+    engine: Engine | None = None  # that belongs to the event which asks for it
 
     def images(self, images: ImagesStep) -> None:
         """The first step: images come, are put right, and go."""
@@ -98,10 +100,11 @@ class Wiring:
         self.steps.train.select(*prepare, **QUIET).then(
             self._bound(train_step.choice), self.ticket, training.going_on, **QUIET
         )
+        asked = [*plan, training.head_rate]
         for pressed, begin, given in (
-            (training.train.click, train_step.start, [*plan, training.head_rate]),
-            (self._at_once(images).then(*prepare, **QUIET).then, train_step.start, [*plan, training.head_rate]),
-            (training.race.click, train_step.start_race, [*plan, training.head_rate]),
+            (self._borrowed(training.train.click, training), train_step.start, asked),
+            (self._borrowed(self._at_once(images).then(*prepare, **QUIET).then, training), train_step.start, asked),
+            (self._borrowed(training.race.click, training), train_step.start_race, asked),
             (training.again.click, train_step.again, []),
         ):
             begun = pressed(
@@ -127,14 +130,14 @@ class Wiring:
             yield from rates.find(visitor, self.turns)
 
         training.rates.find.click(self._bound(find_rate), self.ticket, training.rates.told, **QUIET)
-        asked = [training.strip, training.sentence]
+        shown = [training.strip, training.sentence]
         training.strip.submit(
-            _with_event(self._bound(train_step.press)), self.ticket, [*asked, training.stages], **QUIET
+            _with_event(self._bound(train_step.press)), self.ticket, [*shown, training.stages], **QUIET
         )
         training.stages.input(
             self._bound(train_step.ask),
             [self.ticket, training.stages],
-            asked,
+            shown,
             **QUIET,
             trigger_mode="always_last",
         )
@@ -271,6 +274,16 @@ class Wiring:
     def _at_once(self, images: ImagesStep) -> Any:
         """Train was pressed in the first step: the third shows it."""
         return images.at_once.click(lambda: gr.Tabs(selected="train"), None, self.steps.tabs, queue=False)
+
+    def _borrowed(self, pressed: Callable[..., Any], training: TrainStep) -> Callable[..., Any]:
+        """What follows a press: at once, or where a GPU is lent to events, after it has read the images."""
+        if self.engine is None:
+            return pressed
+
+        def borrow(visitor: Visitor) -> Iterator[str]:  # no lambda: Gradio streams only what is a generator itself
+            yield from train_step.borrow(visitor, self.turns, self.engine)
+
+        return pressed(self._bound(borrow), self.ticket, training.sentence, **QUIET).then
 
     def _followed(self, begun: Any, training: TrainStep) -> None:
         """A training that has begun is watched to its end, and then all that depends on it stands anew."""
