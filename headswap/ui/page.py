@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,8 @@ def launch(invite: Callable[[int], None] | None = None, **settings: Any) -> None
         invite: called with the port once the page answers.
         settings: go to Gradio's ``launch`` and win over what is set here.
     """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _end)
     visitors, turns = Visitors(), Turns()
     visitors.sweep_in_background()
     Warming(visitors, turns).in_background()
@@ -105,6 +109,11 @@ def _title() -> str:
     drawing = LOGO.read_text(encoding="utf-8") if LOGO.is_file() else ""
     logo = f'<span class="hs-logo" aria-hidden="true">{drawing}</span>'
     return f"<h1>{logo}headswap</h1><p>Give a trained network a new head, and watch it learn your pictures.</p>"
+
+
+def _end(*_: object) -> None:
+    """Being told to end is as Ctrl+C: what visitors sent goes with the program, and is not left lying on the disk."""
+    raise KeyboardInterrupt
 
 
 def look() -> gr.themes.Base:
