@@ -295,8 +295,10 @@ def crowned(name, parts, preprocess, head="linear"):
 
 
 HEAVY = {"efficientnet_v2_s", "maxvit_t", "vgg11", "vit_b_16", "wide_resnet50_2"}
+# Of the same class as one that stays, with other widths only.
+TWINS = {"efficientnet_lite1", "efficientnet_lite2", "timm/test_convnext2"}
 NETWORKS = [
-    pytest.param(name, marks=[pytest.mark.slow] * (name in HEAVY))
+    pytest.param(name, marks=[pytest.mark.slow] * (name in HEAVY | TWINS))
     for name in (*sorted(SMALLEST), *BUNDLED, *(f"timm/{name}" for name in TIMMS))
 ]
 
