@@ -43,7 +43,20 @@ def run(monkeypatch, capsys):
     return run
 
 
-def test_training_on_a_folder_classifies_new_images(run, folder, tmp_path):
+@pytest.fixture
+def shorter(monkeypatch):
+    """The suggested plan with fewer epochs: enough for shapes."""
+    suggest = Plan.suggest
+
+    def suggested(images, model):
+        plan = suggest(images, model)
+        head, thawed = plan.phases
+        return replace(plan, phases=(replace(head, epochs=20), replace(thawed, epochs=1)))
+
+    monkeypatch.setattr(cli.Plan, "suggest", suggested)
+
+
+def test_training_on_a_folder_classifies_new_images(run, folder, shorter, tmp_path):
     new = [tmp_path / f"new {name}.png" for name in SHAPES]
     for path, name in zip(new, SHAPES, strict=True):
         shape(name, 11).save(path)

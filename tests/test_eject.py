@@ -94,11 +94,16 @@ def lines_of_code(source):
     return len(lines)
 
 
+@pytest.fixture(scope="module")
+def headed(shapes):
+    """The bundled backbone with each head."""
+    return {head: small_model(shapes[1].classes, head, backbone="efficientnet_lite0") for head in HEADS}
+
+
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("plan", PLANS)
-def test_every_head_and_plan_is_a_short_script_that_a_linter_likes(shapes, head, plan):
-    model = taught(small_model(shapes[1].classes, head, backbone="efficientnet_lite0"), PLANS[plan])
-    source = eject(model, shapes[1])
+def test_every_head_and_plan_is_a_short_script_that_a_linter_likes(shapes, headed, head, plan):
+    source = eject(taught(headed[head], PLANS[plan]), shapes[1])
     assert "headswap" not in source
     checked = ruff("check", "--select", "E,F,W,I", source=source)
     assert checked.returncode == 0, checked.stdout
@@ -290,15 +295,22 @@ def crowned(name, parts, preprocess, head="linear"):
 
 
 HEAVY = {"efficientnet_v2_s", "maxvit_t", "vgg11", "vit_b_16", "wide_resnet50_2"}
+# Of the same class as one that stays, with other widths only.
+TWINS = {"efficientnet_lite1", "efficientnet_lite2", "timm/test_convnext2"}
 NETWORKS = [
-    pytest.param(name, marks=[pytest.mark.slow] * (name in HEAVY))
+    pytest.param(name, marks=[pytest.mark.slow] * (name in HEAVY | TWINS))
     for name in (*sorted(SMALLEST), *BUNDLED, *(f"timm/{name}" for name in TIMMS))
 ]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_the_swap_leaves_the_features(name):
-    whole, parts, preprocess = in_one_piece(name)
+@pytest.fixture(scope="module", params=NETWORKS)
+def taken_apart(request):
+    """Each network's name and what ``in_one_piece`` gives of it."""
+    return request.param, *in_one_piece(request.param)
+
+
+def test_the_swap_leaves_the_features(taken_apart):
+    name, whole, parts, preprocess = taken_apart
     for head in ("linear", "attention"):
         model = crowned(name, parts, preprocess, head)
         script = names_of(eject(model))["Classifier"]().eval()
@@ -311,9 +323,8 @@ def test_the_swap_leaves_the_features(name):
         torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-4 * float(ours.abs().max()))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_the_parts_that_learn_are_those_of_the_stages(name):
-    whole, parts, preprocess = in_one_piece(name)
+def test_the_parts_that_learn_are_those_of_the_stages(taken_apart):
+    name, whole, parts, preprocess = taken_apart
     model = crowned(name, parts, preprocess)
     network = _Network(model)
     owned = {id(p) for part in (*model.stages, model.pool) for p in part.parameters()}
