@@ -29,6 +29,7 @@ REMEMBERED = "() => sessionStorage.getItem('headswap')"
 REMEMBER = "(ticket) => { sessionStorage.setItem('headswap', ticket); return ticket; }"
 BEGIN_ANEW = "() => { sessionStorage.removeItem('headswap'); location.reload(); }"
 QUIET = {"show_progress": "hidden"}  # each step says itself how far it is
+LATEST = QUIET | {"trigger_mode": "always_last"}  # what was set while it was heard is not lost
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 EARLY = "The page is not ready yet. Press once more in a moment."
 GONE = "You were away for a while, so your images were let go. Reload the page to begin anew."
@@ -79,8 +80,7 @@ class Wiring:
         gr.on(
             [control.input for control in model.choices if control not in networks],
             *choose,
-            **QUIET,
-            trigger_mode="always_last",  # one event for all of them, so that no older choice overtakes a newer one
+            **LATEST,  # one event for all of them, so that no older choice overtakes a newer one
         ).then(*advise, **QUIET)
         self.steps.model.select(*choose, **QUIET).then(*advise, **QUIET).then(*compare, **QUIET)
         model.strip.submit(_with_event(self._bound(model_step.ask)), self.ticket, model.strip, **QUIET)
@@ -94,13 +94,12 @@ class Wiring:
         model.onward.click(lambda: gr.Tabs(selected="train"), None, self.steps.tabs, queue=False)
 
     def train(self, training: TrainStep, images: ImagesStep) -> None:
-        """The third step: a training begins, is watched, stops, and what it came to is kept or exchanged."""
-        plan, state, prepared = training.plan, training.state, training.prepared
-        prepare = self._bound(train_step.prepare), self.ticket, prepared
+        """The third step: a training begins, is watched and stops."""
+        prepare = self._bound(train_step.prepare), self.ticket, training.prepared
         self.steps.train.select(*prepare, **QUIET).then(
             self._bound(train_step.choice), self.ticket, training.going_on, **QUIET
         )
-        asked = [*plan, training.head_rate]
+        asked = [*training.plan, training.head_rate]
         for pressed, begin, given in (
             (self._borrowed(training.train.click, training), train_step.start, asked),
             (self._borrowed(self._at_once(images).then(*prepare, **QUIET).then, training), train_step.start, asked),
@@ -110,10 +109,36 @@ class Wiring:
             begun = pressed(
                 self._bound(lambda visitor, *values, begin=begin: begin(visitor, self.turns, *values)),
                 [self.ticket, *given],
-                [training.problem, *state],
+                [training.problem, *training.state],
                 **QUIET,
             )
             self._followed(self._opens(begun), training)
+        training.stop.click(self._bound(train_step.stop), self.ticket, None, **QUIET)
+        training.onward.click(lambda: gr.Tabs(selected="test"), None, self.steps.tabs, queue=False)
+        self._planned(training)
+        self._exchanged(training)
+
+    def _planned(self, training: TrainStep) -> None:
+        """What the next training begins with, how many stages learn, and how fast."""
+        shown = [training.strip, training.sentence]
+        training.strip.submit(
+            _with_event(self._bound(train_step.press)), self.ticket, [*shown, training.stages], **QUIET
+        )
+        training.stages.input(self._bound(train_step.ask), [self.ticket, training.stages], shown, **LATEST)
+        training.going_on.input(
+            self._bound(train_step.go_on),
+            [self.ticket, training.going_on],
+            [*training.prepared, training.going_on],
+            **LATEST,
+        )
+
+        def find_rate(visitor: Visitor) -> Iterator[str]:  # no lambda: Gradio streams only what is a generator itself
+            yield from rates.find(visitor, self.turns)
+
+        training.rates.find.click(self._bound(find_rate), self.ticket, training.rates.told, **QUIET)
+
+    def _exchanged(self, training: TrainStep) -> None:
+        """What a training came to is looked at again, exchanged for another network of it, or read as a script."""
         for button, name in (
             (training.frozen, "frozen"),
             (training.reference, "reference"),
@@ -122,40 +147,14 @@ class Wiring:
             button.click(
                 self._bound(lambda visitor, name=name: train_step.keep(visitor, name)),
                 self.ticket,
-                [*training.drawings, *state],
+                [*training.drawings, *training.state],
                 **QUIET,
             )
-
-        def find_rate(visitor: Visitor) -> Iterator[str]:  # no lambda: Gradio streams only what is a generator itself
-            yield from rates.find(visitor, self.turns)
-
-        training.rates.find.click(self._bound(find_rate), self.ticket, training.rates.told, **QUIET)
-        shown = [training.strip, training.sentence]
-        training.strip.submit(
-            _with_event(self._bound(train_step.press)), self.ticket, [*shown, training.stages], **QUIET
-        )
-        training.stages.input(
-            self._bound(train_step.ask),
-            [self.ticket, training.stages],
-            shown,
-            **QUIET,
-            trigger_mode="always_last",
-        )
         training.replay.epoch.input(
             self._bound(train_step.look),
             [self.ticket, training.replay.epoch],
             [training.strip, training.charts, training.replay.told],
-            **QUIET,
-            trigger_mode="always_last",
-        )
-        training.stop.click(self._bound(train_step.stop), self.ticket, None, **QUIET)
-        training.onward.click(lambda: gr.Tabs(selected="test"), None, self.steps.tabs, queue=False)
-        training.going_on.input(
-            self._bound(train_step.go_on),
-            [self.ticket, training.going_on],
-            [*prepared, training.going_on],
-            **QUIET,
-            trigger_mode="always_last",
+            **LATEST,
         )
         training.lesson.expand(self._bound(keep_step.script), self.ticket, training.script, **QUIET)
 
@@ -192,8 +191,7 @@ class Wiring:
             self._bound(test_step.tell),
             [self.ticket, testing.unsure],
             testing.answers,
-            trigger_mode="always_last",
-            **QUIET,
+            **LATEST,
         )
         testing.camera.stream(
             with_turns(test_step.look),
