@@ -249,12 +249,13 @@ def test_a_page_that_others_can_reach_offers_no_push_as_its_host(monkeypatch, se
     class Built(Exception):
         pass
 
-    def build(visitors, alone):
+    def build(visitors, alone, turns):
         built.append(alone)
         raise Built
 
     monkeypatch.setattr(page, "build", build)
     monkeypatch.setattr(page.Visitors, "sweep_in_background", lambda self: None)
+    monkeypatch.setattr(page.Warming, "in_background", lambda self: None)
     with pytest.raises(Built):
         page.launch(**settings)
     assert built == [alone]
