@@ -192,12 +192,12 @@ def test_a_folder_becomes_a_model_that_names_a_new_picture(visit, server, fruits
 
 def test_three_clicks_show_the_whole_idea(visit):
     me = visit()
-    me.sees("#next", "First images of two kinds or more, or the sample")
+    me.sees("#next", "First add images of two kinds or more")
     me.closed("Train", "Test")
     me.at("#sample").click()
-    me.sees("#next", "Now press Train", READ)
+    me.sees("#next", "Next train it", READ)
     me.at("#train-at-once").click()
-    me.sees("#next", "It learns")
+    me.sees("#next", "It is learning")
     me.expect(me.at("#stop")).to_be_enabled()
     me.closed("Test")
     me.sees("#train-sentence", re.compile("Kept .*validation images right"), TRAIN)
@@ -206,7 +206,7 @@ def test_three_clicks_show_the_whole_idea(visit):
     tried.click()
     me.sees("#answers", f"Its label says {shows}")
     me.expect(me.at("#test-state")).to_be_visible()
-    me.sees("#next", "Now show it new images")
+    me.sees("#next", "Next show it new images")
 
 
 def test_explain_shows_what_each_control_does_until_the_tab_is_closed(visit):

@@ -19,15 +19,15 @@ def stands(**has):
 @pytest.mark.parametrize(
     ("has", "says", "train", "test"),
     [
-        ({"training": False, "wanting": "no images"}, "First images of two kinds", False, False),
+        ({"training": False, "wanting": "no images"}, "First add images of two kinds", False, False),
         (
             {"training": False, "wanting": "one class", "images": "some"},
             "the first step says what is missing",
             False,
             False,
         ),
-        ({"training": False, "wanting": "", "images": "good"}, "Now press Train", True, False),
-        ({"training": True, "wanting": "", "images": "good", "job": "runs"}, "It learns. It opens Test", True, False),
+        ({"training": False, "wanting": "", "images": "good"}, "Next train it", True, False),
+        ({"training": True, "wanting": "", "images": "good", "job": "runs"}, "It is learning. Test opens", True, False),
         (
             {"training": True, "wanting": "", "images": "good", "job": "runs", "trained": "earlier"},
             "The model from before answers under Test meanwhile",

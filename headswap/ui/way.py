@@ -9,7 +9,9 @@ import gradio as gr
 
 from headswap.ui.visitors import Visitor
 
-BEGIN = "<b>First</b> images of two kinds or more, or the sample. They open Train, and what has learned opens Test."
+BEGIN = (
+    "<b>First</b> add images of two kinds or more, or try the sample. Then Train opens, and Test once it has learned."
+)
 
 
 @dataclass(frozen=True)
@@ -50,18 +52,16 @@ def stand(visitor: Visitor) -> tuple[Any, ...]:
 def _next(visitor: Visitor) -> str:
     learned = visitor.trained is not None
     if visitor.training:
-        meanwhile = (
-            "The model from before answers under Test meanwhile." if learned else "It opens Test when it is over."
-        )
-        return f"<b>It learns.</b> {meanwhile}"
+        meanwhile = "The model from before answers under Test meanwhile." if learned else "Test opens when it is over."
+        return f"<b>It is learning.</b> {meanwhile}"
     if learned:
         more = "" if visitor.images else " To teach it more, add images in the first step."
-        return f"<b>Now</b> show it new images under Test, and take it along under Keep.{more}"
+        return f"<b>Next</b> show it new images under Test, and take it along under Keep.{more}"
     if visitor.images is None:
         return BEGIN
     if visitor.wanting:
-        return "<b>First</b> images that can be learned from: the first step says what is missing. They open Train."
-    return "<b>Now</b> press Train: the defaults are good. Model offers other networks and heads."
+        return "<b>First</b> the images have to be such as can be learned from: the first step says what is missing."
+    return "<b>Next</b> train it: the defaults are good. Under Model you can choose another network or another head."
 
 
 def _said(words: str) -> str:
