@@ -107,6 +107,12 @@ def test_somebody_who_is_away_waits_and_somebody_who_is_let_go_of_leaves_nothing
     assert kept() is None
 
 
+def test_images_that_cannot_be_learned_from_are_looked_at_once(room, fruits):
+    room.visitor.take(load_images(fruits).without_class("red").without_class("blue"))
+    assert room.warming.step()
+    assert not room.warming.step() and room.visitor.beforehand is None
+
+
 def test_only_a_few_are_kept_and_the_oldest_does_not_begin_again(room, monkeypatch):
     monkeypatch.setattr(warming, "MOST", 1)
     until_nothing_is_left(room.warming)

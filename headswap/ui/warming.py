@@ -82,7 +82,7 @@ class Warming:
             return False
         if any(begun.still(visitor) for begun in self._begun):
             return visitor.beforehand is not None and not visitor.beforehand.over
-        return not visitor.wanting and not find(visitor.choice.backbone).needs_download
+        return not find(visitor.choice.backbone).needs_download
 
     def _go_on(self, visitor: Visitor) -> None:
         """In a turn, so that no training goes on with the same pass."""
@@ -93,7 +93,8 @@ class Warming:
         try:
             if begun is None and images is not None:
                 self._begun.append(_Begun(ref(visitor), ref(images), visitor.choice.seeing, visitor.stages))
-                visitor.beforehand = self._begin(visitor, images)
+                if not visitor.wanting:  # asked once, after it was noted: of many images it costs a second
+                    visitor.beforehand = self._begin(visitor, images)
             elif visitor.beforehand is not None:
                 visitor.beforehand.go_on()
         except (InputError, ValueError):  # a training will say what is wrong, to somebody who looks
