@@ -105,10 +105,10 @@ def test_what_does_not_suit_is_not_used(images, tmp_path, other):
     elif other == "weights":
         first = small_model(images.classes, seed=1)
     beforehand = to_the_end(begin_pass(first, read, plan, engine=engine))
-    cold, _, told = taught(images)
+    cold, _, _ = taught(images)
     warm, _, as_told = taught(images, beforehand=beforehand)
     assert moved(copied(cold), warm) == set()
-    assert as_told[0].done < as_told[0].total and len(as_told) == len(told)
+    assert as_told[0].done < as_told[0].total
 
 
 def test_a_race_takes_it_as_well(images, passing):

@@ -328,15 +328,20 @@ def test_copies_are_shown_and_removed_by_a_press(visit, fruits, tmp_path):
 def test_stop_is_heard_in_every_phase_and_says_what_was_kept(visit, fruits):
     me = visit()
     me.uploads(fruits, classes=3)
-    me.plans(head=3, stages=3, thawed=100)
-
-    me.at("#train").click()
+    me.opens("Model")
+    me.at("#backbone input[value=efficientnet_lite2]").check()  # not read beforehand, within the moment until Train
+    me.opens("Images")
+    me.at("#train-at-once").click()
     me.sees("#train-sentence", "Reading the images through the frozen stages", TRAIN)
     me.at("#stop").click()
     me.sees("#train-sentence", "Stopped before the first epoch was over", SOON)
     me.expect(me.at("#train")).to_be_enabled()
     me.expect(me.at("#onward-test")).to_be_disabled()
 
+    me.opens("Model")
+    me.at("#backbone input[value=efficientnet_lite0]").check()
+    me.sees("#model-sentence", "3.4 million weights")
+    me.plans(head=3, stages=3, thawed=100)
     me.at("#train").click()
     me.has_points(4)
     me.expect(me.at("#charts .hs-thaw")).to_have_count(2)

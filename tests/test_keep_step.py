@@ -131,7 +131,9 @@ def file(learned):
 
 def test_an_opened_model_answers_and_says_what_it_is(learned, file, fruits):
     visitor = Visitor()
-    assert "Opened: it knows blue, green and red" in text_of(keep_step.open_model(visitor, file))
+    opened, name = keep_step.open_model(visitor, file)
+    assert "Opened: it knows blue, green and red" in text_of(opened)
+    assert f"{name}.headswap" == Path(file).name
     _, words, *_ = test_step.prepare(visitor)
     assert "of 3 validation images rightly" in text_of(words)
     assert "red" in text_of(test_step.classify(visitor, Turns(), [str(fruits / "red/1.png")]))
@@ -141,7 +143,7 @@ def test_an_opened_model_answers_and_says_what_it_is(learned, file, fruits):
 def test_a_file_that_is_no_model_costs_nothing_that_was_there(learned, tmp_path):
     (tmp_path / "no.headswap").write_bytes(b"PK\x03\x04 and so on")
     visitor = Visitor(trained=learned.trained)
-    said = keep_step.open_model(visitor, str(tmp_path / "no.headswap"))
+    said, _ = keep_step.open_model(visitor, str(tmp_path / "no.headswap"))
     assert is_error(said) and "no.headswap" in text_of(said)
     assert visitor.trained is learned.trained
 

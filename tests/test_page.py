@@ -15,7 +15,7 @@ import pytest
 from pictures import FLOWERS, folder
 
 from headswap.reading import load_images
-from headswap.ui import api, page, theme
+from headswap.ui import api, keep_step, page, theme
 from headswap.ui.visitors import Visitors
 
 UNBOUND = {"arrive", "leave", "forget_everything"}  # these are told who comes and goes
@@ -96,6 +96,7 @@ def test_stop_can_be_pressed_while_the_training_is_watched(blocks):
     reading = {triggered_by(blocks, "sample", "click"), triggered_by(blocks, "picker", "submit")}
     reading |= {triggered_by(blocks, "judge", "click"), triggered_by(blocks, "test-set", "submit")}
     reading |= {triggered_by(blocks, "measure", "click")}
+    reading |= {triggered_by(blocks, f"take-{way}", "click") for way in keep_step.WAYS}
     streamed = [event for event in events(blocks) if inspect.isgeneratorfunction(event.fn) and event not in reading]
     [found], watching = (
         [event for event in streamed if (event is triggered_by(blocks, "find-rate", "click")) == rate]

@@ -480,7 +480,7 @@ def test_learning_again_goes_to_the_end_of_an_impatient_plan_and_keeps_the_thres
     _, sentence, _ = finish(visitor)
     assert len(visitor.job.run.epochs) == 4
     assert torch.allclose(visitor.trained.model.thresholds, thresholds)
-    assert "The figures are the honest run's: mean average precision" in text_of(sentence)
+    assert "The figures are of the run before: mean average precision" in text_of(sentence)
 
 
 def test_learning_again_that_is_stopped_leaves_what_was_there(learned, monkeypatch):
@@ -561,6 +561,13 @@ def test_images_are_let_go_with_their_visitor_although_they_could_have_been_lear
 
 
 # Played again
+
+
+def test_a_press_on_the_strip_after_a_training_says_what_the_next_one_does_beside_what_came_of_this_one(learned):
+    result = text_of(train_step.drawn(learned)[1])
+    _, words, _ = train_step.press(learned, SimpleNamespace(learning=1))
+    assert text_of(words).startswith(result)
+    assert "Press Train: the head learns first, then the last stage learns too." in text_of(words)
 
 
 def test_an_epoch_can_be_looked_at_again_once_the_training_is_over(learned):

@@ -265,12 +265,17 @@ def test_a_training_that_is_let_go_gives_its_images_back_when_it_ends(visitors, 
     assert list(temporary.iterdir()) == []
 
 
-def test_the_files_of_images_go_when_others_take_their_place(images, temporary):
+def test_images_that_others_replaced_come_back_by_undo_and_go_with_the_next_change(images, temporary):
     visitor = Visitor()
-    visitor.take(images())
+    visitor.take(first := images())
     visitor.take(second := images())
+    visitor.undo()
+    assert visitor.images is first
+    del first
+    visitor.take(second)
+    visitor.take(third := images())
     gc.collect()
-    assert list(temporary.iterdir()) == [second.paths[0].parent]
+    assert set(temporary.iterdir()) == {second.paths[0].parent, third.paths[0].parent}
 
 
 def test_a_training_that_has_ended_holds_no_images(images, endless, temporary):
@@ -279,9 +284,9 @@ def test_a_training_that_has_ended_holds_no_images(images, endless, temporary):
     visitor.job = endless(visitor.images).job
     visitor.job.stop()
     visitor.job.join(30)
-    visitor.take(second := images())
+    visitor.forget_images()
     gc.collect()
-    assert list(temporary.iterdir()) == [second.paths[0].parent]
+    assert list(temporary.iterdir()) == []
 
 
 def test_the_sweeper_goes_on_by_itself(visitors, clock, monkeypatch, until):

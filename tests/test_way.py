@@ -34,7 +34,24 @@ def stands(**has):
             True,
             True,
         ),
-        ({"training": False, "wanting": "", "images": "good", "trained": "it"}, "show it new images", True, True),
+        (
+            {"training": False, "wanting": "", "images": "good", "job": "over", "trained": "it"},
+            "show it new images",
+            True,
+            True,
+        ),
+        (
+            {"training": False, "wanting": "", "images": "others", "trained": "it"},
+            "Next train it on these images. Until then the model from before answers",
+            True,
+            True,
+        ),
+        (
+            {"training": False, "wanting": "one class", "images": "few", "trained": "it"},
+            "see in the first step",
+            False,
+            True,
+        ),
         ({"training": False, "wanting": "no images", "trained": "opened"}, "To teach it more, add images", False, True),
     ],
 )

@@ -128,7 +128,7 @@ def _found(images: LabelledImages, finding: Finding) -> str:
     button = _button(words, do="remove", images=" ".join(gone)) if len(gone) > 1 else ""
     text = f"<b>{escape(finding.sentence)}</b> {escape(finding.advice)}"
     if finding.kind == "copies" and (apart := pairs_apart(images)):
-        text += f" A split by lot would have put {count(apart, 'pair')} on both sides."
+        text += f" Drawn by lot, {count(apart, 'pair')} would stand both in what is learned and in what checks it."
     if not finding.images:
         return f"<p class='hs-card hs-finding'>{text}</p>"
     opened = " open" if finding.kind == "contradictions" else ""
@@ -144,7 +144,7 @@ def _notes(images: LabelledImages) -> str:
     if bursts:
         notes.append(
             f"The frames of {count(bursts, 'burst')} of the camera stay together, each burst on one side of the split; "
-            f"by lot, {count(pairs_apart(images), 'pair')} of almost equal pictures would have stood on both sides."
+            f"drawn by lot, {count(pairs_apart(images), 'pair')} of almost equal pictures would stand on both sides."
         )
     return "".join(f"<p class='hs-card hs-finding'>{escape(note)}</p>" for note in notes)
 

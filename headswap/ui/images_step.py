@@ -46,7 +46,7 @@ class ImagesStep:
 
 def build() -> ImagesStep:
     """The step's components, without events."""
-    with gr.Row(equal_height=False):
+    with gr.Row(equal_height=False, elem_id="images-row"):
         with gr.Column(scale=2, min_width=300):
             sample = gr.Button(
                 "Try the sample: 90 drawings of leaves", variant="primary", elem_id="sample", visible=SAMPLE.is_dir()
@@ -89,7 +89,8 @@ def read(visitor: Visitor, sent: object) -> Iterator[tuple[Any, ...]]:
 
     def load() -> Loading:
         uploads.extend(received(files))
-        onto = visitor.images if add else None
+        alone = visitor.images is not None and len(visitor.images.classes) == 1
+        onto = visitor.images if add or alone else None  # one class alone is a beginning: what comes next joins it
         for upload in uploads:
             if upload.name.lower().endswith(SUFFIX):
                 raise InputError(f"{upload.name} is a model that was kept, no image. Open it in the fifth step, Keep.")
@@ -170,5 +171,8 @@ def _take_instead(visitor: Visitor, images: LabelledImages) -> None:
     before = visitor.images
     if before is not None and not before.shares_files_with(images) and (lacking := missing(images)):
         images.close()
-        raise InputError(f"{lacking} Until then what was loaded before is kept.")
+        raise InputError(
+            f"{lacking} What was loaded before is kept. To have both, tick 'Add to the images that are loaded' and "
+            "choose these again."
+        )
     visitor.take(images)

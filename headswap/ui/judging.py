@@ -103,7 +103,7 @@ def build() -> Judging:
         interactive=False,
         visible=False,
         label="Each class against all others",
-        column_widths=["28%", "22%", "17%", "13%", "20%"],
+        column_widths=["150px", "104px", "88px", "72px", "84px"],
         elem_id="class-figures",
         max_height=420,
         wrap=True,
@@ -199,7 +199,7 @@ def _unfit(model: Classifier, images: LabelledImages) -> str:
     if unknown:
         return (
             f"The images show {listed(unknown, most=4)}, which the model does not know: it knows "
-            f"{listed(model.classes, most=8)}."
+            f"{listed(model.classes, most=8)}. A test folder has a sub-folder for each of them."
         )
     if images.multi_label and not model.multi_label:
         return "Some of these images carry several labels or none, but the model always gives one."

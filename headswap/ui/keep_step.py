@@ -35,6 +35,7 @@ from headswap.ui.visitors import Trained, Visitor
 from headswap.ui.wording import count, listed, size
 
 NAMED = "my model"
+MAKING = '<p class="hs-card hs-hint" role="status">Making the file, and comparing its answers with the model.</p>'
 LONGEST = 60  # characters of a name
 NOTHING = "No model has learned anything yet. Press Train in the third step, or open a model that you kept."
 NOT_THEIRS = (
@@ -94,7 +95,7 @@ def build(pushing: bool, login: bool) -> KeepStep:
             along = gr.Checkbox(
                 False,
                 label="Let some of my images go along",
-                info="Small ones, as examples. Without the tick no image leaves this page: drawn ones prove the files.",
+                info="Small ones, as examples. Without the tick no image leaves this page; drawn ones check the files.",
                 elem_id="along",
             )
             note("along")
@@ -175,21 +176,22 @@ def push_it(
     return f'<p class="hs-card hs-hint" role="status">Pushed to <a href="{escape(address)}">{escape(address)}</a>.</p>'
 
 
-def open_model(visitor: Visitor, path: str | None) -> str:
-    """A model from its file in place of what was trained; the value of ``opened``."""
+def open_model(visitor: Visitor, path: str | None) -> tuple[str, str]:
+    """A model from its file in place of what was trained; values for ``opened`` and ``name``."""
     if path is None:
-        return gr.skip()
+        return gr.skip(), gr.skip()
     if visitor.training:
-        return problem_card("A training runs; stop it or wait for its end, then open the model.")
+        return problem_card("A training runs; stop it or wait for its end, then open the model."), gr.skip()
     try:
         model = load(path)
     except InputError as error:
-        return problem_card(str(error))
+        return problem_card(str(error)), gr.skip()
     visitor.open(model)
     known = escape(listed(model.classes, most=8))
     return (
         f'<p class="hs-card hs-hint" role="status">Opened: it knows {known}. Test it in the fourth step. To teach it '
-        "more, choose images in the first step, those of a new class too, and press Train: it learns on.</p>"
+        "more, choose images in the first step, those of a new class too, and press Train: it learns on.</p>",
+        Path(path).name.removesuffix(SUFFIX)[:LONGEST],
     )
 
 

@@ -210,7 +210,8 @@ def _reach(visitor: Visitor) -> str:
             "features, the dashed line of its curves, and what that names rightly shows how far they go."
         )
     right, of = run.reference.figures.right, run.reference.figures.of
-    rest = f"{of - right} are left to gain by unfreezing" if right < of else "unfreezing has nothing left to gain there"
+    left = f"{of - right} {'is' if of - right == 1 else 'are'} left"
+    rest = f"{left} to gain by unfreezing" if right < of else "unfreezing has nothing left to gain there"
     return (
         "How far the frozen features go with yours was measured by a head that was solved at once on them: it named "
         f"<b>{right} of {of}</b> validation images rightly, so {rest}."

@@ -6,6 +6,11 @@ const input = (name) => element.querySelector(`input.hs-${name}-input`);
 const LITTER = /(^|\/)(\.|__MACOSX|Thumbs\.db$|desktop\.ini$)/;
 const WHOLE = /\/|\.(zip|tar|gz|tgz|csv|headswap)$/i; // brings its classes along
 
+field.addEventListener("input", () => {
+  const name = field.value.trim();
+  element.querySelector(".hs-add-images").textContent = name ? `Add images to ${name}` : "Add images";
+});
+
 function className() {
   const name = field.value.trim();
   if (!name) {

@@ -142,7 +142,7 @@ def _kept(run: Run) -> str:
     figures = _figures(Figures(kept.score, kept.metric, kept.right, kept.of, 0.0))
     if kept.refitted:
         said = (
-            "Learned again from all images, those included that were held back. The figures are the honest run's: "
+            "Learned again from all images, those included that were held back. The figures are of the run before: "
             f"{figures}."
         )
     else:
@@ -156,7 +156,7 @@ def _kept(run: Run) -> str:
     if kept.verdict and not kept.refitted:
         sentences.append(escape(kept.verdict.sentence))
     if kept.reference and kept.reference.right > kept.right and not kept.refitted:
-        sentences.append(f"The head solved at once is ahead: {_figures(kept.reference)}.")
+        sentences.append(f"The head solved at once is ahead, and a press keeps it: {_figures(kept.reference)}.")
     return " ".join(filter(None, sentences)) + _labels(kept.labels)
 
 

@@ -31,7 +31,7 @@ SHOWN = 50  # of them with their bars; the table has all
 BARS = 6  # for each image
 NOTHING = "No model has learned anything yet. Press Train in the third step, or open one that you kept in the fifth."
 TOO_EARLY = "No model has learned anything yet. Press Train in the third step, then drop the images again."
-UNSURE = 0.5  # a class that gets less than half is a guess
+UNSURE = 0.6  # of two classes one always gets a half
 CAMERA = {"video": {"width": {"ideal": 320}, "height": {"ideal": 240}}}
 EVERY = 1.0  # seconds between two looks of the camera
 
@@ -50,6 +50,7 @@ class TestStep:
     unsure: gr.Slider
     answers: gr.HTML
     judging: Judging
+    onward: gr.Button
 
     @property
     def ready(self) -> list[gr.components.Component]:
@@ -98,7 +99,9 @@ def build() -> TestStep:
                 elem_id="answers",
                 apply_default_css=False,
             )
-    return TestStep(drawing, state, files, camera, held_back, unsure, answers, judging.build())
+    judged = judging.build()
+    onward = gr.Button("Go on and take it along", variant="primary", elem_id="onward-keep")
+    return TestStep(drawing, state, files, camera, held_back, unsure, answers, judged, onward)
 
 
 def _hint() -> str:

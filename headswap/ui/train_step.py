@@ -100,9 +100,9 @@ def build() -> TrainStep:
         heads = _button("Race the heads", "race")
         stop = _button("Stop and keep the best", "stop")
     problem = gr.HTML(elem_id="train-problem", apply_default_css=False)
-    held_back = tries.build("train-tries")
     charts = gr.HTML(charts_of(Run()), elem_id="charts", apply_default_css=False)
     note("charts")
+    held_back = tries.build("train-tries")
     with gr.Row(elem_id="instead"):
         frozen = gr.Button("Keep the frozen network instead", visible=False, elem_id="keep-frozen")
         reference = gr.Button("Keep the head solved at once instead", visible=False, elem_id="keep-reference")
@@ -184,7 +184,11 @@ def ask(visitor: Visitor, stages: int | None) -> tuple[Any, ...]:
     visitor.stages = max(0, int(stages))
     model = beginning(visitor)
     wanting = visitor.wanting or unfit(visitor)
-    return model_step.drawn(visitor, model), gr.skip() if wanting else _invitation(wanted_plan(visitor, model))
+    if wanting:
+        return model_step.drawn(visitor, model), gr.skip()
+    job, trained = visitor.job, _ended(visitor)
+    result = said(job.run, trained, job.former is not None) if trained else ""  # which a look at the strip costs nobody
+    return model_step.drawn(visitor, model), result + _invitation(wanted_plan(visitor, model))
 
 
 def press(visitor: Visitor, sent: object) -> tuple[Any, ...]:

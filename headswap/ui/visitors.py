@@ -173,7 +173,7 @@ class Visitor:
     job: Job | None = None
     trained: Trained | None = None  # the last model that learned something
     runs: tuple[Ran, ...] = ()  # what trainings with these images came to
-    former: LabelledImages | None = None  # the images before the last change, if that can be undone
+    former: LabelledImages | None = None  # the images before the last change, which can be undone
     opened: str | None = None  # the class whose images are all shown
     stages: int | None = None  # so many of the last ones are to learn, if that was asked for
     going_on: bool = False  # the next training goes on with what was trained, instead of a new head
@@ -219,9 +219,9 @@ class Visitor:
     def take(self, images: LabelledImages) -> None:
         """New images in place of the old ones; a training that runs keeps its own until it ends."""
         shared = self.images is not None and self.images.shares_files_with(images)
-        self.former = self.images if shared else None
+        self.former = self.images
         if not shared:
-            self.judged = None
+            self.judged, self.stages = None, None
         self._hold(images)
 
     def undo(self) -> None:

@@ -54,8 +54,12 @@ def _next(visitor: Visitor) -> str:
     if visitor.training:
         meanwhile = "The model from before answers under Test meanwhile." if learned else "Test opens when it is over."
         return f"<b>It is learning.</b> {meanwhile}"
+    if learned and visitor.images and not visitor.wanting and visitor.job is None:
+        return "<b>Next</b> train it on these images. Until then the model from before answers under Test."
     if learned:
-        more = "" if visitor.images else " To teach it more, add images in the first step."
+        more = " To teach it more, add images in the first step." if visitor.images is None else ""
+        if visitor.images and visitor.wanting:
+            more = " To train again, see in the first step what is missing."
         return f"<b>Next</b> show it new images under Test, and take it along under Keep.{more}"
     if visitor.images is None:
         return BEGIN

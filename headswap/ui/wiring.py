@@ -30,6 +30,7 @@ REMEMBER = "(ticket) => { sessionStorage.setItem('headswap', ticket); return tic
 BEGIN_ANEW = "() => { sessionStorage.removeItem('headswap'); location.reload(); }"
 QUIET = {"show_progress": "hidden"}  # each step says itself how far it is
 LATEST = QUIET | {"trigger_mode": "always_last"}  # what was set while it was heard is not lost
+AWAY = {"queue": False, "js": "() => { window.scrollTo(0, 0); return []; }"}  # a step is seen from its top
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 EARLY = "The page is not ready yet. Press once more in a moment."
 GONE = "You were away for a while, so your images were let go. Reload the page to begin anew."
@@ -59,7 +60,7 @@ class Wiring:
         edited = images.understood.submit(_with_event(self._bound(images_step.edit)), self.ticket, understood, **QUIET)
         for changed in (*reading, edited):
             self._opens(changed)
-        images.onward.click(lambda: gr.Tabs(selected="model"), None, self.steps.tabs, queue=False)
+        images.onward.click(*self._going("model"), **AWAY)
 
     def model(self, model: ModelStep) -> None:
         """The second step: a backbone and a head are chosen."""
@@ -91,7 +92,7 @@ class Wiring:
         compared.opened.expand(*compare, **QUIET)
         compared.measure.click(self._bound(measure), self.ticket, compared.shown, **QUIET)
         compared.stop.click(self._bound(comparison.stop), self.ticket, None, **QUIET)
-        model.onward.click(lambda: gr.Tabs(selected="train"), None, self.steps.tabs, queue=False)
+        model.onward.click(*self._going("train"), **AWAY)
 
     def train(self, training: TrainStep, images: ImagesStep) -> None:
         """The third step: a training begins, is watched and stops."""
@@ -100,9 +101,10 @@ class Wiring:
             self._bound(train_step.choice), self.ticket, training.going_on, **QUIET
         )
         asked = [*training.plan, training.head_rate]
+        at_once = self._borrowed(images.at_once.click(*prepare, **QUIET).then, training)
         for pressed, begin, given in (
             (self._borrowed(training.train.click, training), train_step.start, asked),
-            (self._borrowed(self._at_once(images).then(*prepare, **QUIET).then, training), train_step.start, asked),
+            (at_once, train_step.start, asked),
             (self._borrowed(training.race.click, training), train_step.start_race, asked),
             (training.again.click, train_step.again, []),
         ):
@@ -112,9 +114,11 @@ class Wiring:
                 [training.problem, *training.state],
                 **QUIET,
             )
-            self._followed(self._opens(begun), training)
+            # From the first step the page goes on once the training has begun, so that nothing waits to be pressed.
+            shown = begun.then(*self._going("train"), **AWAY) if pressed is at_once else begun
+            self._followed(self._opens(shown), training)
         training.stop.click(self._bound(train_step.stop), self.ticket, None, **QUIET)
-        training.onward.click(lambda: gr.Tabs(selected="test"), None, self.steps.tabs, queue=False)
+        training.onward.click(*self._going("test"), **AWAY)
         self._planned(training)
         self._exchanged(training)
 
@@ -184,9 +188,9 @@ class Wiring:
         testing.files.change(with_turns(test_step.classify), given, testing.answers)
         testing.answers.submit(paste, [self.ticket, testing.unsure], testing.answers)
         testing.tries.submit(try_one, [self.ticket, testing.unsure], testing.answers, **QUIET)
-        training.tries.submit(try_one, [self.ticket, testing.unsure], testing.answers, **QUIET).then(
-            lambda: gr.Tabs(selected="test"), None, self.steps.tabs, queue=False
-        )
+        testing.onward.click(*self._going("keep"), **AWAY)
+        tried = training.tries.submit(try_one, [self.ticket, testing.unsure], testing.answers, **QUIET)
+        tried.then(*self._going("test"), **AWAY)
         testing.unsure.change(
             self._bound(test_step.tell),
             [self.ticket, testing.unsure],
@@ -211,11 +215,12 @@ class Wiring:
         self.steps.keep.select(self._bound(keep_step.prepare), self.ticket, keeping.shown, **QUIET)
         for key, button in keeping.ways.items():
 
-            def take(visitor: Visitor, name: str, along: bool, key: str = key) -> tuple[str | None, str]:
-                return keep_step.take(visitor, self.turns, key, name, along)
+            def take(visitor: Visitor, name: str, along: bool, key: str = key) -> Iterator[tuple[Any, str]]:
+                yield gr.skip(), keep_step.MAKING
+                yield keep_step.take(visitor, self.turns, key, name, along)
 
             button.click(
-                self._bound(take), [self.ticket, keeping.name, keeping.along], [keeping.file, keeping.made]
+                self._bound(take), [self.ticket, keeping.name, keeping.along], [keeping.file, keeping.made], **QUIET
             ).then(None, keeping.file, None, js=keep_step.PRESS)
 
         def push(  # Gradio fills in who asks, and the token of whoever has logged in
@@ -234,7 +239,7 @@ class Wiring:
         asked = [self.ticket, keeping.repository, keeping.kind, keeping.name, keeping.along]
         keeping.push.click(push, asked, keeping.pushed)
         opened = keeping.opening.upload(
-            self._bound(keep_step.open_model), [self.ticket, keeping.opening], keeping.opened
+            self._bound(keep_step.open_model), [self.ticket, keeping.opening], [keeping.opened, keeping.name]
         )
         self._opens(opened.then(self._bound(keep_step.prepare), self.ticket, keeping.shown, **QUIET))
 
@@ -269,9 +274,9 @@ class Wiring:
             forget_everything, self.ticket, None, **QUIET
         ).then(None, None, None, js=BEGIN_ANEW)
 
-    def _at_once(self, images: ImagesStep) -> Any:
-        """Train was pressed in the first step: the third shows it."""
-        return images.at_once.click(lambda: gr.Tabs(selected="train"), None, self.steps.tabs, queue=False)
+    def _going(self, step: str) -> tuple[Any, ...]:
+        """What goes on to a step, seen from its top."""
+        return lambda: gr.Tabs(selected=step), None, self.steps.tabs
 
     def _borrowed(self, pressed: Callable[..., Any], training: TrainStep) -> Callable[..., Any]:
         """What follows a press: at once, or where a GPU is lent to events, after it has read the images."""
