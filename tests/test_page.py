@@ -4,6 +4,7 @@ import inspect
 import json
 import re
 import tempfile
+import threading
 import urllib.error
 import urllib.request
 from contextlib import closing
@@ -15,7 +16,7 @@ import pytest
 from pictures import FLOWERS, folder
 
 from headswap.reading import load_images
-from headswap.ui import api, keep_step, page, theme
+from headswap.ui import api, keep_step, model_step, page, theme
 from headswap.ui.visitors import Visitors
 
 UNBOUND = {"arrive", "leave", "forget_everything"}  # these are told who comes and goes
@@ -344,3 +345,32 @@ def test_no_two_drawings_share_a_name_in_the_style_sheet():
     names = re.findall(r"^\.(hs-[\w-]+) {", re.sub(r"/\*.*?\*/", "", theme.css(), flags=re.DOTALL), re.MULTILINE)
     assert len(names) > 30
     assert [name for name in names if names.count(name) > 1] == []
+
+
+def test_an_older_choice_that_is_slower_to_draw_never_wins(built, monkeypatch):
+    visitors = Visitors()
+    blocks = built(lambda: page.build(visitors))
+    ticket = visitors.arrive(None, "a tab")
+    choose = triggered_by(blocks, "head", "input")
+    values = [block.value for block in choose.inputs[1:]]
+    going, drawing, real = threading.Event(), threading.Event(), model_step.preview
+
+    def slow(choice, *given):
+        if choice.backbone == "efficientnet_lite2":
+            drawing.set()
+            going.wait(30)
+        return real(choice, *given)
+
+    monkeypatch.setattr(model_step, "preview", slow)
+    older, newer = (
+        threading.Thread(target=choose.fn, args=(ticket, name, *values[1:]))
+        for name in ("efficientnet_lite2", "efficientnet_lite1")
+    )
+    older.start()
+    assert drawing.wait(30)
+    newer.start()
+    newer.join(1.0)  # without a turn of its own it would be through by now
+    going.set()
+    for thread in (older, newer):
+        thread.join(30)
+    assert visitors.find(ticket).choice.backbone == "efficientnet_lite1"

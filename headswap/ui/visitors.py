@@ -185,6 +185,7 @@ class Visitor:
     uploads: set[Path] = field(default_factory=set)  # read where they were uploaded to; they go with the visitor
     tabs: set[str] = field(default_factory=set)
     away_since: float | None = None
+    choosing: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @property
     def classes(self) -> tuple[str, ...] | int:

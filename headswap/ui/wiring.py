@@ -65,7 +65,12 @@ class Wiring:
     def model(self, model: ModelStep) -> None:
         """The second step: a backbone and a head are chosen."""
         chosen = [model.strip, model.sentence, model.problem, model.seen, model.head, *model.groups.values()]
-        choose = self._bound(model_step.choose), [self.ticket, *model.choices], chosen
+
+        def in_turn(visitor: Visitor, *values: Any) -> tuple[Any, ...]:
+            with visitor.choosing:  # or an older choice, slower to draw, would win over a newer one
+                return model_step.choose(visitor, *values)
+
+        choose = self._bound(in_turn), [self.ticket, *model.choices], chosen
         advise = self._bound(model_step.advise), self.ticket, model.advice
         compared = model.comparison
         compare = self._bound(comparison.show), self.ticket, compared.shown
