@@ -24,7 +24,7 @@ from headswap.bundle import DESCRIPTION, WEIGHTS
 
 TINY = "timm/test_efficientnet"  # half a megabyte with all that goes with it
 ROOT = Path(__file__).parents[1]
-HEAVY = 15  # millions of weights, with which a test takes seconds
+HEAVY = 7  # millions of weights, with which a test takes seconds
 
 _ROWS = [row for row in backbones() if row.source == "torchvision"]
 _SMALLEST = [

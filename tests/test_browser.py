@@ -352,6 +352,7 @@ def test_stop_is_heard_in_every_phase_and_says_what_was_kept(visit, fruits):
     me.expect(me.at("#stop")).to_be_disabled()
 
 
+@pytest.mark.slow
 def test_another_network_is_kept_and_all_images_are_learned_from_by_a_press(visit, fruits):
     me = visit()
     me.uploads(fruits, classes=3)
@@ -384,6 +385,7 @@ def test_another_network_is_kept_and_all_images_are_learned_from_by_a_press(visi
     me.sees("#test-state", "before it learned again from all images")
 
 
+@pytest.mark.slow
 def test_a_learning_rate_is_found_by_a_press(visit, fruits):
     me = visit()
     me.uploads(fruits, classes=3)

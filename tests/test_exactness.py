@@ -120,7 +120,7 @@ def assert_exact(model, images, plan):
     assert difference < 1e-9, where
 
 
-@pytest.mark.parametrize("backbone", ["shufflenet_v2_x0_5", "resnet18"])
+@pytest.mark.parametrize("backbone", ["shufflenet_v2_x0_5", pytest.param("resnet18", marks=pytest.mark.slow)])
 def test_a_head_and_then_two_stages_learn_exactly_as_without_a_cache(images, backbone):
     assert_exact(double(backbone), images, planned(THAWING))
 
@@ -133,11 +133,18 @@ def test_stages_that_learn_from_the_start_learn_exactly_as_without_a_cache(image
     assert_exact(double(), images, planned((LAST_TWO, HEAD)))
 
 
+@pytest.mark.slow
 def test_everything_may_learn(images):
     assert_exact(double(), images, planned((Phase(2, 5, 1e-3, 1e-4),)))
 
 
-@pytest.mark.parametrize("head", [{"head": "bottleneck", "dropout": 0.4}, {"head": "mlp", "hidden_dims": (32, 16)}])
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"head": "bottleneck", "dropout": 0.4},
+        pytest.param({"head": "mlp", "hidden_dims": (32, 16)}, marks=pytest.mark.slow),
+    ],
+)
 def test_dropout_drops_the_same(images, head):
     assert_exact(double(**head), images, planned(THAWING))
 
@@ -154,16 +161,19 @@ def learned_wrongly(images, phases=DOWN_AND_UP):
     return farthest(*both(double(), images, planned(phases)))[0]
 
 
+@pytest.mark.slow
 def test_stale_activations_would_be_noticed(images, monkeypatch):
     monkeypatch.setattr(Activations, "thaw", lambda *_: None)
     assert learned_wrongly(images) > 1e-6
 
 
+@pytest.mark.slow
 def test_norms_that_take_new_statistics_would_be_noticed(images, monkeypatch):
     monkeypatch.setattr(headswap.learning, "training_mode", nn.Module.train)
     assert learned_wrongly(images, THAWING) > 1e-6
 
 
+@pytest.mark.slow
 def test_another_order_would_be_noticed(images, monkeypatch):
     class Another(Chance):
         def __init__(self, seed):
@@ -173,6 +183,7 @@ def test_another_order_would_be_noticed(images, monkeypatch):
     assert learned_wrongly(images, (HEAD,)) > 1e-6
 
 
+@pytest.mark.slow
 def test_single_precision_would_be_noticed(images, monkeypatch):
     kept = Activations.batch
     monkeypatch.setattr(Activations, "batch", lambda *how: kept(*how).float().double())
