@@ -22,6 +22,7 @@ from headswap.ui.jobs import Turns
 from headswap.ui.visitors import Visitor
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before anything imports Gradio
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of programs that tests start
 
 COLOURS = {"red": (215, 40, 40), "green": (40, 160, 60), "blue": (45, 75, 220)}
 
@@ -209,3 +210,9 @@ def on_the_processor(request, monkeypatch):
     """Tests compare to the last bit; what is learned on an accelerator has tests of its own."""
     if not request.node.get_closest_marker("accelerator"):
         monkeypatch.setattr(devices, "best", lambda: torch.device("cpu"))
+
+
+@pytest.fixture(autouse=True)
+def on_one_core():
+    """Networks and pictures are small here: several threads take five times as long, waiting for each other."""
+    torch.set_num_threads(1)

@@ -11,9 +11,9 @@ import time
 from dataclasses import dataclass
 from weakref import ref
 
+from headswap import devices
 from headswap.beforehand import Beforehand
 from headswap.catalogue import find
-from headswap.devices import best
 from headswap.errors import InputError
 from headswap.images import LabelledImages
 from headswap.training import begin_pass
@@ -68,7 +68,7 @@ class Warming:
     def step(self) -> bool:
         """Go on for a moment with one visitor's pass, or begin one; whether there was anything to do."""
         self._let_go()
-        if best().type != "cpu" or not self._turns.idle:
+        if devices.best().type != "cpu" or not self._turns.idle:
             return False
         for visitor in self._visitors.here():
             if self._wants(visitor):
