@@ -36,7 +36,11 @@ _SMALLEST = [
 FAMILIES = [
     *(pytest.param(row.name, marks=[pytest.mark.slow] * (row.million_weights > HEAVY)) for row in _SMALLEST),
     next(iter(BUNDLED)),
-    *(f"timm/{name}" for name in ("test_vit", "test_vit_relpos", "test_convnext", "test_nfnet")),
+    "timm/test_vit",
+    *(
+        pytest.param(f"timm/{name}", marks=pytest.mark.slow)
+        for name in ("test_vit_relpos", "test_convnext", "test_nfnet")
+    ),
     pytest.param("timm/eva02_tiny_patch14_224", marks=pytest.mark.slow),
 ]
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from browsing import chromium
+from browsing import chromium, serving
 from drawings import NARROW, load_shapes, small_model
 from pictures import FLOWERS, folder, nothing_left_in
 from PIL import Image, ImageDraw
@@ -188,6 +188,13 @@ def built():
         return asyncio.run(inside())
 
     return build
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory):
+    """``python app.py`` as anybody would start it, on a free port."""
+    with serving(tmp_path_factory.mktemp("server"), "app.py") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

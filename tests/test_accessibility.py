@@ -3,18 +3,12 @@
 import re
 
 import pytest
-from browsing import PATIENCE, serving
+from browsing import PATIENCE
 
 pytestmark = pytest.mark.browser
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
 
 TRAIN = 150_000  # milliseconds for a training
-
-
-@pytest.fixture(scope="module")
-def server(browser, tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("server"), "app.py") as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +18,7 @@ def fruits(tmp_path_factory, draw_fruits):
 
 def serious(page):
     """What axe calls serious or critical, and where."""
-    page.wait_for_timeout(800)  # colours that are still changing have another contrast
+    page.wait_for_timeout(400)  # colours that are still changing have another contrast
     found = axe.Axe().run(page).response["violations"]
     return [
         (each["id"], [node["target"] for node in each["nodes"]])
@@ -42,13 +36,13 @@ def looked_at(page):
     return found
 
 
-def test_no_step_has_a_serious_finding_light_or_dark(browser, server, fruits):
+def test_no_step_has_a_serious_finding_light_or_dark(browser, program, fruits):
     from playwright.sync_api import expect
 
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="dark")
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="dark", reduced_motion="reduce")
     context.set_default_timeout(PATIENCE)
     page = context.new_page()
-    page.goto(f"{server.address}?__theme=dark")
+    page.goto(f"{program.address}?__theme=dark")
     page.wait_for_function("sessionStorage.getItem('headswap')")
     assert page.evaluate("document.body.classList.contains('dark')"), "it is dark by another sign than the looks below"
     found = {"nothing yet": looked_at(page)}

@@ -6,7 +6,7 @@ import zipfile
 from urllib.parse import urlparse
 
 import pytest
-from browsing import PATIENCE, serving
+from browsing import PATIENCE
 
 pytestmark = pytest.mark.browser
 
@@ -23,11 +23,10 @@ COUNT_DRAWINGS = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def server(browser, tmp_path_factory):
-    """``python app.py`` as anybody would start it, on a free port."""
-    with serving(tmp_path_factory.mktemp("server"), "app.py") as server:
-        yield server
+@pytest.fixture
+def server(program):
+    """The page as it is started, beside other tests of the browser."""
+    return program
 
 
 class Visit:
@@ -144,6 +143,7 @@ def new_red(tmp_path_factory, draw_fruits):
 
 
 def test_a_folder_becomes_a_model_that_names_a_new_picture(visit, server, fruits, new_red):
+    before = set(server.uploads.rglob("*.*"))
     me = visit()
 
     me.uploads(fruits, classes=3)
@@ -153,7 +153,7 @@ def test_a_folder_becomes_a_model_that_names_a_new_picture(visit, server, fruits
         me.expect(row).to_have_count(1)
         me.expect(row).to_contain_text("12 images")
         me.expect(row.locator("img")).to_have_count(6)
-    assert not [path for path in server.uploads.rglob("*") if path.is_file()]  # what was read is not left lying about
+    assert set(server.uploads.rglob("*.*")) <= before  # what was read is not left lying about
 
     me.at("#onward-model").click()
     head = me.at("#model-strip .hs-block.hs-head")
@@ -325,6 +325,7 @@ def test_copies_are_shown_and_removed_by_a_press(visit, fruits, tmp_path):
     me.sees(".hs-understood", "36 images in 3 classes")
 
 
+@pytest.mark.slow  # a reload in mid-training ends with Stop as well
 def test_stop_is_heard_in_every_phase_and_says_what_was_kept(visit, fruits):
     me = visit()
     me.uploads(fruits, classes=3)

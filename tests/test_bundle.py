@@ -273,6 +273,7 @@ def test_a_registered_head_of_one_layer_may_have_a_class_added(registered, other
     assert same_answers(model, returned(model, other))
 
 
+@pytest.mark.slow
 def test_who_has_not_registered_a_head_is_told_to(registered, other):
     headswap.save(tiny_model(head="twins"), other)
     code = """

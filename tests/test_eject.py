@@ -13,6 +13,7 @@ from unittest import mock
 import pytest
 import timm
 import torch
+from bundles import HEAVY
 from drawings import NARROW, SHAPES, SMALL, load_shapes, shape, small_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,7 +23,7 @@ from torch import nn
 import headswap
 from headswap import Classifier, InputError, Phase, Plan
 from headswap.backbones import build_whole
-from headswap.catalogue import BUNDLED
+from headswap.catalogue import BUNDLED, find
 from headswap.eject import _Network, assigned, eject, literal
 from headswap.heads import HEADS, build_head, takes_map
 from headswap.model import features_in, map_channels
@@ -100,8 +101,14 @@ def headed(shapes):
     return {head: small_model(shapes[1].classes, head, backbone="efficientnet_lite0") for head in HEADS}
 
 
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize(
+    ("head", "plan"),
+    [
+        pytest.param(head, plan, marks=[pytest.mark.slow] * (head != "linear" and plan != "suggested"))
+        for head in HEADS
+        for plan in PLANS
+    ],
+)
 def test_every_head_and_plan_is_a_short_script_that_a_linter_likes(shapes, headed, head, plan):
     source = eject(taught(headed[head], PLANS[plan]), shapes[1])
     assert "headswap" not in source
@@ -294,11 +301,10 @@ def crowned(name, parts, preprocess, head="linear"):
     return taught(model.freeze().eval())
 
 
-HEAVY = {"efficientnet_v2_s", "maxvit_t", "vgg11", "vit_b_16", "wide_resnet50_2"}
 # Of the same class as one that stays, with other widths only.
 TWINS = {"efficientnet_lite1", "efficientnet_lite2", "timm/test_convnext2"}
 NETWORKS = [
-    pytest.param(name, marks=[pytest.mark.slow] * (name in HEAVY | TWINS))
+    pytest.param(name, marks=[pytest.mark.slow] * (name in TWINS or find(name).million_weights > HEAVY))
     for name in (*sorted(SMALLEST), *BUNDLED, *(f"timm/{name}" for name in TIMMS))
 ]
 

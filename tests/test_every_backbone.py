@@ -8,6 +8,7 @@ import os
 import pytest
 import timm
 import torch
+from bundles import HEAVY
 from torchvision import models as tv
 
 import headswap
@@ -33,6 +34,9 @@ def marks(row):
 
 
 TORCHVISIONS = [pytest.param(row.name, marks=list(marks(row))) for row in ROWS]
+LIGHT = [  # of which a whole classifier is built
+    pytest.param(row.name, marks=[*marks(row), *[pytest.mark.slow] * (row.million_weights > HEAVY)]) for row in ROWS
+]
 
 
 def side_of(name):
@@ -77,7 +81,7 @@ def test_stages_and_the_original_last_layer_are_timms_network(name):
     assert theirs.isfinite().all()
 
 
-@pytest.mark.parametrize("name", [*TORCHVISIONS, *BUNDLED, *(f"timm/{name}" for name in TIMMS)])
+@pytest.mark.parametrize("name", [*LIGHT, *BUNDLED, *(f"timm/{name}" for name in TIMMS)])
 def test_a_backbone_with_seven_new_classes(name):
     torch.manual_seed(0)
     model = headswap.adapt(name, 7, pretrained=False)

@@ -209,7 +209,7 @@ def test_a_name_that_is_code_is_text(name):
     said.encode()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES[:3], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[3:])])
 def test_a_card_of_such_names_is_whole(name):
     usual, model = tiny_model(("a", "b")), tiny_model((name, "b"))
     usual.record, model.record = record_of("ab"), record_of((name, "b"))
