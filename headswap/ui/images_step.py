@@ -64,7 +64,7 @@ def build() -> ImagesStep:
             note("understood")
             with gr.Row():
                 at_once = gr.Button("Train now", interactive=False, elem_id="train-at-once", elem_classes="hs-go")
-                onward = gr.Button("Choose the model first", interactive=False, elem_id="onward-model")
+                onward = gr.Button("Choose another model", interactive=False, elem_id="onward-model")
     return ImagesStep(sample, drop, problem, understood, at_once, onward)
 
 

@@ -108,7 +108,7 @@ def launch(invite: Callable[[int], None] | None = None, **settings: Any) -> None
 def _title() -> str:
     drawing = LOGO.read_text(encoding="utf-8") if LOGO.is_file() else ""
     logo = f'<span class="hs-logo" aria-hidden="true">{drawing}</span>'
-    return f"<h1>{logo}headswap</h1><p>Give a trained network a new head, and watch it learn your pictures.</p>"
+    return f"<h1>{logo}headswap</h1><p>Show a trained network your pictures, and watch it learn to tell them apart.</p>"
 
 
 def _end(*_: object) -> None:
