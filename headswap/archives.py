@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 from headswap.errors import InputError, PictureError
 from headswap.limits import MEGABYTE, limits
-from headswap.sources import ARCHIVES, EXPECTED, Found, Meter, adopt, copy
+from headswap.sources import ARCHIVES, EXPECTED, START, Found, Meter, adopt, copy
 
 _ALWAYS = 64 * MEGABYTE  # may be unpacked whatever the archive's own size
 _DIRECTORY = 16 * MEGABYTE  # of a zip: names for a few hundred thousand files
@@ -94,7 +94,8 @@ def _zip_members(archive: zipfile.ZipFile, label: str, unpacked: Meter) -> Itera
         # The other methods unpack without a bound on what one read gives.
         elif member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             problem = "is packed by an unusual method; zip it again"
-        yield Found.named(_said(member), partial(_unpack, archive, member, unpacked), problem)
+        peek = partial(_start, archive, member)
+        yield Found.named(_said(member), partial(_unpack, archive, member, unpacked), problem, peek=peek)
 
 
 def _check_apart(archive: zipfile.ZipFile, listed: list[zipfile.ZipInfo], label: str) -> None:
@@ -112,6 +113,13 @@ def _said(member: zipfile.ZipInfo) -> str:
         with suppress(UnicodeError):
             return member.filename.encode("cp437").decode("utf-8")
     return member.filename
+
+
+def _start(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """The first bytes of a member, whose damage is told when it is unpacked."""
+    with suppress(Exception), archive.open(member) as stream:
+        return stream.read(START)
+    return b""
 
 
 def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, unpacked: Meter, target: Path, meter: Meter) -> None:
@@ -161,12 +169,15 @@ def _tar_member(archive: tarfile.TarFile, stream: _Forward, member: tarfile.TarI
         problem = "is not a regular file; give the picture itself"
     elif member.issparse():  # holes cost nothing in the archive and are as large as anybody likes
         problem = "is packed with holes; pack it again"
-    found = Found.named(member.name, partial(adopt, path), problem)
-    if problem or (found.problem and not found.name.lower().endswith(".csv")):
-        return found
+    if problem:
+        return Found.named(member.name, None, problem)
     stream.content()
     try:
         with archive.extractfile(member) as content:
+            start = content.peek(START)[:START]
+            found = Found.named(member.name, partial(adopt, path), peek=lambda: start)
+            if found.litter or (found.problem and not found.may_be_table):
+                return found
             copy(content, path)
     except PictureError as error:
         path.unlink()

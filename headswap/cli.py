@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -40,10 +41,11 @@ from headswap.hub import push
 from headswap.images import LabelledImages
 from headswap.kits import Kit, onnx_kit, space
 from headswap.model import Classifier, adapt
-from headswap.plain import plain
+from headswap.plain import plain, plain_report
 from headswap.plan import NAMED, Plan
 from headswap.race import Won, race
 from headswap.reading import Reading, loading
+from headswap.sources import pictures_in
 from headswap.training import refit, train
 from headswap.validation import cross_validate
 
@@ -55,7 +57,6 @@ cli = typer.Typer(
 
 SUGGESTED = "suggested"
 SHOWN = 10  # images of a finding
-PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic"}  # in a folder
 
 
 class Form(str, Enum):
@@ -85,7 +86,7 @@ Json = Annotated[bool, typer.Option("--json", help="For machines: one JSON objec
 Model = Annotated[Path, typer.Argument(help="A .headswap file, as `train --out` writes it.")]
 Classify = Annotated[
     list[Path] | None,
-    typer.Option(exists=True, dir_okay=False, help="An image to classify afterwards; may be given again."),
+    typer.Option(help="An image to classify afterwards, or a folder of them; may be given again."),
 ]
 
 
@@ -141,6 +142,7 @@ def train_command(
         raise typer.BadParameter("With --from the backbone and the head are the file's; leave their options away.")
     if out:
         _check_place(out)
+    asked = _there(classify)
     images = _read(folder, machine)
     torch.manual_seed(seed)
     with _explaining_options():
@@ -161,8 +163,8 @@ def train_command(
         watch(refit(model, images, plan, told[Kept]), machine)
     if out:
         _tell(f"{save(model, out).sentence} It is {out}.", machine, event="Saved", file=str(out))
-    if classify:
-        _classify(model, classify, Form.JSON if machine else Form.TABLE)
+    if asked:
+        _classify(model, asked, Form.JSON if machine else Form.TABLE)
 
 
 @cli.command()
@@ -178,9 +180,12 @@ def predict(
 
 @cli.command("evaluate")
 def evaluate_command(model: Model, folder: Folder, machine: Json = False) -> None:
-    """Judge a saved model by a folder that it has not learned from."""
+    """Judge a saved model by a folder that it has not learned from.
+
+    Where the folder has halves, test/ judges, or else val/.
+    """
     loaded = load(model)
-    images = _read(folder, machine)
+    images = _read(folder, machine, for_evaluation=True)
     show_evaluation(evaluate(loaded, images), machine)
     if loaded.record and loaded.record.images == images.counts and not machine:
         say("It may have learned from these very images; then the figures flatter.")
@@ -269,6 +274,7 @@ def race_command(
     """Let several heads learn side by side, and let the best go on."""
     if out:
         _check_place(out)
+    asked = _there(classify)
     images = _read(folder, machine)
     torch.manual_seed(seed)
     with _explaining_options():
@@ -276,8 +282,8 @@ def race_command(
     won = watch(runs, machine)[Won]
     if out:
         _tell(f"{save(won.model, out).sentence} It is {out}.", machine, event="Saved", file=str(out))
-    if classify:
-        _classify(won.model, classify, Form.JSON if machine else Form.TABLE)
+    if asked:
+        _classify(won.model, asked, Form.JSON if machine else Form.TABLE)
 
 
 @cli.command()
@@ -357,15 +363,16 @@ def _check_place(out: Path) -> None:
         raise InputError(f"Nothing can be written in {out.parent}: {error.strerror or error}.") from error
 
 
-def _read(folder: Path, machine: bool) -> LabelledImages:
+def _read(folder: Path, machine: bool, for_evaluation: bool = False) -> LabelledImages:
     """The images, read with a bar, and what their report says."""
-    with bars(quiet=machine) as progress, closing(loading(folder)) as steps:
+    least = 1 if for_evaluation else 2
+    steps = loading(folder, least=least, for_evaluation=for_evaluation)
+    with bars(quiet=machine) as progress, closing(steps):
         bar = progress.add_task("Images", total=None)
         for step in steps:
             if isinstance(step, Reading):
                 progress.update(bar, completed=step.done, total=step.of or None)
-    skipped = [{"file": name, "reason": reason} for name, reason in step.report.skipped]
-    _tell(str(step.report), machine, event="Read", images=len(step), classes=step.counts, skipped=skipped)
+    _tell(str(step.report), machine, event="Read", **plain_report(step))
     return step
 
 
@@ -397,14 +404,28 @@ def _go_on(file: Path, images: LabelledImages) -> Classifier:
 
 
 def _pictures(named: Iterable[Path]) -> list[Path]:
-    """The files that are meant: of a folder, all that are called like images."""
+    """The files that are meant: of a folder, all that loading it would read; what it passes over is said."""
     found: list[Path] = []
     for path in named:
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURES) if path.is_dir() else [path]
+        if not os.path.isdir(path):
+            found.append(path)
+            continue
+        inside, others = pictures_in(path)
+        if others:
+            first = f"the first, {others[0].name}, {others[0].problem}"
+            errors.print(f"{path.name}: {len(others)} passed over ({first}).", markup=False, highlight=False)
         if not inside:
             raise InputError(f"There are no images in {path}.")
         found += inside
     return found
+
+
+def _there(named: Iterable[Path] | None) -> list[Path]:
+    """The files that are meant, looked for before minutes are spent."""
+    for path in named or ():
+        if not os.path.exists(path):  # unlike Path's own, never raises
+            raise InputError(f"{path.name}: does not exist; check the name.")
+    return _pictures(named or ())
 
 
 def _classify(model: Classifier, paths: Iterable[Path], form: Form) -> None:

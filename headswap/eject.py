@@ -21,6 +21,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from torch import nn
 from torchvision import models as tv
 
+from headswap import sources
 from headswap.backbones import build_whole, options_without_weights
 from headswap.catalogue import BUNDLED, TIMM, Backbone, find
 from headswap.errors import InputError
@@ -35,7 +36,7 @@ from headswap.training import SOFT
 
 WIDTH = 120  # characters of a line
 TEMPLATE = "eject.py.jinja"
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")  # that the script looks for
+ENDINGS = tuple(sorted(sources.ENDINGS - sources.HEIC))  # that the script looks for: Pillow alone reads no HEIC
 
 
 def eject(model: Classifier, images: LabelledImages | None = None, folder: str = "images") -> str:

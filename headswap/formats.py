@@ -112,6 +112,11 @@ def opened(stream: BinaryIO, name: str) -> ImageFile:
     return known(stream, name)
 
 
+def looks_like_picture(start: bytes) -> bool:
+    """Whether these are the first bytes of a picture that ``opened`` reads."""
+    return start.startswith(tuple(_READERS)) or (start[4:8] == b"ftyp" and bool(_brand(start)))
+
+
 def _brand(start: bytes) -> str:
     """AVIF, HEIC or neither: what the first brand says that names a way of compressing."""
     size = int.from_bytes(start[:4], "big")

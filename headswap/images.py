@@ -35,14 +35,16 @@ _PLAIN = re.compile(r"\.[a-z0-9]{1,5}")
 
 @dataclass(frozen=True)
 class Report:
-    """What loading did: how many images it read, which files it skipped and why, and what else to know."""
+    """What loading did: how many images it read, what it understood, which files it skipped and why, and what else
+    to know."""
 
     read: int
     skipped: tuple[tuple[str, str], ...] = ()  # (name, reason)
     notes: tuple[str, ...] = ()
+    understood: tuple[str, ...] = ()  # a sentence for each table of labels, and for the halves
 
     def __str__(self) -> str:
-        lines = [f"{how_many(self.read)} read, {len(self.skipped)} skipped.", *self.notes]
+        lines = [f"{how_many(self.read)} read, {len(self.skipped)} skipped.", *self.understood, *self.notes]
         return "\n".join(lines + [f"{name}: {reason}." for name, reason in self.skipped])
 
 
@@ -131,6 +133,7 @@ class LabelledImages:
             self.report.read + others.report.read,
             self.report.skipped + others.report.skipped,
             self.report.notes + others.report.notes,
+            self.report.understood + others.report.understood,
         )
         columns = {name: getattr(self, name) + getattr(others, name) for name in _COLUMNS}
         return replace(self, report=report, multi_label=self.multi_label or others.multi_label, **columns)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from headswap.images import LabelledImages
 from headswap.model import Classifier
 
 
@@ -26,6 +27,18 @@ def plain_event(event: Any) -> dict[str, Any]:
 def plain_answers(ranked: Sequence[tuple[str, float]]) -> list[dict[str, Any]]:
     """The classes with their probabilities, likeliest first."""
     return [{"class": name, "probability": share} for name, share in ranked]
+
+
+def plain_report(images: LabelledImages) -> dict[str, Any]:
+    """What loading images understood: their number, the classes, and all that its report says."""
+    report = images.report
+    return {
+        "images": len(images),
+        "classes": images.counts,
+        "understood": list(report.understood),
+        "notes": list(report.notes),
+        "skipped": [{"file": name, "reason": reason} for name, reason in report.skipped],
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -1,8 +1,7 @@
 """From what a source lists to ``LabelledImages``: placed into classes, kept, decoded, measured, with a report.
 
-One sub-folder per class is the rule; wrapper folders and ``train``/``val``/``test`` folders are understood. What
-is read is kept in a private folder, so its source may disappear. Knows nothing of networks, nor how bytes are
-fetched or become pixels: it asks for them and notes what was refused.
+What is read is kept in a private folder, so its source may disappear. Knows nothing of networks, nor how files get
+their classes, how bytes are fetched or become pixels: it asks for them and notes what was refused.
 """
 
 from __future__ import annotations
@@ -11,33 +10,24 @@ import errno
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 
 from headswap import archives, tables
+from headswap import layout as layouts
 from headswap.errors import InputError, PictureError, harmless
 from headswap.images import INTERPOLATION, SIDE, STORE_BYTES, LabelledImages, Report, Store, how_many, natural
+from headswap.layout import Layout, Listing
 from headswap.limits import limits
 from headswap.pixels import size_of
-from headswap.sources import EXPECTED, Fetch, Found, Meter, adopt, leads_outside, walk
+from headswap.sources import EXPECTED, LINKED, TABLES, Fetch, Found, Meter, adopt, start_of, walk
 from headswap.traits import Traits, measured, resembling
 
-_ROLES: Mapping[str, str] = MappingProxyType(
-    {
-        "train": "training",
-        "training": "training",
-        "val": "validation",
-        "valid": "validation",
-        "validation": "validation",
-        "test": "test",
-    }
-)
 _TABLES = 10  # that are looked at, of a source
+_NAMED = 3  # names in a note
 _TOLD = 20  # files between two words on how far it is
 
 
@@ -53,27 +43,39 @@ Loading = Generator[Reading | LabelledImages, None, None]  # the images come las
 
 
 def load_images(
-    source: str | os.PathLike[str], *, name: str | None = None, store_bytes: int = STORE_BYTES
+    source: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    store_bytes: int = STORE_BYTES,
+    for_evaluation: bool = False,
+    multi_label: bool | None = None,
 ) -> LabelledImages:
     """Read a folder, a zip or a tar.gz with one sub-folder per class, or a CSV with labels, and check every image.
 
-    A file that cannot be used is skipped and listed in ``.report``; the classes are those that have an image.
-    Folders that hold everything are peeled off, deeper ones belong to their class. Where ``train`` stands
-    beside ``val`` or ``test``, the classes lie in these: ``val`` becomes the validation half and ``test`` is
-    set aside. A CSV says instead what the images beside it show, each one label, or several or none of them
-    (``multi_label``); one called ``labels.csv`` inside a folder or an archive is found by itself. Copies of one
-    image belong to one group, which never sits on both sides of the split.
+    A file that cannot be used is skipped and listed in ``.report``, which says what was understood; the classes are
+    those that have an image. Folders that hold everything are peeled off, deeper ones belong to their class. Where
+    ``train`` stands beside ``val`` or ``test``, by these or other usual names, the classes lie in these: ``val``
+    becomes the validation half and ``test`` is set aside; folders with the same sub-folders are parts of one set as
+    well. A CSV says instead what the images beside it show, each one label, or several or none of them
+    (``multi_label``); one called ``labels.csv`` inside a folder or an archive is found by itself, and others if their
+    header says which column is which. Copies of one image belong to one group, which never sits on both sides of the
+    split.
 
     Args:
         source: path of a folder, an archive or a CSV.
         name: what to call the source in messages; its own file name by default.
         store_bytes: how many bytes of decoded pixels stay in memory; the rest is decoded when asked for.
+        for_evaluation: take what judges a model instead of what it learns from: ``test/``, or without one ``val/``, or
+            without halves everything; a single class is enough then.
+        multi_label: True: an image may carry several labels or none, whatever the table says. False: each has one, and
+            an image with several is left out. None: as the table says.
 
     Raises:
         InputError: if there is no such source, no image or only one class in it, or more of something than
             ``headswap.limits`` allows, counted while it is read.
     """
-    *_, images = loading(source, name=name, store_bytes=store_bytes)
+    options = {"for_evaluation": for_evaluation, "multi_label": multi_label, "least": 1 if for_evaluation else 2}
+    *_, images = loading(source, name=name, store_bytes=store_bytes, **options)
     return images
 
 
@@ -84,18 +86,20 @@ def loading(
     store_bytes: int = STORE_BYTES,
     onto: LabelledImages | None = None,
     least: int = 2,
+    for_evaluation: bool = False,
+    multi_label: bool | None = None,
 ) -> Loading:
     """The same, told as it goes; the images come last. Closed before, it leaves nothing behind.
 
     Args:
-        source, name, store_bytes: as for ``load_images``.
+        source, name, store_bytes, for_evaluation, multi_label: as for ``load_images``.
         onto: images to add these to; they stay as they are and share their store with what is returned.
         least: how many classes there must be in the end.
     """
     path = Path(source)
     label = harmless(name or path.name or str(path))
-    how = _How(label, store_bytes, onto, least)
-    if path.suffix.lower() == ".csv" and os.path.isfile(path):
+    how = _How(label, store_bytes, onto, least, for_evaluation=for_evaluation, multi_label=multi_label)
+    if path.name.lower().endswith(TABLES) and os.path.isfile(path):
         home = path.absolute().parent
         yield from _load(walk(home, home.name), replace(how, table=path.name))
     elif os.path.isdir(path):  # unlike Path's own, never raises
@@ -120,6 +124,7 @@ def gathering(
     store_bytes: int = STORE_BYTES,
     onto: LabelledImages | None = None,
     least: int = 2,
+    for_evaluation: bool = False,
 ) -> Loading:
     """What a browser's upload gives, told as it goes: ``loading`` for files that lie anywhere.
 
@@ -127,13 +132,19 @@ def gathering(
         files: relative name, such as "flowers/roses/a.png", the path where its bytes lie, and the burst of a camera
             that it belongs to or "". Whether that path may be read at all is for the caller to decide.
         label: the class of all of them; without one their folders or a table say what they show.
-        store_bytes, onto, least: as for ``loading``.
+        store_bytes, onto, least, for_evaluation: as for ``loading``.
 
     Raises:
         InputError: as ``load_images`` does.
     """
-    found = (Found.named(name, partial(adopt, Path(path)), burst=burst) for name, path, burst in files)
-    yield from _load(found, _How("The upload", store_bytes, onto, least, of_class=harmless(label.strip())))
+    found = (
+        Found.named(name, partial(adopt, Path(path)), burst=burst, peek=partial(start_of, Path(path)))
+        for name, path, burst in files
+    )
+    of_class = harmless(label.strip())
+    yield from _load(
+        found, _How("The upload", store_bytes, onto, least, of_class=of_class, for_evaluation=for_evaluation)
+    )
 
 
 @dataclass(frozen=True)
@@ -144,13 +155,15 @@ class _How:
     store_bytes: int
     onto: LabelledImages | None
     least: int
-    table: str = tables.NAME
+    table: str = ""  # the one that counts, if it was given itself
     of_class: str = ""
+    for_evaluation: bool = False
+    multi_label: bool | None = None
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """A file with what it shows, by its folder or by a table, and what was made of it so far."""
+    """A file with what it shows, and what was made of it so far."""
 
     name: str
     labels: tuple[str, ...]  # one of them, unless a table says otherwise
@@ -170,24 +183,26 @@ def _load(found: Iterable[Found], how: _How) -> Loading:
     store = how.onto._store if how.onto else Store(how.store_bytes)
     written: list[Path] = []
     try:
-        multi_label = False
-        listing, said = _table_among(listings, pictures, store, how)
-        skipped += [(each.name, each.problem) for each in listings if each is not listing]
         if how.of_class:
-            placed = [_Picture(p.name, (how.of_class,), False, p.fetch, p.burst) for p in pictures]
-            outside, notes = [], []
-        elif said is None:
-            placed, outside, notes = _place(pictures)
+            layout = Layout(tuple(layouts.Picture(picture, (how.of_class,)) for picture in pictures))
         else:
-            multi_label, (placed, outside, notes) = said.multi_label, _place_by_table(pictures, said, listing)
+            read = _read_tables(listings, store, how.label)
+            layout = layouts.arrange(
+                pictures, read, table=how.table, for_evaluation=how.for_evaluation, multi_label=how.multi_label
+            )
+        placed = [
+            _Picture(p.found.name, p.labels, p.role == layouts.VALIDATION, p.found.fetch, p.found.burst)
+            for p in layout.placed
+        ]
         _check_classes(placed, how)
         kept, unusable = yield from _keep(placed, store, how.label, written)
         decoded, broken = yield from _decode(kept, store)
         usable, strangers = _with_training(decoded, how.onto)
-        skipped = [*skipped, *outside, *unusable, *broken, *strangers]
-        notes += _missing(placed, usable, how.onto)
-        report = Report(len(usable), tuple(sorted(skipped, key=lambda pair: natural(pair[0]))), tuple(notes))
-        images = _labelled(usable, report, store, how, multi_label)
+        notes = [*layout.notes, *_linked(skipped), *_missing(placed, usable, how.onto)]
+        skipped = sorted([*skipped, *layout.skipped, *unusable, *broken, *strangers], key=lambda pair: natural(pair[0]))
+        halves = [layout.halves] if layout.halves and any(picture.held_out for picture in usable) else []
+        report = Report(len(usable), tuple(skipped), tuple(notes), (*layout.understood, *halves))
+        images = _labelled(usable, report, store, how, layout.multi_label)
     except BaseException:
         for path in written:
             path.unlink(missing_ok=True)
@@ -208,7 +223,7 @@ def _sort_out(found: Iterable[Found], how: _How) -> Generator[Reading, None, tup
             continue
         if len(pictures) + len(skipped) + (len(how.onto) if how.onto else 0) >= most:
             raise InputError(f"{how.label} holds more than {most:,} files; take fewer.")
-        if item.parts[-1].lower().endswith(".csv") and item.fetch and len(listings) < _TABLES:
+        if item.may_be_table and not how.of_class and len(listings) < _TABLES:
             listings.append(item)
         elif item.problem:
             skipped.append((item.name, item.problem))
@@ -221,102 +236,22 @@ def _sort_out(found: Iterable[Found], how: _How) -> Generator[Reading, None, tup
     return pictures, skipped, listings
 
 
-def _table_among(
-    listings: Sequence[Found], pictures: Sequence[Found], store: Store, how: _How
-) -> tuple[Found | None, tables.Table | None]:
-    """The table that says what the pictures show: by its own name, or the only one whose header says so."""
-    if how.of_class:
-        return None, None
-    expected = [listing for listing in listings if listing.parts[-1].lower() == how.table.lower()]
-    if expected:
-        return expected[0], _read_table(expected[0], store, how.label)
-    if len(listings) == 1:
-        with suppress(InputError):
-            said = _read_table(listings[0], store, how.label)
-            if said.explicit and any(_key(picture, listings[0], said, Counter()) for picture in pictures):
-                return listings[0], said
-    return None, None
-
-
-def _read_table(listing: Found, store: Store, label: str) -> tables.Table:
-    path = store.place(tables.NAME)
-    try:
-        listing.fetch(path, Meter(tables.MAX_BYTES, f"{label} has a table of labels that is too large."))
-        return tables.read_table(path, listing.parts[-1])
-    except PictureError as error:
-        raise InputError(str(error)) from error
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _key(picture: Found, listing: Found, table: tables.Table, alone: Mapping[str, int]) -> str | None:
-    """What the table calls a picture: its path from there, or in full, or its name if no other has that."""
-    name, home = picture.parts[-1], len(listing.parts) - 1
-    keys = ["/".join(picture.parts[home:]), picture.name, *([name] if alone.get(name, 1) == 1 else [])]
-    return next((key for key in keys if key in table.rows), None)
-
-
-def _place_by_table(
-    pictures: Sequence[Found], table: tables.Table, listing: Found
-) -> tuple[_Pictures, _Skipped, list[str]]:
-    """Give each picture the labels that a table names beside it: by its path from there, or by its name alone."""
-    missing = dict(table.rows)
-    alone = Counter(picture.parts[-1] for picture in pictures)
-    placed, skipped = [], []
-    for picture in pictures:
-        key = _key(picture, listing, table, alone)
-        if key is None:
-            skipped.append((picture.name, f"is not named in {listing.parts[-1]}"))
-        else:
-            placed.append(_Picture(picture.name, table.rows[key], False, picture.fetch, picture.burst))
-            missing.pop(key, None)
-    for name in [name for name in missing if leads_outside(name) or "://" in name]:
-        del missing[name]
-        skipped.append((harmless(name), f"lies outside the folder of {listing.parts[-1]}; put the picture beside it"))
-    first = f"{listing.parts[-1]} names {how_many(len(missing))} that {'is' if len(missing) == 1 else 'are'} not there"
-    notes = [f"{first}; the first is {harmless(next(iter(missing)))}."] if missing else []
-    if table.multi_label:
-        notes.append("Some images carry several labels or none, so each label is decided on its own.")
-    return placed, skipped, notes
-
-
-def _place(pictures: Sequence[Found]) -> tuple[_Pictures, _Skipped, list[str]]:
-    """Give each picture the class that its folder names."""
-    depth = _wrappers([picture.parts for picture in pictures])
-    tops = {picture.parts[depth] for picture in pictures if len(picture.parts) > depth + 1}
-    roles = {top: _ROLES.get(top.lower()) for top in tops}
-    halved = "training" in roles.values() and len({*roles.values(), None}) > 2
-    placed, skipped, set_aside = [], [], Counter[str]()
-    for picture in pictures:
-        inside, role = picture.parts[depth:], "training"
-        if halved and len(inside) > 1:
-            role, inside = roles[inside[0]], inside[1:]
-        if role == "test":
-            set_aside[picture.parts[depth]] += 1
-        elif role is None:
-            skipped.append((picture.name, "lies outside the folders for training, validation and test"))
-        elif len(inside) < 2:
-            skipped.append((picture.name, "lies outside the class folders"))
-        else:
-            placed.append(_Picture(picture.name, inside[:1], role == "validation", picture.fetch, picture.burst))
-    notes = [
-        f"{folder}/: {how_many(count)} set aside; a test folder never chooses anything."
-        for folder, count in sorted(set_aside.items())
-    ]
-    return placed, skipped, notes
-
-
-def _wrappers(names: Sequence[tuple[str, ...]]) -> int:
-    """How many folders hold everything and stand above the classes. Loose pictures have no say."""
-    depth = 0
-    while True:
-        nested = [parts for parts in names if len(parts) > depth + 1]
-        tops = {parts[depth] for parts in nested}
-        inner = {parts[depth + 1] for parts in nested if len(parts) > depth + 2}
-        only_folders = all(len(parts) > depth + 2 for parts in nested)
-        if len(tops) != 1 or not (len(inner) > 1 or (inner and only_folders)):
-            return depth
-        depth += 1
+def _read_tables(listings: Sequence[Found], store: Store, label: str) -> list[Listing]:
+    """Each of them as a table, or why it is none."""
+    read: list[Listing] = []
+    for listing in listings:
+        path = store.place(tables.NAME)
+        name = listing.parts[-1]
+        try:
+            listing.fetch(path, Meter(tables.MAX_BYTES, f"{label} has a table of labels that is too large."))
+            read.append(Listing(listing, tables.read_sheet(path, name)))
+        except InputError as error:
+            read.append(Listing(listing, error))
+        except OSError:
+            read.append(Listing(listing, InputError(f"{name} cannot be opened; check that it may be read.")))
+        finally:
+            path.unlink(missing_ok=True)
+    return read
 
 
 def _check_classes(placed: _Pictures, how: _How) -> None:
@@ -394,12 +329,28 @@ def _with_training(decoded: _Pictures, onto: LabelledImages | None) -> tuple[_Pi
     return usable, [(name, "has a class without an image to learn from") for name in strangers]
 
 
+def _linked(skipped: _Skipped) -> list[str]:
+    """Notes on folders that were not followed: a class or a half may be lacking."""
+    links = [name for name, reason in skipped if reason == LINKED]
+    notes = [f"{name}/ {LINKED}." for name in links[:_NAMED]]
+    halves = [name for name in links if (role := layouts.role_of(name.rsplit("/", 1)[-1])) and role[0] != "training"]
+    if halves:
+        notes.append(f"{halves[0]}/ is not used, so that images to check on are drawn from the others instead.")
+    return notes
+
+
 def _missing(placed: _Pictures, usable: _Pictures, onto: LabelledImages | None) -> list[str]:
     """Notes on classes that lost all their images, or that the validation folder lacks."""
     there = _shown(usable, onto)
-    lost = [label for label in _shown(placed) if label not in there]
+    lost = [label for label in _shown([picture for picture in placed if not picture.held_out]) if label not in there]
     notes = [f"'{name}' has no image that can be used, so it is not a class." for name in lost]
     checked = _shown([picture for picture in usable if picture.held_out])
+    if not checked and any(picture.held_out for picture in placed):
+        names = ", ".join(_shown([picture for picture in placed if picture.held_out])[:_NAMED])
+        notes.append(
+            f"The validation folder is not used, because no class of it ({names}) is learned; images to check on are "
+            "drawn from the others instead."
+        )
     if checked:
         unchecked = [label for label in there if label not in checked]
         notes += [f"The validation folder has no image of '{name}'." for name in unchecked]

@@ -194,6 +194,113 @@ def test_a_training_folder_alone_is_a_wrapper(tmp_path):
     assert images.classes == ("roses", "tulips")
 
 
+OTHER_NAMES = (
+    ("Training", "Testing"),
+    ("training_set", "test_set"),
+    ("seg_train", "seg_test"),
+    ("training", "evaluation"),
+    ("TRAIN", "Holdout"),
+    ("train", "hold-out"),
+    ("Train", "Dev"),
+    ("trainset", "testset"),
+    ("train2017", "val2017"),
+    ("TrainingSet", "ValidationSet"),
+    ("images_train", "images_pred"),
+    ("pets-training", "pets-test"),
+)
+
+
+@pytest.mark.parametrize("tops", OTHER_NAMES, ids=" ".join)
+def test_halves_are_known_by_many_names_and_are_no_classes(tmp_path, tops):
+    first, second = tops
+    names = [f"{top}/{kind}/{i}.png" for top in tops for kind in ("cat", "dog") for i in range(3)]
+    images = load_images(folder(tmp_path, *names))
+    assert images.classes == ("cat", "dog")
+    if any(images.held_out):
+        assert {name for name, held in zip(images.names, images.held_out, strict=True) if held} == set(names[6:])
+        assert images.report.understood == (f"{first}/ to learn from, {second}/ to check on.",)
+    else:
+        assert set(images.names) == set(names[:6])
+        assert images.report.notes == (f"{second}/: 6 images set aside; a test folder never chooses anything.",)
+
+
+@pytest.mark.parametrize("tops", [("part 1", "part 2"), ("2019", "2020", "2021"), ("hall", "val")])
+def test_folders_that_bear_the_same_sub_folders_are_parts_of_one_set_and_that_is_said(tmp_path, tops):
+    names = [f"{top}/{kind}/{i}.png" for top in tops for kind in ("cat", "dog") for i in range(3)]
+    images = load_images(folder(tmp_path, *names))
+    assert images.classes == ("cat", "dog") and len(images) == len(names)
+    assert sum(images.held_out) == (6 if "val" in tops else 0)
+    assert "have the same sub-folders (cat and dog), so these are the classes" in images.report.notes[0]
+
+
+def test_one_sub_folder_that_all_classes_have_is_no_class(tmp_path):
+    images = load_images(folder(tmp_path, *(f"{kind}/images/{i}.png" for kind in ("cat", "dog") for i in range(2))))
+    assert images.classes == ("cat", "dog")
+
+
+def test_halves_may_lie_inside_the_classes(tmp_path):
+    names = [f"{kind}/{half}/{i}.png" for kind in ("cat", "dog") for half in ("train", "val", "test") for i in range(2)]
+    images = load_images(folder(tmp_path, *names))
+    assert images.classes == ("cat", "dog")
+    assert {name.split("/")[1] for name, held in zip(images.names, images.held_out, strict=True) if held} == {"val"}
+    assert len(images) == 8
+
+
+def test_a_half_may_lie_in_a_folder_of_its_own_name(tmp_path):
+    names = [
+        f"{half}/{half}/{kind}/{half}{i}.png" for half in ("seg_train", "seg_test") for kind in "ab" for i in (1, 2)
+    ]
+    images = load_images(folder(tmp_path, *names, "seg_pred/seg_pred/1.png"))
+    assert images.classes == ("a", "b") and len(images) == 4
+    judging = load_images(tmp_path, for_evaluation=True)
+    assert set(judging.names) == set(names[4:])
+    assert reasons(judging) == {"seg_pred/seg_pred/1.png": "lies outside the class folders"}
+
+
+def test_a_vehicle_called_train_is_a_class(tmp_path):
+    images = load_images(folder(tmp_path, *(f"{kind}/{i}.png" for kind in ("train", "bus", "car") for i in range(2))))
+    assert images.classes == ("bus", "car", "train")
+
+
+def test_classes_that_the_other_half_writes_in_another_case_are_the_same_and_that_is_said(tmp_path):
+    names = [f"train/{kind}/{i}.png" for kind in ("Guinea pig", "Dog") for i in range(3)]
+    images = load_images(folder(tmp_path, *names, "val/guinea_pig/7.png", "val/dog/7.png", "val/DOG/8.png"))
+    assert images.classes == ("Dog", "Guinea pig") and sum(images.held_out) == 3
+    assert "val/guinea_pig is taken for Guinea pig, as the training half writes it." in images.report.notes
+    folder(tmp_path, "train/dog/9.png")
+    images = load_images(tmp_path)
+    assert (
+        "Dog and dog are spelled alike, and are classes of their own; rename one to join them." in images.report.notes
+    )
+
+
+def test_a_validation_folder_that_cannot_be_used_is_said_plainly(tmp_path):
+    names = [f"train/{kind}/{i}.png" for kind in ("cat", "dog") for i in range(3)]
+    images = load_images(folder(tmp_path, *names, "val/katze/1.png", "val/hund/1.png"))
+    assert not any(images.held_out) and images.report.understood == ()
+    [note] = images.report.notes
+    assert "validation folder is not used, because no class of it (hund, katze) is learned" in note
+
+
+@pytest.mark.parametrize(
+    ("halves", "judging"),
+    [(("train", "val", "Testing"), "Testing"), (("train", "val"), "val"), (("a", "b"), None), (("train",), None)],
+)
+def test_what_judges_is_the_test_folder_or_the_validation_folder_and_is_said(tmp_path, halves, judging):
+    names = [f"{half}/{kind}/{half}{i}.png" for half in halves for kind in ("cat", "dog") for i in range(2)]
+    images = load_images(folder(tmp_path, *names), for_evaluation=True)
+    expected = [name for name in names if not judging or name.startswith(judging)]
+    assert set(images.names) == set(expected) and not any(images.held_out)
+    said = images.report.understood
+    assert said[0].startswith(f"Judged by {judging}/: 4 images.") if judging else said == ()
+
+
+def test_one_class_is_enough_to_judge_by_and_a_mute_test_folder_is_not(tmp_path):
+    assert load_images(folder(tmp_path / "one", "cat/1.png"), for_evaluation=True).classes == ("cat",)
+    mute = folder(tmp_path / "mute", "train/cat/1.png", "train/dog/1.png", "test/1.png")
+    check_refused(mute, "test/ has no sub-folder for each class", for_evaluation=True)
+
+
 # What cannot be read, and what is kept
 
 

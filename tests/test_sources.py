@@ -4,14 +4,17 @@ import errno
 import io
 import os
 import random
+import tarfile
 import zipfile
 
 import pytest
 from pictures import FLOWERS, check_refused, folder, reasons, zipped
 from PIL import Image
 
+from headswap.errors import InputError
 from headswap.images import Report
 from headswap.reading import gather, load_images
+from headswap.sources import pictures_in
 
 pytestmark = pytest.mark.usefixtures("private_folders")
 
@@ -96,6 +99,86 @@ def noisy(path):
             Image.frombytes("RGB", (600, 500), random.Random(name).randbytes(900_000)).save(stream, "BMP")
             archive.writestr(name, stream.getvalue())
     return path
+
+
+# What is a picture
+
+
+ODD_NAMES = ("photo.jpg_large", "photo", "photo.JPG.download", "photo.jpg~", "photo.bin", "photo.zip", "photo.txt")
+
+
+@pytest.mark.parametrize("way", ["folder", "zip", "tar", "tar.gz", "upload"])
+def test_sound_pictures_are_read_by_their_content_whatever_their_names(tmp_path, way):
+    root = folder(tmp_path / "set", *(f"{kind}/{name}" for kind in ("cat", "dog") for name in ODD_NAMES))
+    folder(root, "cat/README", "cat/notes.txt", "dog/film.mov", content=b"words")
+    names = [f"{kind}/{name}" for kind in ("cat", "dog") for name in ODD_NAMES]
+    if way == "folder":
+        images = load_images(root)
+    elif way == "upload":
+        images = gather([(path.relative_to(root).as_posix(), path) for path in root.rglob("*") if path.is_file()])
+    else:
+        images = load_images(packed(root, tmp_path / f"set.{way}"))
+    assert sorted(images.names) == sorted(names)
+    assert reasons(images) == dict.fromkeys(("cat/README", "cat/notes.txt", "dog/film.mov"), "is not a picture")
+
+
+def packed(root, path):
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in root.rglob("*"):
+                archive.write(file, file.relative_to(root))
+    else:
+        with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as archive:
+            archive.add(root, ".")
+    return path
+
+
+def test_a_long_film_in_a_zip_is_looked_at_and_not_unpacked(tmp_path, flowers, monkeypatch):
+    path = zipped(tmp_path / "a.zip", *FLOWERS)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("roses/film.mov", bytes(3 * 1024**2))
+    monkeypatch.setenv("HEADSWAP_MAX_UNPACKED_MEGABYTES", "1")
+    assert reasons(load_images(path)) == {"roses/film.mov": "is not a picture"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows allows no such names")
+def test_a_colon_or_a_backslash_in_a_folder_s_name_leads_nowhere(tmp_path):
+    images = load_images(folder(tmp_path / "set", "a:b/1.png", "a:b/2.png", "c\\d/1.png", "c\\d/2.png"))
+    assert images.classes == ("a:b", "c\\d")
+    images = load_images(zipped(tmp_path / "a.zip", "a:b/1.png", "dog/1.png"))
+    assert images.classes == ("a:b", "dog")
+
+
+def test_linked_folders_come_with_advice(tmp_path):
+    store = folder(tmp_path / "store", "cat/1.png", "dog/1.png")
+    (tmp_path / "linked").mkdir()
+    for name in ("cat", "dog"):
+        (tmp_path / "linked" / name).symlink_to(store / name)
+    check_refused(tmp_path / "linked", "give the folder that it leads to, or copy it here")
+    half = folder(tmp_path / "half", "train/cat/1.png", "train/cat/2.png", "train/dog/1.png", "train/dog/2.png")
+    (half / "valid").symlink_to(store)
+    notes = " ".join(load_images(half).report.notes)
+    assert "valid/ is a link to a folder" in notes
+    assert "valid/ is not used, so that images to check on are drawn from the others instead" in notes
+
+
+def test_a_folder_lists_the_pictures_that_loading_it_would_read(tmp_path):
+    root = folder(tmp_path, "b.jfif", "a/c", "a/._c.png", ".ipynb_checkpoints/b-checkpoint.jpg", "__MACOSX/b.jpg")
+    folder(root, "notes.txt", content=b"words")
+    pictures, others = pictures_in(root)
+    assert pictures == [root / "a" / "c", root / "b.jfif"]
+    assert [other.name for other in others] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("length", [300, 5_000, 200_000])
+def test_an_error_is_no_longer_than_a_thousand_characters_however_long_the_path(tmp_path, length):
+    for name in ("x" * length, "/".join(["y" * 200] * (length // 200)), "many words " * (length // 10)):
+        with pytest.raises(InputError) as caught:
+            load_images(tmp_path / name)
+        assert len(str(caught.value)) < 1_000
+        assert str(caught.value).endswith("check the name.")
+    long = InputError(f"The classes are {', '.join(map(str, range(length)))}. Give fewer.")
+    assert len(str(long)) < 1_000 and str(long).endswith("Give fewer.")
 
 
 # What cannot be opened at all, or is too much

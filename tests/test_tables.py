@@ -4,7 +4,8 @@ import csv
 import io
 
 import pytest
-from pictures import drawn, reasons
+from pictures import drawn, own, reasons
+from pictures import folder as drawn_folder
 
 from headswap import InputError, load_images, tables
 
@@ -148,12 +149,310 @@ def test_the_only_table_beside_the_pictures_counts_whatever_it_is_called_if_its_
 
 
 @pytest.mark.parametrize(
-    "text", ["image,width\na.png,30\n", "file,label\nelsewhere.png,rose\n", "notes\n", "a.png,rose\n"]
+    ("text", "what"),
+    [
+        ("image,width\na.png,30\n", "whose header does not say"),
+        ("file,label\nelsewhere.png,rose\n", "names no picture here"),
+        ("notes\n", "is not a picture, nor a table"),
+        ("a.png,rose\n", "whose header does not say"),
+        ("image,taken_by\na.png,0.5\nb.png,0.25\nc.png,0.75\n", "whose header does not say"),
+    ],
 )
-def test_any_other_table_is_only_no_picture(folder, text):
+def test_any_other_table_beside_class_folders_is_passed_over_and_the_reason_told(folder, text, what):
     root = folder(text, name="notes.csv").parent
     (root / "out").mkdir()
     (root / "out" / "e.png").write_bytes((root / "a.png").read_bytes())
     images = load_images(root)
     assert images.classes == ("in", "out")
-    assert reasons(images)["notes.csv"] == "is not a picture, by its name"
+    assert what in reasons(images)["notes.csv"]
+
+
+# Which column is what
+
+
+def twelve(folder, header, row, name="labels.csv", **options):
+    """What a table says of twelve pictures that lie beside it."""
+    text = "".join(f"{row(i)}\n" for i in range(12))
+    root = folder(f"{header}\n{text}" if header else text, name=name).parent
+    for old in PICTURES:
+        (root / old).unlink(missing_ok=True)
+    for i in range(12):
+        (root / f"im{i}.jpg").write_bytes(own(f"{i}.jpg"))
+    return load_images(root, **options)
+
+
+def kind(i):
+    return ("cat", "dog")[i % 2]
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "idle"),
+    [
+        ("filename,label,is_valid", lambda i: f"im{i}.jpg,{i % 2},{int(i > 8)}", "column is_valid is"),
+        ("filename,label,age,is_valid", lambda i: f"im{i}.jpg,{i % 2},{i},{i > 8}", "columns age and is_valid are"),
+        (",file,label", lambda i: f"{i},im{i}.jpg,{i % 2}", "column 1 is"),
+        ("label,rose,tulip,file", lambda i: f"{i % 2},1,0,im{i}.jpg", "columns rose and tulip are"),
+        ("image,sex,class,width", lambda i: f"im{i}.jpg,{'mf'[i % 3 > 1]},{i % 2},30", "columns sex and width are"),
+    ],
+)
+def test_a_named_label_column_is_the_label_whatever_other_columns_hold(folder, header, row, idle):
+    images = twelve(folder, header, row)
+    assert images.classes == ("0", "1") and not images.multi_label
+    name = "class" if "class" in header else "label"
+    assert images.report.understood == (f"labels.csv: column {name}, 2 classes; {idle} not used.",)
+
+
+@pytest.mark.parametrize(
+    ("yes", "no"),
+    [("1", "0"), ("True", "False"), ("1", "-1"), ("1.0", "0.0"), ("yes", "no"), ("x", ""), ("TRUE", "FALSE")],
+)
+def test_a_column_for_each_label_may_say_yes_and_no_in_many_ways(folder, yes, no):
+    images = twelve(folder, "file,cat,dog", lambda i: f"im{i}.jpg,{(no, yes)[i % 2]},{(yes, no)[i % 2]}")
+    assert not images.multi_label and images.counts == {"cat": 6, "dog": 6}
+    images = twelve(folder, "file,cat,dog", lambda i: f"im{i}.jpg,{(no, yes)[i % 2]},{(yes, no)[i % 3 > 0]}")
+    assert images.multi_label and images.counts == {"cat": 6, "dog": 4}
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "idle"),
+    [
+        ("file,cat,dog,age", lambda i: f"im{i}.jpg,{i % 2},{1 - i % 2},{20 + i}", "column age is"),
+        ("n,file,cat,dog", lambda i: f"{i},im{i}.jpg,{i % 2},{1 - i % 2}", "column n is"),
+        ("file,cat,dog,animal", lambda i: f"im{i}.jpg,{i % 2},{1 - i % 2},1", "column animal is"),
+        ("file,cat,dog,unlabelled", lambda i: f"im{i}.jpg,{i % 2},{1 - i % 2},0", "column unlabelled is"),
+        ("file,cat,dog,is_valid", lambda i: f"im{i}.jpg,{i % 2},{1 - i % 2},{i > 8}", "column is_valid is"),
+        ("file,cat,dog,camera", lambda i: f"im{i}.jpg,{i % 2},{1 - i % 2},{'ab'[i > 5]}", "column camera is"),
+    ],
+)
+def test_an_index_an_age_or_a_constant_is_no_label(folder, header, row, idle):
+    images = twelve(folder, header, row)
+    assert images.classes == ("cat", "dog") and not images.multi_label
+    said = f"labels.csv: columns cat and dog, one for each label; {idle} not used."
+    assert images.report.understood == (said,)
+
+
+@pytest.mark.parametrize(
+    "header", ["id,breed", "photo,what it is", "Image Index,Finding Labels", "IMG-NAME,Class_ID", ""]
+)
+def test_columns_are_found_under_many_names_or_none(folder, header):
+    images = twelve(folder, header, lambda i: f"im{i},{kind(i)}")
+    assert images.counts == {"cat": 6, "dog": 6}
+
+
+def test_a_word_that_recurs_is_the_label_where_no_column_is_named_so(folder):
+    images = twelve(folder, "image,weight,dog_or_not,url", lambda i: f"im{i}.jpg,{i / 7},{kind(i)},http://x/{i}")
+    assert images.counts == {"cat": 6, "dog": 6}
+    assert "columns weight and url are not used" in images.report.understood[0]
+
+
+def test_probabilities_are_no_labels(folder):
+    with pytest.raises(InputError, match=r"labels\.csv has no column of labels"):
+        twelve(folder, "file,cat,dog", lambda i: f"im{i}.jpg,0.{i},0.{99 - i}")
+
+
+# Rows and cells
+
+
+def test_several_rows_for_one_image_are_several_labels(folder):
+    images = twelve(folder, "file,label", lambda i: f"im{i // 2}.jpg,{kind(i)}")
+    assert images.multi_label and len(images) == 6
+    assert set(images.named) == {("cat", "dog")}
+    assert "6 images stand in rows that differ" in str(images.report)
+
+
+def test_rows_that_differ_are_a_conflict_where_one_label_is_wanted(folder):
+    images = twelve(
+        folder, "file,label", lambda i: f"im{i}.jpg,{kind(i)}" + "\nim0.jpg,dog" * (i == 5), multi_label=False
+    )
+    assert not images.multi_label and len(images) == 11
+    assert reasons(images) == {"im0.jpg": "carries the labels cat, dog in labels.csv, and one is wanted"}
+    assert "the first is im0.jpg (cat, dog)" in str(images.report)
+
+
+def test_a_row_that_is_written_twice_says_the_same(folder):
+    images = twelve(folder, "file,label", lambda i: f"im{i}.jpg,{kind(i)}\n./im{i}.jpg,{kind(i)}")
+    assert not images.multi_label and len(images) == 12 and images.report.notes == ()
+
+
+@pytest.mark.parametrize(("header", "empty"), [("file,label", ""), ("file,cat,dog", ",")])
+def test_an_empty_cell_leaves_that_one_image_out_and_is_told(folder, header, empty):
+    full = kind if "label" in header else lambda i: f"{i % 2},{1 - i % 2}"
+    images = twelve(folder, header, lambda i: f"im{i}.jpg,{empty if i == 7 else full(i)}")
+    assert not images.multi_label and len(images) == 11
+    assert reasons(images) == {"im7.jpg": "has no label in labels.csv"}
+    assert "1 image has an empty cell in place of a label and is left out; the first is im7.jpg" in str(images.report)
+
+
+def test_an_image_may_be_wanted_with_several_labels_although_each_has_one(folder):
+    images = twelve(folder, "file,label", lambda i: f"im{i}.jpg,{kind(i)}", multi_label=True)
+    assert images.multi_label and images.counts == {"cat": 6, "dog": 6}
+
+
+@pytest.mark.parametrize(("between", "word"), [(" ", "spaces"), (", ", "commas"), (",", "commas")])
+def test_tags_between_spaces_or_commas_are_recognised_where_every_part_recurs(folder, between, word):
+    tags = ("clear primary", "clear primary water", "cloudy", "cloudy primary", "clear water", "primary water clear")
+    images = twelve(folder, "image,tags", lambda i: f'im{i}.jpg,"{tags[i % 6].replace(" ", between)}"')
+    assert images.multi_label and images.classes == ("clear", "cloudy", "primary", "water")
+    assert images.report.understood == (f"labels.csv: column tags with {word} between tags, 4 labels.",)
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "hint"),
+    [
+        ("image,tags", ("clear sky", "high water", "cloudy haze"), True),  # nothing recurs
+        ("image,label", ("red rose", "white rose", "red tulip", "white tulip", "red", "rose"), True),  # one label each
+        ("image,label", ("New York", "Los Angeles", "Rome"), False),
+        ("image,label", ("golden retriever", "labrador retriever", "golden eagle"), False),
+    ],
+)
+def test_names_of_several_words_stay_whole_and_a_hint_says_what_separates(folder, header, cells, hint):
+    images = twelve(folder, header, lambda i: f"im{i}.jpg,{cells[i % len(cells)]}")
+    assert not images.multi_label and set(images.classes) == set(cells)
+    assert ("separate them with ; or |" in str(images.report)) == hint
+
+
+@pytest.mark.parametrize("formula", ["P(A|B)", "|x|", "a|b", "<0|1>"])
+def test_a_bar_inside_one_label_does_not_split_it(folder, formula):
+    images = twelve(folder, "file,label", lambda i: f"im{i}.jpg,{(formula, 'other')[i % 2]}")
+    assert not images.multi_label and set(images.classes) == {formula, "other"}
+
+
+def test_bars_that_other_rows_use_separate_labels(folder):
+    cells = ("Mass|Effusion", "Mass", "No Finding", "Effusion|Mass|Nodule")
+    images = twelve(folder, "Image Index,Finding Labels", lambda i: f"im{i}.jpg,{cells[i % 4]}")
+    assert images.multi_label and images.classes == ("Effusion", "Mass", "No Finding", "Nodule")
+
+
+# Which file a name means
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "im{}",
+        "im{}.png",
+        "IM{}.JPG",
+        "C:\\Users\\me\\data\\im{}.jpg",
+        "/content/drive/MyDrive/data/im{}.jpg",
+        "data/train/im{}.jpg",
+        "../../data/im{}",
+        "file:///home/me/im{}.jpg",
+    ],
+)
+def test_names_match_without_their_ending_or_folder_and_from_another_machine(folder, written):
+    images = twelve(folder, "path,label", lambda i: f"{written.format(i)},{kind(i)}")
+    assert len(images) == 12 and images.counts == {"cat": 6, "dog": 6} and images.report.skipped == ()
+
+
+def placed(tmp_path, names, rows):
+    """What rows of (file, label) say of pictures of these names."""
+    root = drawn_folder(tmp_path / "set", *names)
+    (root / "labels.csv").write_text("file,label\n" + "".join(f"{name},{label}\n" for name, label in rows))
+    return load_images(root)
+
+
+def test_a_name_that_could_mean_several_pictures_means_none_and_that_is_told(tmp_path):
+    names = ("a/1.jpg", "b/1.jpg", "a/2.jpg", "a/3.jpg", "4.jpg", "4.png")
+    images = placed(tmp_path, names, [("1.jpg", "x"), ("2", "y"), ("3.jpg", "x"), ("4", "y")])
+    assert shown(images) == {"a/2.jpg": ["y"], "a/3.jpg": ["x"]}
+    assert "calls 2 images by a name that several have; the first is 1.jpg. Write their folders, too." in str(
+        images.report
+    )
+
+
+def test_the_folder_that_is_written_tells_pictures_of_one_name_apart(tmp_path):
+    rows = [("C:\\data\\a\\1", "x"), ("/data/b/1.jpg", "y")]
+    assert shown(placed(tmp_path, ("in/a/1.jpg", "in/b/1.jpg"), rows)) == {"in/a/1.jpg": ["x"], "in/b/1.jpg": ["y"]}
+
+
+def test_of_rows_for_several_files_only_the_nearest_means_the_one_that_is_here(tmp_path):
+    rows = [("train/1.jpg", "x"), ("test/1.jpg", "y"), ("train/2.jpg", "y"), ("test/2.jpg", "x"), ("train/3.jpg", "x")]
+    images = placed(tmp_path, ("train/1.jpg", "train/2.jpg", "train/3.jpg"), rows)
+    assert shown(images) == {"train/1.jpg": ["x"], "train/2.jpg": ["y"], "train/3.jpg": ["x"]}
+
+
+# Several tables, and tables that are none
+
+
+def halves(tmp_path, text, names=("train", "valid", "test"), table="_classes.csv"):
+    for half in names:
+        drawn_folder(tmp_path, *(f"{half}/{half}{i}.jpg" for i in range(6)))
+        (tmp_path / half / table).write_text(text(half))
+    return tmp_path
+
+
+def test_a_table_in_each_half_is_read_as_one_set_with_its_halves(tmp_path):
+    rows = "".join
+    root = halves(
+        tmp_path,
+        lambda half: "filename, cat, dog\n" + rows(f"{half}{i}.jpg, {i % 2}, {int(i % 3 == 0)}\n" for i in range(6)),
+    )
+    images = load_images(root)
+    assert images.multi_label and images.classes == ("cat", "dog")
+    assert sum(images.held_out) == 6 and len(images) == 12
+    tables_said, halves_said = images.report.understood
+    assert tables_said.startswith("test/_classes.csv, train/_classes.csv and valid/_classes.csv: columns cat and dog")
+    assert halves_said == "train/ to learn from, valid/ to check on."
+    assert "test/: 6 images set aside" in str(images.report)
+    judging = load_images(root, for_evaluation=True)
+    assert {name.split("/")[0] for name in judging.names} == {"test"}
+    assert judging.report.understood[-1] == "Judged by test/: 6 images. train/ and valid/ are left out."
+
+
+def test_tables_named_for_the_halves_say_which_is_which(tmp_path):
+    root = drawn_folder(tmp_path, *(f"images/{i}.jpg" for i in range(12)))
+    for name, places in (("train.csv", range(8)), ("val.csv", range(8, 12))):
+        (root / name).write_text("image,label\n" + "".join(f"{i},{kind(i)}\n" for i in places))
+    images = load_images(root)
+    assert {name for name, held in zip(images.names, images.held_out, strict=True) if held} == {
+        f"images/{i}.jpg" for i in range(8, 12)
+    }
+
+
+def test_a_contest_s_folder_is_read_by_the_table_that_has_labels(tmp_path):
+    root = drawn_folder(tmp_path, *(f"train/a{i}.jpg" for i in range(6)), *(f"test/b{i}.jpg" for i in range(4)))
+    (root / "train.csv").write_text("id,breed\n" + "".join(f"a{i},{kind(i)}\n" for i in range(6)))
+    (root / "test.csv").write_text("id,kept\n" + "".join(f"b{i},1\n" for i in range(4)))
+    (root / "sample_submission.csv").write_text("id,breed\n" + "".join(f"b{i},cat\n" for i in range(4)))
+    images = load_images(root)
+    assert images.counts == {"cat": 3, "dog": 3}
+    assert images.report.understood == ("train.csv: column breed, 2 classes.",)
+    assert set(reasons(images)) == {"test.csv", "sample_submission.csv"}
+    assert images.report.notes == ("test/: 4 images set aside; a test folder never chooses anything.",)
+
+
+@pytest.mark.parametrize("names", [lambda c, i: f"{i}.png", lambda c, i: f"{5 * c + i}.png"], ids=["alike", "unique"])
+@pytest.mark.parametrize("text", ["ClassId,Name\n0,Speed limit\n1,Stop\n2,Yield\n", "0\n1\n2\n", ""])
+def test_a_table_that_only_lists_the_classes_is_said_and_passed_over(tmp_path, names, text):
+    root = drawn_folder(tmp_path, *(f"DATA/{c}/{names(c, i)}" for c in range(3) for i in range(5)))
+    (root / "labels.csv").write_text(text)
+    images = load_images(root)
+    assert images.counts == {"0": 5, "1": 5, "2": 5}
+    [note] = images.report.notes
+    assert note.startswith("labels.csv ") and note.endswith("is passed over: the folders say what the pictures show.")
+
+
+def test_tables_inside_class_folders_do_not_take_their_place(tmp_path):
+    for c in range(3):
+        drawn_folder(tmp_path, *(f"{c:05d}/{c}_{i}.png" for i in range(3)))
+        rows = "".join(f"{c}_{i}.png;30;{c}\n" for i in range(3))
+        (tmp_path / f"{c:05d}" / f"GT-{c}.csv").write_text(f"Filename;Width;ClassId\n{rows}")
+    images = load_images(tmp_path)
+    assert images.counts == {"00000": 3, "00001": 3, "00002": 3}
+    assert "inside a class folder" in reasons(images)["00000/GT-0.csv"]
+
+
+def test_of_two_tables_that_name_the_same_pictures_one_counts(tmp_path):
+    root = drawn_folder(tmp_path, *(f"{i}.jpg" for i in range(6)))
+    (root / "new.csv").write_text("file,label\n" + "".join(f"{i},{kind(i)}\n" for i in range(6)))
+    (root / "old.csv").write_text("file,label\n" + "".join(f"{i},{kind(i + 1)}\n" for i in range(4)))
+    images = load_images(root)
+    assert shown(images)["0.jpg"] == ["cat"] and not images.multi_label
+    assert reasons(images) == {"old.csv": "is a table that names pictures which new.csv names"}
+
+
+def test_a_table_of_tabs_or_from_an_office_in_utf_16_is_read(tmp_path):
+    root = drawn_folder(tmp_path, *(f"{i}.jpg" for i in range(6)))
+    text = "file\tlabel\n" + "".join(f"{i}.jpg\t{('Früh', 'Spät')[i % 2]}\n" for i in range(6))
+    (root / "labels.tsv").write_bytes(text.encode("utf-16"))
+    assert load_images(root).classes == load_images(root / "labels.tsv").classes == ("Früh", "Spät")

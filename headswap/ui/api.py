@@ -18,7 +18,7 @@ from headswap.errors import InputError
 from headswap.events import Event
 from headswap.findings import findings
 from headswap.pixels import read_pixels
-from headswap.plain import plain_answers, plain_event
+from headswap.plain import plain_answers, plain_event, plain_report
 from headswap.plan import Plan
 from headswap.reading import loading
 from headswap.sources import ARCHIVES
@@ -49,7 +49,7 @@ class Verbs:
             ticket: to put these images in place of earlier ones; without it somebody new arrives.
 
         Returns:
-            The ticket for all that follows, and what was understood: images, classes, skipped, findings.
+            The ticket for all that follows, and what was read: images, classes, understood, notes, skipped, findings.
         """
         with _explained(), self._present(ticket, new=not ticket) as (mine, visitor):
             upload = _uploaded(archive, visitor)
@@ -60,9 +60,7 @@ class Verbs:
                     pass
             visitor.take(images)
             return mine, {
-                "images": len(images),
-                "classes": images.counts,
-                "skipped": [{"file": name, "reason": reason} for name, reason in images.report.skipped],
+                **plain_report(images),
                 "findings": [str(finding) for finding in findings(images)],
             }
 

@@ -54,10 +54,16 @@ def describe(images: LabelledImages, wanting: str = "", opened: str | None = Non
         f"<b>{count(len(images), 'image')} in {count(len(images.classes), 'class', 'classes')}</b>"
         f"{_halves(images, wanting)}</p><span class='hs-actions'>{_undo() if undoable else ''}"
         f"{_button('Start over', do='forget', sure='Really remove all images?')}</span></div>"
-        f"{_wanted(wanting)}<ul class='hs-classes'>{rows}</ul>"
+        f"{_read_as(images.report)}{_wanted(wanting)}<ul class='hs-classes'>{rows}</ul>"
         f"{''.join(_found(images, finding) for finding in findings(images))}{_notes(images)}{_skipped(images.report)}"
         "</div>"
     )
+
+
+def _read_as(report: Report) -> str:
+    """What tables and halves were understood to say, the same sentence as on a command line."""
+    said = "".join(f"<p>{escape(sentence)}</p>" for sentence in dict.fromkeys(report.understood))
+    return f'<div class="hs-card hs-read-as" role="status">{said}</div>' if said else ""
 
 
 def _halves(images: LabelledImages, wanting: str) -> str:

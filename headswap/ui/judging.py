@@ -44,7 +44,7 @@ LATER = "The model has changed since. Judge it again."
 TEMPLATE = """
 <div class="hs-set">
   <p><b>Or judge it by images that it has never seen:</b> a folder or a zip with one sub-folder for each class.
-    It never learns from them.</p>
+    Of one with halves, test/ judges, or else val/. It never learns from them.</p>
   <div class="hs-buttons">
     <button type="button" class="hs-button hs-set-folder">Choose a test folder</button>
     <button type="button" class="hs-button hs-set-archive">Choose a test zip</button>
@@ -153,9 +153,9 @@ def judge_by(visitor: Visitor, turns: Turns, sent: object) -> Iterator[tuple[Any
         uploads.extend(received(getattr(sent, "files", None)))
         first = uploads[0] if len(uploads) == 1 else None
         if first and first.name.lower().endswith(ARCHIVES):
-            steps = loading(first.path, name=first.name, least=1)
+            steps = loading(first.path, name=first.name, least=1, for_evaluation=True)
         else:
-            steps = gathering([(each.name, each.path, "") for each in uploads], least=1)
+            steps = gathering([(each.name, each.path, "") for each in uploads], least=1, for_evaluation=True)
         images, said = None, 0.0
         try:
             for step in steps:
@@ -329,7 +329,8 @@ def _told(judged: Judged) -> str:
         f"{percent(evaluation.always_largest)}.{precision}{chosen}"
     ).replace(" %", "\u00a0%")
     return (
-        f'<div class="hs-card hs-judged" role="status"><p class="hs-sentence">{words}</p>{bars}{_unread(judged)}</div>'
+        f'<div class="hs-card hs-judged" role="status"><p class="hs-sentence">{words}</p>{_read_as(judged)}{bars}'
+        f"{_unread(judged)}</div>"
     )
 
 
@@ -341,6 +342,13 @@ def _bar(words: str, share: float, interval: tuple[float, float] | None = None) 
         f'<span class="hs-bar-track"><span style="width:{share:.1%}"></span>{likely}</span>'
         f'<span class="hs-bar-figure">{percent(share)}</span></div>'
     )
+
+
+def _read_as(judged: Judged) -> str:
+    """How a test set that was sent was understood."""
+    report = judged.images.report
+    said = [*report.understood, *report.notes] if judged.whose == "test" else []
+    return f"<p class='hs-rest'>{escape(' '.join(said))}</p>" if said else ""
 
 
 def _unread(judged: Judged) -> str:

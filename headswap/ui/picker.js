@@ -4,7 +4,7 @@ const area = element.querySelector(".hs-picker");
 const field = element.querySelector(".hs-class-name");
 const input = (name) => element.querySelector(`input.hs-${name}-input`);
 const LITTER = /(^|\/)(\.|__MACOSX|Thumbs\.db$|desktop\.ini$)/;
-const WHOLE = /\/|\.(zip|tar|gz|tgz|csv|headswap)$/i; // brings its classes along
+const WHOLE = /\/|\.(zip|tar|gz|tgz|csv|tsv|headswap)$/i; // brings its classes along
 
 field.addEventListener("input", () => {
   const name = field.value.trim();

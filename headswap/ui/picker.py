@@ -17,6 +17,7 @@ from gradio.utils import get_upload_folder
 
 from headswap.errors import InputError
 from headswap.limits import limits
+from headswap.sources import ENDINGS
 
 SCRIPTS = ("shrink", "sending", "camera", "picker")  # one program in the end: each uses what stands before it
 LONGEST_NAME = 4096  # characters, of all folders together
@@ -68,13 +69,13 @@ TEMPLATE = """
   </div>
   <input type="file" class="hs-folder-input" webkitdirectory multiple hidden aria-label="A folder of labelled images">
   <input type="file" class="hs-files-input" multiple hidden aria-label="Images, an archive or a table"
-    accept=".zip,.tar,.gz,.tgz,.csv,image/*,.heic,.heif,.avif">
+    accept=".zip,.tar,.gz,.tgz,.csv,.tsv,image/*,ENDINGS">
   <input type="file" class="hs-images-input" multiple hidden aria-label="Images of this class"
-    accept="image/*,.heic,.heif,.avif">
+    accept="image/*,ENDINGS">
   <input type="file" class="hs-capture-input" hidden aria-label="A photograph of this class"
     accept="image/*" capture="environment">
 </div>
-"""
+""".replace("ENDINGS", ",".join(sorted(ENDINGS)))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from PIL import Image
 from headswap.errors import InputError, PictureError, harmless
 from headswap.model import Classifier
 from headswap.pixels import read_pixels
+from headswap.sources import ENDINGS
 from headswap.tables import written
 from headswap.ui import judging, tries
 from headswap.ui.cards import data_address, problem_card, thumbnail
@@ -68,7 +69,7 @@ def build() -> TestStep:
                 with gr.Tab("Files"):
                     files = gr.File(
                         file_count="multiple",
-                        file_types=["image"],
+                        file_types=["image", *sorted(ENDINGS)],
                         label="Drop new images here, or paste them",
                         elem_id="new-images",
                         height=180,
