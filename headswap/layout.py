@@ -180,7 +180,7 @@ def _spelled_alike(layout: Layout) -> Layout:
     """Classes of another half that are written in another case are the same; of the same half it is only said."""
     known = {name for picture in layout.placed if picture.role == TRAINING for name in picture.labels}
     spelled: dict[str, set[str]] = defaultdict(set)
-    for name in known:
+    for name in sorted(known, key=natural):
         spelled[_same(name)].add(name)
     notes, taken = [], {}
     for picture in layout.placed:
@@ -392,10 +392,10 @@ def _readable(
             continue
         home = each.found.parts[:-1]
         columns = tables.columns_of(each.sheet, lambda name, home=home: names.find(name, home).place, like_a_picture)
-        keys = {row[columns.file] for row in columns.body}
+        keys = dict.fromkeys(row[columns.file] for row in columns.body)
         if not columns.hits:
             idle[each] = "is a table that names no picture here"
-        elif len(classes) > 1 and classes <= keys and 2 * columns.hits < pictures:
+        elif len(classes) > 1 and classes <= keys.keys() and 2 * columns.hits < pictures:
             idle[each] = "is a table that lists the classes"
         else:
             counting.append(_Counting(each, columns, names.find_all(keys, home)))
@@ -490,7 +490,7 @@ def _placed_by(
             carries = f"the labels {', '.join(mine)}" if mine else "no label"
             skipped.append((picture.name, f"carries {carries} in {called[place]}, and one is wanted"))
     outside, notes = _not_here(said)
-    empties = [place for _, table in said for place in table.unlabelled]
+    empties = [place for _, table in said for place in sorted(table.unlabelled)]
     if empties:
         notes.append(_empties(pictures, empties, called, bool(empty)))
     if as_several:

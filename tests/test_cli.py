@@ -21,6 +21,7 @@ from headswap.backbones import backbones
 from headswap.heads import HEADS, head_options, head_sentence
 from headswap.plan import NAMED, Phase, Plan
 from headswap.ui import lan
+from headswap.ui.classes import describe
 
 
 @pytest.fixture
@@ -307,6 +308,42 @@ def test_a_folder_stands_for_its_images_and_what_cannot_be_read_fails_in_the_end
     assert len(rows(said)) == 12
     status, said, errors = out("predict", kept, tmp_path / "nothing.png")
     assert status == 1 and "nothing.png" in errors
+
+
+def test_a_folder_is_answered_as_loading_it_would_read_it(out, kept, tmp_path):
+    shape("dots").save(tmp_path / "0.jfif", "JPEG")
+    shape("dots").save(tmp_path / "no ending", "PNG")
+    shape("dots").save(tmp_path / "grey.pgm")
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    shape("dots").save(tmp_path / ".ipynb_checkpoints" / "0-checkpoint.png")
+    (tmp_path / "._0.jpg").write_bytes(b"Mac OS X")
+    (tmp_path / "notes.txt").write_text("notes")
+    status, said, errors = out("predict", kept, tmp_path, "--format", "csv")
+    answered = {Path(row["file"]).name for row in csv.DictReader(io.StringIO(said))}
+    assert status == 0 and answered == {"0.jfif", "no ending", "grey.pgm"}
+    assert "1 passed over (the first, notes.txt, is not a picture)" in " ".join(errors.split())
+
+
+def test_the_test_folder_judges_and_one_class_is_enough(out, kept, tmp_path):
+    draw_folder(tmp_path / "set" / "train", each=4)
+    draw_folder(tmp_path / "set" / "Testing", each=2, names=("dots",))
+    status, said, _ = out("evaluate", kept, tmp_path / "set")
+    words = " ".join(said.split())
+    assert status == 0 and "Judged by Testing/: 2 images. train/ is left out." in words and " of 2 right" in words
+
+
+def test_what_a_table_was_understood_to_say_is_the_same_sentence_everywhere(out, tmp_path):
+    root = draw_folder(tmp_path / "set", each=2)
+    rows = "".join(f"{name}/{i}.png,{name},{i}\n" for name in SHAPES for i in range(2))
+    (root / "labels.csv").write_text(f"image,label,weight\n{rows}")
+    sentence = "labels.csv: column label, 3 classes; column weight is not used."
+    _, said, _ = out("check", root)
+    assert sentence in " ".join(said.split())
+    _, said, _ = out("check", root, "--json")
+    read, _ = [json.loads(line) for line in said.splitlines()]
+    images = headswap.load_images(root)
+    assert read["understood"] == [sentence] == list(images.report.understood)
+    assert sentence in str(images.report) and sentence in describe(images)
 
 
 def test_a_kept_model_is_judged(out, kept, folder):

@@ -302,6 +302,15 @@ def test_a_test_set_is_judged_and_never_joins_the_images(trained, fruits, upload
     assert not [path for path in upload.home.rglob("*") if path.is_file()]
 
 
+def test_a_folder_with_halves_judges_by_its_test_folder_and_says_so(trained, fruits, upload):
+    pictures = sorted(fruits.rglob("*.png"))
+    files = {f"set/{half}/{p.parent.name}/{half}{p.name}": p for half in ("train", "Testing") for p in pictures}
+    visitor = Visitor(images=trained.visitor.images, trained=trained.visitor.trained)
+    told = text_of(last(judging.judge_by(visitor, TURNS, SimpleNamespace(files=upload(files)))).told)
+    assert "Of 12 test images that you have sent" in told
+    assert "Judged by Testing/: 12 images. train/ is left out." in told
+
+
 def test_a_test_set_of_other_classes_says_so_in_its_place(trained, flowers, upload):
     files = upload({f"set/{CODE}/{p.name}": p for p in flowers.rglob("*") if p.is_file()})
     visitor = Visitor(trained=trained.visitor.trained)
