@@ -20,6 +20,8 @@ BIT_DEPTHS = (255, 1023, 4095, 16383, 65535)
 
 _STRIP = 2**20  # samples at a time, because they are eight times as large while they are scaled
 _SIXTEEN = re.compile(r"(RGBX?|RGBA);16[BLN]")  # of Pillow's raw modes, those that keep the upper byte of each sample
+_GREY_AND_ALPHA = "LA;16B"
+_BOTH = "both bytes"  # said in an image's info
 _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
 
@@ -76,9 +78,10 @@ def has_lower_bytes(image: ImageFile) -> bool:
 def give_lower_bytes(image: ImageFile) -> None:
     """Let such a picture be decoded to the lower byte of each sample, where Pillow would give the upper one.
 
-    Grey with transparency, for which Pillow has no such mode, is decoded to both bytes of both: mode RGBA.
+    Grey with transparency, which Pillow opens in mode RGBA and has no such raw mode for, is decoded to both bytes of
+    both.
     """
-    image._mode = "RGBA" if image.mode == "LA" else image.mode
+    image.info[_BOTH] = _rawmode(image.tile[0].args) == _GREY_AND_ALPHA
     image.tile = [
         tile._replace(args=(other, *tile.args[1:]) if isinstance(tile.args, tuple) else other)
         for tile in image.tile
@@ -92,7 +95,7 @@ def _rawmode(args: object) -> object:
 
 def _other(rawmode: object) -> str:
     """The raw mode that gives the lower bytes; nothing for one that cuts nothing off."""
-    if rawmode == "LA;16B":
+    if rawmode == _GREY_AND_ALPHA:
         return "RGBA"
     sixteen = isinstance(rawmode, str) and _SIXTEEN.fullmatch(rawmode)
     return rawmode[:-1] + _OTHER_BYTE[rawmode[-1]] if sixteen else ""
@@ -102,7 +105,7 @@ def join(upper: Image.Image, lower: Image.Image) -> None:
     """Write the 8 bits that all 16 of each sample come to into the picture that has the upper ones.
 
     Args:
-        upper: mode RGB, RGBA or LA; changed in place. An alpha is a share of 65535, so its upper byte stays.
+        upper: mode RGB or RGBA; changed in place. An alpha is a share of 65535, so its upper byte stays.
         lower: the same, decoded after ``give_lower_bytes``.
     """
     extremes = [(int(samples.min()), int(samples.max())) for _, samples, _ in _strips(upper, lower)]
@@ -120,8 +123,7 @@ def _strips(upper: Image.Image, lower: Image.Image) -> Iterator[tuple[int, np.nd
     for top in range(0, upper.height, height):
         box = (0, top, upper.width, min(top + height, upper.height))
         high, low = np.asarray(upper.crop(box)), np.asarray(lower.crop(box))
-        if upper.mode == "LA":
-            high, low = low[..., (0, 2)], low[..., (1, 3)]
-        colours = slice(0, 1 if upper.mode == "LA" else 3)
-        samples = high[..., colours].astype(np.uint16) << 8 | low[..., colours]
-        yield top, samples, high[..., colours.stop :]
+        if lower.info[_BOTH]:
+            high, low = low[..., (0, 0, 0, 2)], low[..., (1, 1, 1, 3)]
+        samples = high[..., :3].astype(np.uint16) << 8 | low[..., :3]
+        yield top, samples, high[..., 3:]

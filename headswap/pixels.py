@@ -102,6 +102,16 @@ def size_of(source: Picture) -> tuple[int, int]:
         return (height, width) if turned else (width, height)
 
 
+def has_deep_colours(source: Picture) -> bool:
+    """Whether its colours have 16 bits, of which other readers than ``read_pixels`` keep the upper 8.
+
+    Raises:
+        PictureError: as ``size_of`` does.
+    """
+    with _picture(source) as image:
+        return getattr(image, "lower", None) is not None
+
+
 def jpeg(pixels: torch.Tensor, quality: int = 80) -> bytes:
     """Pixels uint8 ``[3, H, W]`` as a JPEG file that holds nothing but the picture."""
     stream = io.BytesIO()
