@@ -23,7 +23,7 @@ from torchvision.transforms.v2 import functional as pictures
 from headswap.catalogue import BUNDLED, DEFAULT, TIMM, Backbone, backbones, find, packaged_file, too_large
 from headswap.errors import InputError
 from headswap.names import nearest
-from headswap.pixels import read_pixels
+from headswap.pixels import MAX_ASPECT, read_pixels
 from headswap.stages import Parts, take_apart
 from headswap.weights import DownloadError, Progress, fetch, fetch_from_hub
 
@@ -67,16 +67,25 @@ class Preprocess:
         """What the network gets to see of a picture.
 
         Args:
-            picture: a path, a PIL image, or a uint8 tensor ``[3, H, W]`` as ``read_pixels`` returns it.
+            picture: whatever ``read_pixels`` reads. Pixels that it has read already, uint8 ``[3, H, W]`` whose shorter
+                side is ``resize``, stay as they are to the last bit.
 
         Returns:
             A float tensor ``[3, size, size]``, normalised.
 
         Raises:
-            InputError: if it is a file that cannot be read as a picture.
+            InputError: if it cannot be read as a picture.
+            TypeError: if it is no picture at all.
         """
-        pixels = picture if isinstance(picture, Tensor) else read_pixels(picture, self.resize, self.interpolation)
+        is_read = isinstance(picture, Tensor) and self._is_read(picture)
+        pixels = picture if is_read else read_pixels(picture, self.resize, self.interpolation)
         return self.normalise(self.square(pixels))
+
+    def _is_read(self, pixels: Tensor) -> bool:
+        if pixels.dtype != torch.uint8 or pixels.ndim != 3 or len(pixels) != 3:
+            return False
+        short, long = sorted(pixels.shape[1:])
+        return short == self.resize and long <= MAX_ASPECT * short
 
     def square(self, pixels: Tensor) -> Tensor:
         """What the network gets to see, before it is normalised: uint8 ``[3, H, W]`` to ``[3, size, size]``."""

@@ -65,7 +65,7 @@ print(model.predict("new.jpg"))
 ```
 
 `golden/` holds {count} small images with the probabilities that this model gives to them: `1.png` is what the
-network sees, to the pixel, `1.jpg` the original."""
+network sees, to the pixel, `1.jpg` the original; the last original is a PNG of 16 bits."""
 
 # The types of safetensors and what torch calls them, of those that a network here can have.
 _TYPES = {"F32": torch.float32, "I64": torch.int64, "I32": torch.int32, "BOOL": torch.bool, "U8": torch.uint8}
@@ -93,7 +93,7 @@ def save(model: Classifier, path: str | os.PathLike[str], images: LabelledImages
         file.flush()
         again = _read(file, path.name)
         with _explaining_disagreement():
-            return prove("The file", lambda squares: again.probabilities(squares.movedim(-1, 1)), known)
+            return prove("The file", lambda squares: again.answer_squares(squares.movedim(-1, 1)), known)
 
 
 def load(path: str | os.PathLike[str]) -> Classifier:

@@ -29,6 +29,7 @@ from headswap.heads import ACTIVATIONS, Recipe, recipe, takes_map
 from headswap.images import LabelledImages
 from headswap.model import Classifier, features_in, map_channels
 from headswap.parts import Parts, count_weights
+from headswap.pixels import has_deep_colours
 from headswap.plan import Phase, Plan
 from headswap.stages import take_apart
 from headswap.timm_stages import Given
@@ -57,6 +58,7 @@ def eject(model: Classifier, images: LabelledImages | None = None, folder: str =
         raise InputError("This model was not taught yet, so there is no training to write down; train it first.")
     network = _Network(model)
     told = {**_told_of_plan(model, network), **_told_of_images(model, images), **network.told(), "folder": folder}
+    told["deep_colours"] = images is None or any(map(has_deep_colours, images.paths))
     return _template().render(told)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO
 
+import numpy as np
 from PIL import Image, features
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
@@ -24,9 +25,11 @@ from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from headswap import depth
 from headswap.errors import PictureError
 from headswap.limits import MEGABYTE, limits
 
@@ -53,8 +56,10 @@ _NO_PICTURES = (
     ),
 )
 
-_UNKNOWN = "is not a JPEG, PNG, WebP, AVIF, HEIC, BMP, GIF or TIFF picture; export it as one of these"
+_UNKNOWN = "is not a JPEG, PNG, WebP, AVIF, HEIC, BMP, GIF, TIFF or PNM picture; export it as one of these"
 NO_PICTURE = frozenset({_UNKNOWN, *(reason for _, _, reason in _NO_PICTURES)})  # why a file is in no format of ours
+
+_FOLDER = "is a folder; give the pictures in it, one by one or as a list"
 
 # libtiff's own bound; a scan that holds nothing takes 0.1 s of 100 megapixels.
 _MOST_SCANS = 100
@@ -63,6 +68,8 @@ _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")
 _MOST_BEFORE_A_FRAME = MEGABYTE
 # Pillow unpacks a BMP's runs in Python, half a second for each megabyte.
 _MOST_RUNS = 8 * MEGABYTE
+# Numbers written as text, each of which takes eight bytes while it is read.
+_MOST_TEXT = 16 * MEGABYTE
 # Strips or tiles of a TIFF, for each of which Pillow keeps about 350 bytes.
 _MOST_TILES = 2**20
 _TIFF_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
@@ -71,26 +78,40 @@ _TILES, _TILE_SIDES = frozenset({273, 279, 324, 325}), (322, 323)
 
 def opened_file(path: Path) -> BinaryIO:
     """Opened without waiting for a named pipe, and looked at before it is read, for a device never ends."""
-    bounds = limits()
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError as error:
         raise PictureError(path.name, "does not exist; check the name") from error
     except PermissionError as error:
+        if path.is_dir():  # which Windows says in this way
+            raise PictureError(path.name, _FOLDER) from error
         raise PictureError(path.name, "may not be read; change its permissions") from error
     except (OSError, ValueError) as error:
         raise PictureError(path.name, "cannot be opened; check its name and permissions") from error
-    status, reason = os.fstat(descriptor), ""
-    if not stat.S_ISREG(status.st_mode):
+    status = os.fstat(descriptor)
+    reason = _wrong_size(status.st_size)
+    if stat.S_ISDIR(status.st_mode):
+        reason = _FOLDER
+    elif not stat.S_ISREG(status.st_mode):
         reason = "is not a regular file; give the picture itself"
-    elif status.st_size == 0:
-        reason = "is empty; save or download it again"
-    elif status.st_size > bounds.file_bytes:
-        reason = f"is larger than {bounds.file_megabytes} MB; save it smaller"
     if reason:
         os.close(descriptor)
         raise PictureError(path.name, reason)
     return os.fdopen(descriptor, "rb")
+
+
+def opened_bytes(content: bytes, name: str) -> BinaryIO:
+    """The same of a file's content."""
+    if reason := _wrong_size(len(content)):
+        raise PictureError(name, reason)
+    return io.BytesIO(content)
+
+
+def _wrong_size(size: int) -> str:
+    bounds = limits()
+    if size == 0:
+        return "is empty; save or download it again"
+    return f"is larger than {bounds.file_megabytes} MB; save it smaller" if size > bounds.file_bytes else ""
 
 
 def opened(stream: BinaryIO, name: str) -> ImageFile:
@@ -99,9 +120,7 @@ def opened(stream: BinaryIO, name: str) -> ImageFile:
     stream.seek(0)
     ending = Path(name).suffix.lower()
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
-    known = next((reader for signature, reader in _READERS.items() if start.startswith(signature)), None)
-    if start[4:8] == b"ftyp":
-        known = {"AVIF": _avif, "HEIC": _heic}.get(_brand(start))
+    known = _reader(start)
     for beginning, endings, reason in _NO_PICTURES:
         # A raw file is a TIFF to look at, and what Pillow would find in it a thumbnail.
         open_to_doubt = known is None or (known is _tiff and reason is _RAW)
@@ -113,8 +132,17 @@ def opened(stream: BinaryIO, name: str) -> ImageFile:
 
 
 def looks_like_picture(start: bytes) -> bool:
-    """Whether these are the first bytes of a picture that ``opened`` reads."""
-    return start.startswith(tuple(_READERS)) or (start[4:8] == b"ftyp" and bool(_brand(start)))
+    """Whether a file that begins so is in a format that ``opened`` reads; some tens of bytes are enough.
+
+    A TIFF may still be a camera's raw file, and a file that only begins like a picture is refused by ``opened``.
+    """
+    return _reader(start) is not None
+
+
+def _reader(start: bytes) -> Callable[[BinaryIO, str], ImageFile] | None:
+    if start[4:8] == b"ftyp":
+        return {"AVIF": _avif, "HEIC": _heic}.get(_brand(start))
+    return next((reader for signature, reader in _READERS.items() if signature.match(start)), None)
 
 
 def _brand(start: bytes) -> str:
@@ -155,8 +183,52 @@ def _gif(stream: BinaryIO, name: str) -> ImageFile:
     return GifImageFile(stream)
 
 
+def size_of_stream(stream: BinaryIO) -> int:
+    """Bytes from the beginning of a file to its end, wherever in it one stands."""
+    place = stream.tell()
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(place)
+    return size
+
+
+class _Deep:
+    """A picture whose colours may have 16 bits, of which Pillow keeps the upper 8: all of them count."""
+
+    lower: ImageFile | None = None  # the same picture, which gives the lower 8
+
+    def load(self) -> Image.core.PixelAccess | None:
+        lower, self.lower = self.lower, None
+        access = super().load()
+        if lower is None:
+            return access
+        lower.load()
+        depth.join(self, lower)
+        return super().load()
+
+
+class _Png(_Deep, PngImageFile):
+    """A PNG with all bits of its samples."""
+
+
+class _Tiff(_Deep, TiffImageFile):
+    """A TIFF with all bits of its samples."""
+
+
+def _png(stream: BinaryIO, name: str) -> ImageFile:
+    return _opened_deep(_Png, PngImageFile, stream)
+
+
+def _opened_deep(kind: type[ImageFile], plain: type[ImageFile], stream: BinaryIO) -> ImageFile:
+    image = kind(stream)
+    if depth.has_lower_bytes(image):
+        stream.seek(0)
+        image.lower = plain(stream)
+        depth.give_lower_bytes(image.lower)
+    return image
+
+
 def _tiff(stream: BinaryIO, name: str) -> ImageFile:
-    size = os.fstat(stream.fileno()).st_size
+    size = size_of_stream(stream)
     entries = list(directory(stream))
     sides = [max((value for tag, _, _, value in entries if tag == side), default=1) for side in _TILE_SIDES]
     # Tags that overlap would be copied one by one, and a tile is unpacked whole, however small the picture.
@@ -167,7 +239,11 @@ def _tiff(stream: BinaryIO, name: str) -> ImageFile:
     ):
         raise ValueError("The directory promises more than a picture needs.")
     stream.seek(0)
-    return TiffImageFile(stream)
+    try:
+        return _opened_deep(_Tiff, TiffImageFile, stream)
+    except SyntaxError as error:  # Pillow's word for samples that none of its modes holds
+        kind = "is a TIFF of a kind that is not read, such as colours as floats or more than four bands"
+        raise PictureError(name, f"{kind}; save it as a PNG, which may have 16 bits") from error
 
 
 def directory(stream: BinaryIO) -> Iterator[tuple[int, int, int, int]]:
@@ -211,9 +287,66 @@ def _avif(stream: BinaryIO, name: str) -> ImageFile:
 
 def _bmp(stream: BinaryIO, name: str) -> ImageFile:
     image = BmpImageFile(stream)
-    if image.tile[0].codec_name == "bmp_rle" and os.fstat(stream.fileno()).st_size > _MOST_RUNS:
+    if image.tile[0].codec_name == "bmp_rle" and size_of_stream(stream) > _MOST_RUNS:
         raise PictureError(name, f"is a packed BMP of more than {_MOST_RUNS // MEGABYTE} MB; save it as PNG")
     return image
+
+
+class _Pnm(ImageFile):
+    """A portable bitmap, greymap or pixmap, whose samples Pillow would scale one by one in Python.
+
+    A greymap of more than 8 bits has mode I and reaches to 65535, as Pillow's own; a pixmap has 8 bits.
+    """
+
+    format = "PPM"
+
+    def _open(self) -> None:
+        # Pillow skips a comment byte by byte.
+        head = PpmImageFile(io.BytesIO(self.fp.read(_MOST_BEFORE_A_FRAME)))
+        self._size, self._mode, [tile] = head.size, head.mode, head.tile
+        self._begins, self._plain = tile.offset, tile.codec_name == "ppm_plain"
+        self._brightest = tile.args[1] if isinstance(tile.args, tuple) and self.mode != "1" else 1
+        self.tile = [tile] if tile.codec_name == "raw" else []
+
+    def load(self) -> Image.core.PixelAccess | None:
+        if self._im is None and not self.tile:
+            self.fp.seek(self._begins)
+            samples = self._written() if self._plain else self._packed()
+            top, kind = (65535, np.int32) if self.mode == "I" else (255, np.uint8)
+            levels = np.rint(np.arange(self._brightest + 1) * (top / self._brightest)).astype(kind)
+            if self.mode == "1":
+                levels = levels[::-1]  # where 1 is black
+            bands = (3,) if self.mode == "RGB" else ()
+            # A sample that is brighter than the brightest is an IndexError.
+            picture = Image.fromarray(levels[samples].reshape(self.height, self.width, *bands))
+            self._im = picture.convert(self.mode).im
+        return super().load()
+
+    @property
+    def _count(self) -> int:
+        return self.width * self.height * (3 if self.mode == "RGB" else 1)
+
+    def _packed(self) -> np.ndarray:
+        kind = np.dtype(">u2" if self._brightest > 255 else "u1")
+        return np.frombuffer(self.fp.read(self._count * kind.itemsize), kind, self._count)
+
+    def _written(self) -> np.ndarray:
+        text = re.sub(rb"#[^\r\n]*", b" ", self.fp.read())
+        if self.mode == "1":  # which needs nothing between one and the next
+            return np.frombuffer(b"".join(text.split()), "u1", self._count) - np.uint8(ord("0"))
+        if not re.fullmatch(rb"[0-9\s]*", text):
+            raise ValueError("There is something else than numbers.")
+        samples = np.fromstring(text, np.int64, self._count, sep=" ")
+        if len(samples) < self._count:
+            raise ValueError("There are fewer numbers than samples.")
+        return samples
+
+
+def _pnm(stream: BinaryIO, name: str) -> ImageFile:
+    if stream.read(2) in (b"P1", b"P2", b"P3") and size_of_stream(stream) > _MOST_TEXT:
+        raise PictureError(name, f"is text of more than {_MOST_TEXT // MEGABYTE} MB; save it as PNG")
+    stream.seek(0)
+    return _Pnm(stream)
 
 
 class _Heic(ImageFile):
@@ -255,15 +388,17 @@ def _heic(stream: BinaryIO, name: str) -> ImageFile:
 # Pillow's readers are called by hand and not through `Image.open`, which warns about large pictures (an error
 # under `python -W error`, and silencing warnings is not thread-safe) and unpacks the many pictures of a
 # phone's MPO file, whose first one is a plain JPEG.
-_READERS: Mapping[bytes, Callable[[BinaryIO, str], ImageFile]] = MappingProxyType(
+_READERS: Mapping[re.Pattern[bytes], Callable[[BinaryIO, str], ImageFile]] = MappingProxyType(
     {
-        b"\xff\xd8\xff": _jpeg,
-        b"\x89PNG\r\n\x1a\n": lambda stream, name: PngImageFile(stream),
-        b"RIFF": lambda stream, name: WebPImageFile(stream),
-        b"BM": _bmp,
-        b"GIF8": _gif,
-        b"II*\0": _tiff,
-        b"MM\0*": _tiff,
-        b"II+\0": _tiff,
+        re.compile(signature, re.DOTALL): reader
+        for signature, reader in (
+            (rb"\xff\xd8\xff", _jpeg),
+            (rb"\x89PNG\r\n\x1a\n", _png),
+            (rb"RIFF.{4}WEBP", lambda stream, name: WebPImageFile(stream)),
+            (rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", _bmp),
+            (rb"GIF8[79]a", _gif),
+            (rb"II\*\0|MM\0\*|II\+\0", _tiff),
+            (rb"P[1-6](\s|#[^\r\n]*[\r\n])+[0-9]+(\s|#[^\r\n]*[\r\n])+[0-9]", _pnm),
+        )
     }
 )

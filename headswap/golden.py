@@ -2,7 +2,8 @@
 
 Each is there twice: as the exact pixels that the network sees, where answers must agree to 1e-4, and as an original
 file, where another decoder or another resize may move them a little, but not change a label. Drawn by default;
-somebody's own images only if they are given. Knows nothing of files and formats of models.
+somebody's own images only if they are given. One is always drawn: the 12-bit grey of a microscope in a 16-bit file,
+which most decoders show as black or white. Knows nothing of files and formats of models.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
@@ -25,7 +27,8 @@ from headswap.pixels import read_pixels
 
 COUNT = 5
 AGREEMENT = 1e-4
-DRAWN = 12  # of which the five are chosen that the model is surest about
+DRAWN = 12  # of which those are chosen that the model is surest about
+DEEP = 3  # drawn in 16 bits, of which one is chosen
 SIZE = (360, 280)  # of a drawn image in pixels
 OWN_SIDE = 360  # to which the shorter side of somebody's own image is brought
 
@@ -37,20 +40,22 @@ class Golden:
     """The images and the answers to them."""
 
     squares: Tensor  # uint8 [N, size, size, 3], mostly five of them
-    originals: tuple[bytes, ...]  # JPEG files, without anything but the picture
+    originals: tuple[bytes, ...]  # JPEG files and last a PNG, without anything but the picture
     probabilities: Tensor  # [N, classes]
     classes: tuple[str, ...]
 
     def files(self) -> dict[str, bytes]:
-        """As files: ``golden.json`` with the answers, and for each image ``1.png``, its pixels, and ``1.jpg``."""
+        """As files: ``golden.json`` with the answers, and for each image ``1.png``, its pixels, and its original, as a
+        rule ``1.jpg``."""
+        names = [f"{i}-original.png" if _is_png(file) else f"{i}.jpg" for i, file in enumerate(self.originals, 1)]
         rows = [
-            {"pixels": f"{i}.png", "original": f"{i}.jpg", "probabilities": [float(f"{p:.7g}") for p in row]}
-            for i, row in enumerate(self.probabilities.tolist(), 1)
+            {"pixels": f"{i}.png", "original": name, "probabilities": [float(f"{p:.7g}") for p in row]}
+            for i, (name, row) in enumerate(zip(names, self.probabilities.tolist(), strict=True), 1)
         ]
         told = {"classes": self.classes, "agreement": AGREEMENT, "images": rows}
         files = {"golden.json": json.dumps(told, indent=1, ensure_ascii=False).encode()}
-        for i, (square, original) in enumerate(zip(self.squares, self.originals, strict=True), 1):
-            files |= {f"{i}.png": _png(square), f"{i}.jpg": original}
+        for row, square, original in zip(rows, self.squares, self.originals, strict=True):
+            files |= {row["pixels"]: _png(square.numpy()), row["original"]: original}
         return files
 
 
@@ -75,22 +80,26 @@ class Disagreement(ValueError):
 
 
 def golden(model: Classifier, images: LabelledImages | None = None) -> Golden:
-    """Five images with the model's answers: of drawn ones, or of these, those that it is surest about.
+    """Five images with the model's answers: of drawn ones, or of these, those that it is surest about, and one of 16
+    bits.
 
     It answers on the processor, because an accelerator rounds to ten bits where it multiplies.
     """
     if next(model.parameters()).device.type != "cpu":
         model = copy.deepcopy(model).cpu()
     originals = _own(images) if images else [_jpeg(draw(seed)) for seed in range(DRAWN)]
+    count = len(originals)
+    originals += [_png(deep(draw(seed))) for seed in range(DRAWN, DRAWN + DEEP)]
     wanted = model.preprocess
-    squares = []
-    for original in originals:
-        picture = Image.open(io.BytesIO(original))
-        squares.append(wanted.square(read_pixels(picture, wanted.resize, wanted.interpolation)))
-    probabilities = model.probabilities(squares).clone()
-    chosen = _surest(probabilities, model.multi_label)
+    # As images, which are decoded in full: whoever runs what it became may not decode a JPEG smaller.
+    pictures = [Image.open(io.BytesIO(original)) for original in originals]
+    pixels = (read_pixels(picture, wanted.resize, wanted.interpolation) for picture in pictures)
+    squares = torch.stack([wanted.square(read) for read in pixels])
+    probabilities = model.answer_squares(squares).clone()  # inference mode's own could not be written to
+    chosen = _surest(probabilities[:count], model.multi_label)[: COUNT - 1]
+    chosen += [count + i for i in _surest(probabilities[count:], model.multi_label)[:1]]
     return Golden(
-        torch.stack([squares[i].permute(1, 2, 0) for i in chosen]),
+        squares[chosen].movedim(1, -1).contiguous(),
         tuple(originals[i] for i in chosen),
         probabilities[chosen],
         model.classes,
@@ -132,6 +141,12 @@ def draw(seed: int) -> Image.Image:
     return picture
 
 
+def deep(picture: Image.Image) -> np.ndarray:
+    """A picture's grey in 12 bits, as a microscope's camera gives it: uint16 ``[H, W]``."""
+    grey = np.asarray(picture.convert("L")).astype(np.uint16)
+    return grey * 16 + grey // 16  # from 0 to 4095
+
+
 def _own(images: LabelledImages) -> list[bytes]:
     """Some of each class, drawn smaller and written anew: without the place and time that a camera adds."""
     places = sorted({len(images) * i // DRAWN for i in range(DRAWN)})
@@ -139,7 +154,7 @@ def _own(images: LabelledImages) -> list[bytes]:
 
 
 def _surest(probabilities: Tensor, multi_label: bool) -> list[int]:
-    """Five places: where the answer is clearest, and as many different answers as there are."""
+    """All places: first where the answer is clearest, and as many different answers as there are."""
     if multi_label:
         margin = (probabilities - 0.5).abs().amin(1)
     else:
@@ -147,7 +162,7 @@ def _surest(probabilities: Tensor, multi_label: bool) -> list[int]:
         margin = best - second
     order, labels = margin.argsort(descending=True).tolist(), probabilities.argmax(1).tolist()
     firsts = [i for place, i in enumerate(order) if labels[i] not in {labels[j] for j in order[:place]}]
-    return [*firsts, *(i for i in order if i not in firsts)][:COUNT]
+    return [*firsts, *(i for i in order if i not in firsts)]
 
 
 def _jpeg(picture: Image.Image) -> bytes:
@@ -156,7 +171,11 @@ def _jpeg(picture: Image.Image) -> bytes:
     return stream.getvalue()
 
 
-def _png(square: Tensor) -> bytes:
+def _png(levels: np.ndarray) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(square.numpy()).save(stream, "PNG")
+    Image.fromarray(levels).save(stream, "PNG")
     return stream.getvalue()
+
+
+def _is_png(file: bytes) -> bool:
+    return file.startswith(b"\x89PNG")

@@ -7,25 +7,30 @@ images come from or how training goes.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import chain
-from pathlib import Path
+from itertools import chain, islice
 from time import perf_counter
-from typing import Any
+from typing import Any, overload
 
+import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from headswap.backbones import Preprocess, build, preprocess_of
+from headswap.errors import PictureError
 from headswap.heads import Head, build_head, last_layer, solvable, takes_map
+from headswap.inputs import KINDS, UNNAMED, Picture
 from headswap.metrics import ACCURACY, AVERAGE_PRECISION
 from headswap.parts import channels_last, count_weights
 from headswap.stages import Parts, Stage, take_apart
 from headswap.weights import Progress
 
-Picture = str | Path | Image.Image | Tensor
+Pictures = list[Picture] | tuple[Picture, ...]  # or an array or tensor of four axes
+Ranked = list[tuple[str, float]]  # the classes with their probabilities, most likely first
+
+BATCH = 16  # pictures that are answered together
 
 
 @dataclass(frozen=True)
@@ -197,27 +202,109 @@ class Classifier(nn.Module):
         """What its score is called: "accuracy" or "mean average precision"."""
         return AVERAGE_PRECISION if self.multi_label else ACCURACY
 
-    @torch.inference_mode()
     def probabilities(self, pictures: Iterable[Picture]) -> Tensor:
-        """``[N, classes]``, each row adding up to one unless ``multi_label``.
+        """Float32 ``[N, classes]`` on the processor, each row adding up to one unless ``multi_label``.
 
-        Each picture is a path, a PIL image or uint8 ``[3, H, W]``.
+        Pictures are read and answered in batches of 16, so an iterator of many never lies in memory as a whole.
+
+        Args:
+            pictures: each a path, a file's bytes or binary stream, a PIL image, an array or a tensor (uint8, or floats
+                from 0 to 1), of any size: whatever it is, it gets the answer of its file. A picture that is normalised
+                already is for the model itself, ``model(batch)``, and a square that is cut out already for
+                ``answer_squares``.
+
+        Raises:
+            InputError: if one cannot be read as a picture; it says which.
+            TypeError: if one is no picture at all, or ``pictures`` is a single one.
         """
-        training, home = self.training, next(self.parameters()).device
-        self.eval()
-        try:
-            logits = [self(self.preprocess(p).unsqueeze(0).to(home)).cpu() for p in pictures]
-            logits = torch.cat(logits) if logits else torch.empty(0, len(self.classes))
-            return logits.sigmoid() if self.multi_label else logits.softmax(1)
-        finally:
-            self.train(training)
+        one = isinstance(pictures, str | bytes | bytearray | memoryview) or hasattr(pictures, "read")
+        if one or _axes(pictures) in (2, 3) or not isinstance(pictures, Iterable):
+            raise TypeError(f"Several pictures are wanted here, each {KINDS}. Give a list, [picture], or ask predict.")
+        return self._answered(pictures, "pictures[{}]")
 
-    def labels(self, picture: Picture) -> list[str]:
-        """What a picture shows: the classes above their thresholds, or without ``multi_label`` the most likely one."""
-        row = self.probabilities([picture])[0]
+    def answer_squares(self, squares: Tensor) -> Tensor:
+        """Probabilities ``[N, classes]`` of uint8 ``[N, 3, size, size]``, which the network sees as they are.
+
+        One at a time, so that an answer never depends on its neighbours, to the last bit.
+        """
+        with self._answering():
+            rows = [self._logits(self.preprocess.normalise(square)[None]) for square in squares]
+            return self._shares(rows)
+
+    @overload
+    def labels(self, picture: Picture) -> list[str]: ...
+    @overload
+    def labels(self, picture: Pictures) -> list[list[str]]: ...
+    def labels(self, picture: Picture | Pictures) -> list[str] | list[list[str]]:
+        """What a picture shows: the classes above their thresholds, or without ``multi_label`` the most likely one.
+
+        Of a list of pictures, a list of such lists. Arguments and what is raised are those of ``predict``.
+        """
+        return self._each(picture, self._named_above)
+
+    def _named_above(self, row: Tensor) -> list[str]:
         if not self.multi_label:
             return [self.classes[row.argmax()]]
-        return [name for name, shown in zip(self.classes, row > self.thresholds, strict=True) if shown]
+        return [name for name, shown in zip(self.classes, row > self.thresholds.to(row.device), strict=True) if shown]
+
+    @overload
+    def predict(self, picture: Picture) -> Ranked: ...
+    @overload
+    def predict(self, picture: Pictures) -> list[Ranked]: ...
+    def predict(self, picture: Picture | Pictures) -> Ranked | list[Ranked]:
+        """The classes with their probabilities, most likely first; of a list of pictures, a list of such answers.
+
+        Args:
+            picture: as ``probabilities`` takes them, or a list or tuple of such, or an array or tensor of four axes.
+
+        Raises:
+            InputError: if it cannot be read as a picture.
+            TypeError: if it is no picture at all.
+        """
+        return self._each(picture, self._ranked)
+
+    def _ranked(self, row: Tensor) -> Ranked:
+        return sorted(zip(self.classes, row.tolist(), strict=True), key=lambda pair: -pair[1])
+
+    def _each(self, picture: Any, told: Callable[[Tensor], Any]) -> Any:
+        if isinstance(picture, list | tuple) or _axes(picture) == 4:
+            return [told(row) for row in self.probabilities(picture)]
+        return told(self._answered([picture], UNNAMED)[0])
+
+    def _answered(self, pictures: Iterable[Picture], name: str) -> Tensor:
+        """As ``probabilities``; ``name`` is what to call a picture that has no name of its own, by its place."""
+        with self._answering():
+            numbered, rows = enumerate(pictures), []
+            while batch := [self._prepared(one, name.format(i)) for i, one in islice(numbered, BATCH)]:
+                rows.append(self._logits(torch.stack(batch)))
+            return self._shares(rows)
+
+    def _prepared(self, picture: Picture, name: str) -> Tensor:
+        try:
+            return self.preprocess(picture).to(next(self.parameters()).device)
+        except PictureError as error:
+            raise PictureError(name if error.name == UNNAMED else error.name, error.reason) from error
+        except TypeError as error:
+            raise TypeError(f"{name}: {error}") from error
+
+    def _logits(self, images: Tensor) -> Tensor:
+        """In whichever precision the weights have, and float32 in the end."""
+        # Contiguous, because the last bit of an answer may depend on how the pixels lie in memory.
+        return self(images.to(next(self.parameters())).contiguous()).float().cpu()
+
+    def _shares(self, logits: list[Tensor]) -> Tensor:
+        together = torch.cat(logits) if logits else torch.empty(0, len(self.classes))
+        return together.sigmoid() if self.multi_label else together.softmax(1)
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        training = self.training
+        self.eval()
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            self.train(training)
 
     def add_class(self, name: str) -> Classifier:
         """One class more, at the end; the rows of the old classes keep their weights, the new one's are random.
@@ -244,14 +331,10 @@ class Classifier(nn.Module):
             self.thresholds = torch.cat([self.thresholds, self.thresholds.new_tensor([0.5])])
         return self
 
-    def predict(self, picture: Picture) -> list[tuple[str, float]]:
-        """The classes with their probabilities, most likely first.
 
-        Raises:
-            InputError: if it is a file that cannot be read as a picture.
-        """
-        row = self.probabilities([picture])[0].tolist()
-        return sorted(zip(self.classes, row, strict=True), key=lambda pair: -pair[1])
+def _axes(given: object) -> int:
+    """How many axes an array or a tensor has; of anything else, 0."""
+    return given.ndim if isinstance(given, np.ndarray | Tensor) else 0
 
 
 def adapt(

@@ -7,7 +7,6 @@ business.
 from __future__ import annotations
 
 import io
-import math
 import os
 import struct
 from collections.abc import Iterator, Mapping
@@ -16,13 +15,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO
 
+import numpy as np
 import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
+from headswap import depth
 from headswap.errors import InputError, PictureError
-from headswap.formats import ORIENTATION_TAG, directory, opened, opened_file
+from headswap.formats import ORIENTATION_TAG, directory, opened, opened_bytes, opened_file
+from headswap.inputs import Picture, name_of, understood
 from headswap.limits import limits
 
 MAX_ASPECT = 4
@@ -48,25 +50,22 @@ _SIDEWAYS = range(5, 9)
 # No less than this many times the size wanted remains when a JPEG is decoded smaller or a picture averaged.
 _REDUCING_GAP = 2
 
-# The brightest values of 8 to 16 bits: a camera's or microscope's 12 bits often come in a 16-bit file.
-_BIT_DEPTHS = (255, 1023, 4095, 16383, 65535)
 
-
-def read_pixels(
-    source: str | os.PathLike[str] | Image.Image, side: int = 256, interpolation: str = "bicubic"
-) -> torch.Tensor:
+def read_pixels(source: Picture, side: int = 256, interpolation: str = "bicubic") -> torch.Tensor:
     """The whole picture, upright and in colour, with its shorter side resized to exactly ``side`` pixels.
 
     The longer side follows the aspect ratio; beyond 4 times ``side`` its ends are cut off evenly. Transparent
-    parts become white, greyscale of more than 8 bits is scaled to 8, of an animation the first frame counts.
+    parts become white, samples of more than 8 bits are scaled to 8 (``depth.eight_bits``), of an animation the first
+    frame counts.
     Large pictures are decoded at a fraction of their size where the format can and averaged down before the
     last resize, which for 12 megapixels is five times quicker than torchvision's ``Resize`` of the full
     picture. The pixels are the same as its own until a picture is four times ``side``; beyond, a drawn
     photograph lies 0.1 to 0.5 grey levels of 255 from it on average.
 
     Args:
-        source: path of a JPEG, PNG, WebP, AVIF, HEIC, BMP, GIF or TIFF file within ``limits()``, 64 MB and 100
-            megapixels by default, or a PIL image.
+        source: path of a JPEG, PNG, WebP, AVIF, HEIC, BMP, GIF, TIFF or PNM file within ``limits()``, 64 MB and 100
+            megapixels by default; or such a file's bytes or stream, a PIL image, an array or a tensor, as
+            ``inputs.understood`` says.
         side: length of the shorter side in pixels.
         interpolation: one of ``INTERPOLATIONS``.
 
@@ -75,6 +74,7 @@ def read_pixels(
 
     Raises:
         PictureError: an ``InputError`` that says why the picture cannot be read and what to do.
+        TypeError: for what is no picture at all.
         ValueError: for an unknown interpolation or a side below 1.
     """
     if interpolation not in INTERPOLATIONS:
@@ -86,7 +86,7 @@ def read_pixels(
         return _resized(image.copy() if image is source else image, side, INTERPOLATIONS[interpolation])
 
 
-def size_of(source: str | os.PathLike[str] | Image.Image) -> tuple[int, int]:
+def size_of(source: Picture) -> tuple[int, int]:
     """The picture's width and height in pixels as it is shown, upright: read from its header, nothing decoded.
 
     Args:
@@ -102,6 +102,16 @@ def size_of(source: str | os.PathLike[str] | Image.Image) -> tuple[int, int]:
         return (height, width) if turned else (width, height)
 
 
+def has_deep_colours(source: Picture) -> bool:
+    """Whether its colours have 16 bits, of which other readers than ``read_pixels`` keep the upper 8.
+
+    Raises:
+        PictureError: as ``size_of`` does.
+    """
+    with _picture(source) as image:
+        return getattr(image, "lower", None) is not None
+
+
 def jpeg(pixels: torch.Tensor, quality: int = 80) -> bytes:
     """Pixels uint8 ``[3, H, W]`` as a JPEG file that holds nothing but the picture."""
     stream = io.BytesIO()
@@ -110,17 +120,19 @@ def jpeg(pixels: torch.Tensor, quality: int = 80) -> bytes:
 
 
 @contextmanager
-def _picture(source: str | os.PathLike[str] | Image.Image) -> Iterator[Image.Image]:
+def _picture(source: Picture) -> Iterator[Image.Image]:
     """The picture with its header read, and whatever goes wrong with it told as ``PictureError``."""
-    name = "The picture" if isinstance(source, Image.Image) else Path(source).name
+    name, given = name_of(source), understood(source)
     try:
-        if isinstance(source, Image.Image):
-            yield _bounded(source, name)
+        if isinstance(given, Image.Image):
+            yield _bounded(given, name)
         else:
-            with opened_file(Path(source)) as stream:
+            with opened_file(given) if isinstance(given, Path) else opened_bytes(given, name) as stream:
                 yield _bounded(opened(stream, name), name)
     except InputError:
         raise
+    except depth.NotFinite as error:
+        raise PictureError(name, depth.NOT_FINITE) from error
     except MemoryError as error:
         raise PictureError(name, "needs more memory than there is; save it smaller") from error
     # Pillow raises whatever its parsers happen to stumble over: OSError, ValueError, SyntaxError,
@@ -200,7 +212,7 @@ def _exif_behind(stream: BinaryIO) -> bytes:
 def _in_colour(image: Image.Image) -> Image.Image:
     """The picture in mode RGB."""
     if image.mode.startswith(("I", "F")):
-        image = _in_eight_bits(image)
+        image = Image.fromarray(depth.eight_bits(np.asarray(image)))
     if image.mode in ("La", "RGBa"):
         image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
     if image.mode == "LAB":
@@ -211,21 +223,6 @@ def _in_colour(image: Image.Image) -> Image.Image:
     white = Image.new("RGB", image.size, "white")
     white.paste(image, mask=image)
     return white
-
-
-def _in_eight_bits(image: Image.Image) -> Image.Image:
-    """Deep greyscale in mode L: its range is the smallest usual one that holds it, else its own extremes."""
-    usual = (1, *_BIT_DEPTHS) if image.mode == "F" else _BIT_DEPTHS
-    image = image.convert("F")
-    image.info.pop("transparency", None)  # a grey level of the old range
-    low, high = image.getextrema()
-    if not math.isfinite(high - low):
-        raise ValueError("The picture holds values that are not numbers.")
-    if low >= 0 and high <= usual[-1]:
-        low, high = 0, next(top for top in usual if high <= top)
-    scale = 255 / max(high - low, 1e-6)
-    # `convert` cuts off the fraction, so a half is added to round.
-    return image.point(lambda value: value * scale + (0.5 - low * scale)).convert("L")
 
 
 def _from_lab(image: Image.Image) -> Image.Image:

@@ -39,7 +39,7 @@ def squares(model, count=TWENTY):
 
 def agree(model, path):
     given = squares(model)
-    wanted = model.probabilities(given.movedim(-1, 1))
+    wanted = model.answer_squares(given.movedim(-1, 1))
     answered = exports.run_onnx(path)(given)
     assert torch.equal(answered.argmax(1), wanted.argmax(1))
     return float((answered - wanted).abs().max())
@@ -70,7 +70,7 @@ def test_several_labels_have_probabilities_of_their_own_and_their_thresholds(tmp
     headswap.export_onnx(model, tmp_path / "model.onnx")
     given = squares(model)
     answered = exports.run_onnx(tmp_path / "model.onnx")(given)
-    assert torch.allclose(answered, model.probabilities(given.movedim(-1, 1)), atol=1e-4)
+    assert torch.allclose(answered, model.answer_squares(given.movedim(-1, 1)), atol=1e-4)
     assert not torch.allclose(answered.sum(1), torch.ones(TWENTY))
     told = words(tmp_path / "model.onnx")
     assert told["multi_label"] and told["thresholds"] == [0.25, 0.5, 0.75]
@@ -113,7 +113,7 @@ def test_an_exported_program_answers_the_same_and_says_its_classes(tmp_path):
     told = {"headswap": ""}
     program = torch.export.load(tmp_path / "model.pt2", extra_files=told).module()
     given = squares(model, 3)
-    assert torch.allclose(program(given), model.probabilities(given.movedim(-1, 1)), atol=1e-4)
+    assert torch.allclose(program(given), model.answer_squares(given.movedim(-1, 1)), atol=1e-4)
     assert json.loads(told["headswap"])["classes"] == sorted(SHAPES)
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 import headswap
-from headswap.golden import AGREEMENT, COUNT, DRAWN, Disagreement, draw, golden, prove
+from headswap.golden import AGREEMENT, COUNT, DEEP, DRAWN, Disagreement, deep, draw, golden, prove
 from headswap.pixels import read_pixels
 
 
@@ -38,7 +38,7 @@ def drawn(tmp_path_factory):
 
 def answers(model):
     """What a model says of squares ``[N, size, size, 3]``."""
-    return lambda squares: model.probabilities(squares.movedim(-1, 1))
+    return lambda squares: model.answer_squares(squares.movedim(-1, 1))
 
 
 def read_again(known):
@@ -63,7 +63,9 @@ def test_there_are_five_with_the_models_answers(model, known):
 def test_the_files_tell_what_is_in_them(known):
     files = known.files()
     told = json.loads(files["golden.json"])
-    assert set(files) == {"golden.json", *(f"{i}.{kind}" for i in range(1, 6) for kind in ("png", "jpg"))}
+    originals = [*(f"{i}.jpg" for i in range(1, 5)), "5-original.png"]
+    assert set(files) == {"golden.json", *(f"{i}.png" for i in range(1, 6)), *originals}
+    assert [row["original"] for row in told["images"]] == originals
     assert told["classes"] == list(known.classes) and told["agreement"] == AGREEMENT
     assert [row["pixels"] for row in told["images"]] == [f"{i}.png" for i in range(1, 6)]
 
@@ -75,7 +77,7 @@ def test_the_exact_pixels_come_back_from_the_png_to_the_bit(known):
 
 def test_the_told_answers_are_those_of_the_pixels(model, known):
     for told, pixels, _ in read_again(known):
-        again = model.probabilities([pil_to_tensor(Image.open(io.BytesIO(pixels)))])[0]
+        again = model.answer_squares(pil_to_tensor(Image.open(io.BytesIO(pixels)))[None])[0]
         assert torch.allclose(again, torch.tensor(told), atol=1e-6)
 
 
@@ -96,14 +98,16 @@ def test_the_same_model_has_the_same_ones(model, known):
 
 def test_the_five_are_those_that_it_is_surest_of(model, known):
     wanted = model.preprocess
-    every = [
-        wanted.square(read_pixels(Image.open(io.BytesIO(jpeg(draw(seed)))), wanted.resize)) for seed in range(DRAWN)
-    ]
-    best, second = model.probabilities(every).topk(2).values.T
-    margins = sorted((best - second).tolist(), reverse=True)
+    drawn = [Image.open(io.BytesIO(jpeg(draw(seed)))) for seed in range(DRAWN)]
+    grey = [Image.fromarray(deep(draw(seed))) for seed in range(DRAWN, DRAWN + DEEP)]
+    told = []
+    for pictures in (drawn, grey):
+        squares = [wanted.square(read_pixels(picture, wanted.resize)) for picture in pictures]
+        told.append(model.answer_squares(torch.stack(squares)))
+    margins = [(rows.topk(2).values @ torch.tensor([1.0, -1.0])).max().item() for rows in told]
     best, second = known.probabilities.topk(2).values.T
-    assert max((best - second).tolist()) == margins[0]
-    assert len(set(known.probabilities.argmax(1).tolist())) == len(set(model.probabilities(every).argmax(1).tolist()))
+    assert [max((best - second)[:-1].tolist()), (best - second)[-1].item()] == margins
+    assert set(told[0].argmax(1).tolist()) == set(known.probabilities[:-1].argmax(1).tolist())
 
 
 def jpeg(picture):
@@ -141,28 +145,36 @@ def test_a_drawing_is_the_same_for_the_same_seed_and_another_for_another():
 
 def test_nobodys_images_are_among_them_unless_they_are_given(model, known, drawn):
     drawings = {jpeg(draw(seed)) for seed in range(24)}
-    assert set(known.originals) <= drawings
+    assert set(known.originals[:-1]) <= drawings
     own = golden(model, drawn)
-    assert not set(own.originals) & drawings
-    for original in own.originals:
+    assert not set(own.originals) & drawings and own.originals[-1] == known.originals[-1]
+    for original in own.originals[:-1]:
         picture = np.asarray(Image.open(io.BytesIO(original)).resize((56, 44)), float)
         nearest = min(np.abs(picture - np.asarray(shape(name, i), float)).mean() for name in SHAPES for i in range(9))
         assert nearest < 8  # it is one of theirs
 
 
-def test_as_many_as_are_given(model, drawn):
+def test_as_many_as_are_given_and_the_deep_one(model, drawn):
     for count in (1, 3, 5, 6):
         some = drawn.subset(range(count))
         known = golden(model, some)
-        assert len(known.squares) == len(known.originals) == min(count, 5)
-        assert prove("It", answers(model), known).images == min(count, 5)
+        assert len(known.squares) == len(known.originals) == min(count, 4) + 1
+        assert prove("It", answers(model), known).images == min(count, 4) + 1
 
 
-def test_an_original_is_a_jpeg_and_nothing_more(known):
-    for original in known.originals:
-        picture = Image.open(io.BytesIO(original))
-        assert picture.format == "JPEG" and not picture.getexif()
+def test_an_original_is_a_picture_and_nothing_more(known):
+    pictures = [Image.open(io.BytesIO(original)) for original in known.originals]
+    assert [picture.format for picture in pictures] == ["JPEG"] * 4 + ["PNG"]
+    for picture in pictures:
+        assert not picture.getexif()
         assert not set(picture.info) & {"exif", "comment", "icc_profile", "photoshop", "xmp"}
+
+
+def test_the_last_one_is_12_bits_in_a_file_of_16_which_most_decoders_show_black(known):
+    deep = np.asarray(Image.open(io.BytesIO(known.originals[-1])))
+    assert deep.dtype == np.uint16 and 2048 < deep.max() <= 4095
+    assert known.squares[-1].float().mean() > 40 > (deep >> 8).mean()
+    assert torch.equal(known.squares[-1, ..., 0], known.squares[-1, ..., 2])  # grey
 
 
 # What they prove

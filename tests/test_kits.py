@@ -2,17 +2,22 @@
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
 
+import numpy as np
 import pytest
 import yaml
 from bundles import tiny_model
+from deep import blobs, deep_files, png
 from drawings import SHAPES, load_shapes, shape
+from PIL import Image
 
 from headswap import InputError
 from headswap.kits import onnx_kit, space
+from headswap.pixels import read_pixels
 
 # As if headswap and torch were not installed; Gradio, which takes seconds, is played.
 ALONE = """
@@ -67,6 +72,105 @@ def test_the_code_answers_as_the_model_does(crop, tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     for name, told in zip(("wide.png", "clear.png", "turned.jpg"), json.loads(done.stdout), strict=True):
         assert dict(told) == pytest.approx(dict(model.predict(tmp_path / name)), abs=2e-3)
+
+
+def squares_of(folder, files):
+    """What the folder's own code makes of files."""
+    code = "import sys, numpy, predict; numpy.save('squares.npy', [predict.square(name) for name in sys.argv[1:]])"
+    command = [sys.executable, "-c", code, *map(str, files)]
+    subprocess.run(command, cwd=folder, capture_output=True, check=True)
+    return np.load(folder / "squares.npy").astype(int)
+
+
+def seen(model, file):
+    """What the model itself sees of a file: ``[size, size, 3]``."""
+    wanted = model.preprocess
+    return wanted.square(read_pixels(file, wanted.resize, wanted.interpolation)).movedim(0, -1).numpy().astype(int)
+
+
+def test_the_code_sees_pictures_of_16_bits_as_the_model_does(model, tmp_path):
+    onnx_kit(model, "shapes").write(tmp_path)
+    files = deep_files(tmp_path / "deep")
+    for file, square in zip(files, squares_of(tmp_path, files), strict=True):
+        assert np.abs(square - seen(model, file)).max() <= 1, file.name
+        assert square.std() > 20  # neither black nor white
+
+
+def test_code_that_would_cut_16_bits_off_does_not_pass_its_own_check(folder, tmp_path):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    code = (tmp_path / "predict.py").read_text("utf-8")
+    (tmp_path / "predict.py").write_text(code.replace('picture.mode.startswith(("I", "F"))', "False"), "utf-8")
+    status, _, errors = alone(tmp_path, "predict.py")
+    assert status and "of 255; it is decoded otherwise" in errors
+
+
+def test_a_file_that_is_no_picture_is_said(folder, tmp_path):
+    (tmp_path / "notes.png").write_text("no picture")
+    Image.fromarray(np.full((9, 9), np.nan, np.float32)).save(tmp_path / "nan.tif")
+    for name in ("notes.png", "nan.tif"):
+        status, _, errors = alone(folder, "predict.py", tmp_path / name)
+        assert status == 1 and "cannot be read as a picture" in errors and "Traceback" not in errors
+
+
+# In a browser
+
+# In place of onnxruntime-web, which comes from the internet: it always answers the same, and remembers the pixels.
+PLAYED = """
+window.asked = [];
+window.ort = {
+  Tensor: class { constructor(kind, data) { this.data = data; } },
+  InferenceSession: { create: async () => ({ run: async ({ pixels }) => {
+    asked.push(Array.from(pixels.data));
+    return { probabilities: { data: [0.2, 0.5, 0.3] } };
+  } }) },
+};
+"""
+
+
+@pytest.fixture
+def page(browser, folder):
+    """The kit's page, once it has checked itself."""
+    page = browser.new_page()
+    page.route("http://localhost/**", lambda route: route.fulfill(path=folder / route.request.url.split("/", 3)[3]))
+    page.route("**/ort.min.js", lambda route: route.fulfill(body=PLAYED, content_type="text/javascript"))
+    page.goto("http://localhost/index.html")
+    page.wait_for_function("document.getElementById('check').textContent.includes('exported')")
+    yield page
+    page.close()
+
+
+@pytest.mark.browser
+def test_the_page_sees_the_golden_images_and_pictures_of_16_bits_as_the_model_does(model, folder, page, tmp_path):
+    size = model.preprocess.size
+    asked = np.array(page.evaluate("asked")).reshape(-1, 2, size, size, 3)  # exact, and decoded
+    assert len(asked) == 5
+    for i, (exact, decoded) in enumerate(asked, 1):
+        assert np.array_equal(exact, np.asarray(Image.open(folder / "golden" / f"{i}.png")))
+        assert np.abs(exact - decoded).mean() < 12
+    deep = [file for file in deep_files(tmp_path / "deep") if file.suffix == ".png"]
+    assert len(deep) > 4
+    for file in deep:
+        page.set_input_files("#file", file)
+        page.wait_for_function("document.querySelectorAll('#answers li').length === 3")
+        shown = np.array(page.evaluate("asked.at(-1)")).reshape(size, size, 3)
+        assert np.abs(shown - seen(model, file)).mean() < 6, file.name
+
+
+@pytest.mark.browser
+def test_the_page_says_what_to_do_with_what_it_cannot_read(page, tmp_path):
+    files = deep_files(tmp_path / "deep")
+    Image.fromarray(blobs()[..., 0]).save(tmp_path / "deep" / "a.ppm.pgm")
+    interlaced = bytearray(png(blobs()))
+    interlaced[28] = 1
+    (tmp_path / "interlaced.png").write_bytes(bytes(interlaced))
+    for file, word in (
+        (next(file for file in files if file.name == "grey.tif"), "Save it as PNG, which keeps 16 bits"),
+        (tmp_path / "deep" / "a.ppm.pgm", "Save it as JPEG or PNG"),
+        (tmp_path / "interlaced.png", "interlaced"),
+    ):
+        page.set_input_files("#file", file)
+        page.wait_for_function(f"document.getElementById('problem').textContent.includes('{word}')")
+        assert page.locator("#answers li").count() == 0
 
 
 def test_another_model_is_noticed(folder, tmp_path):

@@ -6,8 +6,10 @@ import re
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from browsing import PATIENCE, serving
+from deep import blobs, png
 from picker_page import MOST
 from PIL import Image
 
@@ -380,6 +382,37 @@ def test_only_what_gains_by_it_is_shrunk(visit, tmp_path):
     me.chooses(files)
     sent = me.arrives()
     assert [Path(path).read_bytes() for _, path, _ in sent["files"]] == [file.read_bytes() for file in files]
+
+
+def test_what_has_more_than_8_bits_or_may_have_travels_as_it_is(visit, tmp_path):
+    grey = blobs(seed=3, size=(600, 400))
+    noise = np.random.default_rng(0).integers(0, 256, (400, 600, 3), np.uint8)
+    (tmp_path / "deep.png").write_bytes(png(grey))
+    (tmp_path / "deep-colours.png").write_bytes(png(blobs(3, size=(600, 400))))
+    Image.fromarray(grey[..., 0]).save(tmp_path / "called.png", "TIFF")
+    Image.fromarray(noise).save(tmp_path / "a.ppm")
+    Image.fromarray(noise).save(tmp_path / "eight.avif", quality=95)
+    ten = bytearray((tmp_path / "eight.avif").read_bytes())
+    ten[ten.index(b"av1C") + 6] |= 0x40  # says 10 bits
+    (tmp_path / "ten.avif").write_bytes(bytes(ten))
+    kept = [tmp_path / name for name in ("deep.png", "deep-colours.png", "called.png", "a.ppm", "ten.avif")]
+    assert all(file.stat().st_size > 100_000 for file in kept)
+    me = visit()
+    me.names("cells")
+    me.chooses(kept)
+    assert [Path(path).read_bytes() for _, path, _ in me.arrives()["files"]] == [file.read_bytes() for file in kept]
+
+
+def test_what_is_shrunk_is_known_by_its_bytes_not_by_its_name(visit, tmp_path):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (400, 600, 3), np.uint8))
+    for name, kind in (("no-ending", "JPEG"), ("called.gif", "PNG"), ("a.bmp", "BMP"), ("a.avif", "AVIF")):
+        noise.save(tmp_path / name, kind, quality=95)
+    me = visit()
+    me.names("noise")
+    me.chooses([tmp_path / name for name in ("no-ending", "called.gif", "a.bmp", "a.avif")])
+    for name, path, _ in me.arrives()["files"]:
+        with Image.open(path) as picture:
+            assert (picture.format, picture.size) == ("JPEG", (512, 341)), name
 
 
 def test_a_panorama_keeps_its_short_side_and_glass_becomes_white(visit, tmp_path):

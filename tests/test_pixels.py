@@ -373,8 +373,9 @@ def test_a_named_pipe_a_device_and_a_folder_do_not_hang(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "zero.png").symlink_to("/dev/zero")
     (tmp_path / "folder.png").mkdir()
-    for name in ("pipe.png", "zero.png", "folder.png"):
+    for name in ("pipe.png", "zero.png"):
         refused(tmp_path / name, name, "not a regular file")
+    refused(tmp_path / "folder.png", "folder.png", "is a folder", "give the pictures in it")
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "s"))
         refused(tmp_path / "s", "cannot be opened")
@@ -446,7 +447,7 @@ def test_a_tiff_whose_tags_share_their_megabytes_is_refused_unread(tmp_path, mon
     path = saved(flat(RED), tmp_path / "a.tif")
     tags = b"".join(struct.pack("<HHII", tag, 1, 10_000, 8) for tag in range(40_000, 41_000))
     path.write_bytes(b"II*\0\x08\0\0\0" + struct.pack("<H", 1000) + tags + bytes(4))
-    monkeypatch.setattr(formats, "TiffImageFile", lambda stream: pytest.fail("read"))
+    monkeypatch.setattr(formats, "_Tiff", lambda stream: pytest.fail("read"))
     refused(path, "damaged")
 
 
