@@ -305,7 +305,7 @@ def _filled(model: Classifier, described: Description, state: Mapping[str, Tenso
             model = built(described)
         model.load_state_dict(state)
     model.preprocess, model.pretrained = described.preprocess, described.pretrained
-    model.record = described.record
+    model.record, model.seen = described.record, described.seen
     if described.learning_stages > len(model.countable):
         raise Unfit("more of its stages learn than there are")
     return model.unfreeze(described.learning_stages).eval()

@@ -182,8 +182,6 @@ def evaluate_command(model: Model, folder: Folder, machine: Json = False) -> Non
     loaded = load(model)
     images = _read(folder, machine)
     show_evaluation(evaluate(loaded, images), machine)
-    if loaded.record and loaded.record.images == images.counts and not machine:
-        say("It may have learned from these very images; then the figures flatter.")
 
 
 @cli.command()

@@ -21,6 +21,7 @@ from headswap.backbones import Preprocess
 from headswap.catalogue import find
 from headswap.errors import harmless
 from headswap.heads import HEADS, head_options, recipe
+from headswap.leakage import NOTHING_SEEN, Seen
 from headswap.limits import MEGABYTE, limits
 from headswap.model import Classifier, adapt
 from headswap.pixels import INTERPOLATIONS
@@ -58,6 +59,7 @@ class Description:
     saved: str  # when, in ISO 8601
     versions: Mapping[str, str]
     sha256: str  # of the weights
+    seen: Seen = NOTHING_SEEN  # which images it knows; files of older versions do not say
 
 
 def describe(model: Classifier, sha256: str = "") -> Description:
@@ -78,6 +80,7 @@ def describe(model: Classifier, sha256: str = "") -> Description:
         datetime.now(timezone.utc).isoformat(timespec="seconds"),
         {name: version(name) for name in ("torch", "torchvision", "timm")},
         sha256,
+        model.seen,
     )
 
 
