@@ -9,10 +9,12 @@ Knows nothing of networks and of how anything is learned.
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
-from pydantic import Base64UrlBytes
+from pydantic import BeforeValidator, PlainSerializer
 
 from headswap.errors import InputError
 from headswap.images import LabelledImages, how_many
@@ -20,6 +22,18 @@ from headswap.images import LabelledImages, how_many
 KEY = 8  # bytes of a hash: among 20,000 images and as many others two agree by chance once in fifty billion cases
 MOST_KEYS = 500_000  # that are remembered on each side; an image has two
 SHOWN = 5  # classes that a sentence names
+
+
+def _decoded(told: object) -> object:
+    return base64.b64decode(told, validate=True) if isinstance(told, str) else told
+
+
+def _encoded(side: bytes) -> str:
+    return base64.b64encode(side).decode()
+
+
+# Base64 in JSON; pydantic's own would pass over what is none.
+Hashes = Annotated[bytes, BeforeValidator(_decoded), PlainSerializer(_encoded, return_type=str)]
 
 
 @dataclass(frozen=True)
@@ -36,8 +50,8 @@ class Seen:
         forgotten: whether there were more than can be remembered.
     """
 
-    learned: Base64UrlBytes = b""
-    judged: Base64UrlBytes = b""
+    learned: Hashes = b""
+    judged: Hashes = b""
     stages: bool = False
     forgotten: bool = False
 

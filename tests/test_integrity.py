@@ -1,4 +1,4 @@
-"""A file proves itself when it opens: whatever was damaged is refused or told, and files of long ago open in silence."""
+"""A file proves itself when it opens: whatever was damaged is refused or told, and old files open in silence."""
 
 import hashlib
 import json
