@@ -95,7 +95,7 @@ class Seen:
             halves = images.split(validation, seed, set(range(len(images))) - set(judged), judged)
             if not len(halves[1]) or _lacking(images, halves[0]):
                 halves = images.split(validation, seed)
-        if lacking := _lacking(images, halves[0]):
+        if judged and (lacking := _lacking(images, halves[0])):
             raise InputError(
                 f"All images of '{lacking}' have judged this model before and stay held back, so none is left to learn "
                 "from. Add others of it."
