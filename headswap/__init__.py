@@ -11,6 +11,7 @@ from headswap.evaluation import evaluate
 from headswap.exports import export_onnx
 from headswap.findings import findings
 from headswap.images import LabelledImages
+from headswap.integrity import DamageWarning
 from headswap.keeping import keep
 from headswap.model import Classifier, adapt
 from headswap.plan import Phase, Plan
@@ -22,6 +23,7 @@ from headswap.validation import cross_validate
 
 __all__ = [
     "Classifier",
+    "DamageWarning",
     "InputError",
     "LabelledImages",
     "Phase",

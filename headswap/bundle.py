@@ -2,7 +2,8 @@
 
 Nothing in it is code, and nothing of it is run: the description names a backbone and a head of our own tables, the
 network is built from these without any numbers, and weights are taken only if every name, shape and type is what that
-network has and every number is finite. Nothing in it is compressed, so it holds no more than it weighs.
+network has and every number is finite. Nothing in it is compressed, so it holds no more than it weighs. A file proves
+itself when it opens: whatever else in it is not as it was saved is told.
 
 Knows nothing of how models are taught, nor of other formats.
 """
@@ -13,6 +14,7 @@ import hashlib
 import math
 import os
 import struct
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -44,6 +46,7 @@ from headswap.files import written_whole
 from headswap.golden import Disagreement, Golden, Proof, golden, prove
 from headswap.heads import recipe
 from headswap.images import LabelledImages
+from headswap.integrity import DamageWarning, damage, own_sum, sums
 from headswap.model import Classifier
 from headswap.model_card import card
 from headswap.pixels import jpeg, read_pixels
@@ -91,7 +94,7 @@ def save(model: Classifier, path: str | os.PathLike[str], images: LabelledImages
     with written_whole(path) as file:
         _write(file, model, known, images, path.name)
         file.flush()
-        again = _read(file, path.name)
+        again, _ = _read(file, path.name)
         with _explaining_disagreement():
             return prove("The file", lambda squares: again.answer_squares(squares.movedim(-1, 1)), known)
 
@@ -99,14 +102,26 @@ def save(model: Classifier, path: str | os.PathLike[str], images: LabelledImages
 def load(path: str | os.PathLike[str]) -> Classifier:
     """A model from its file, as it was saved: on the same machine it gives the same probabilities to the last bit.
 
-    Nothing in the file is trusted or run.
+    Nothing in the file is trusted or run. It answers its golden images once, and every entry is compared with its
+    hash: what is wrong besides the weights is told by a ``DamageWarning``, one for the file.
 
     Raises:
         InputError: if it is no such file, or damaged, or not what it says of itself, or of a newer headswap.
     """
+    model, told = opened(path)
+    if told:
+        warnings.warn(told, DamageWarning, stacklevel=2)
+    return model
+
+
+def opened(path: str | os.PathLike[str]) -> tuple[Classifier, str]:
+    """As ``load``, which warns: the model, and in a sentence what else of its file is not as it was saved, or ""."""
     path = Path(path)
     with _opening(path) as file:
-        return _read(file, path.name)
+        model, described = _read(file, path.name)
+        with _refusing(path.name), _opened(file) as archive:
+            size = file.seek(0, os.SEEK_END)
+            return model, damage(archive, size, described, model, DESCRIPTION, WEIGHTS).told(path.name)
 
 
 # Saving
@@ -141,13 +156,13 @@ def _write(file: BinaryIO, model: Classifier, known: Golden, images: LabelledIma
     # Clones, because safetensors refuses tensors that share their numbers.
     state = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in model.state_dict().items()}
     weights = safetensors.torch.save(state)
-    described = written(describe(model, hashlib.sha256(weights).hexdigest()))
-    entries = {DESCRIPTION: described, WEIGHTS: weights}
     usage = USAGE.format(name=name, count=len(known.squares))
-    entries |= card(model, Path(name).stem, usage)
-    entries |= {f"golden/{part}": content for part, content in known.files().items()}
+    others = card(model, Path(name).stem, usage)
+    others |= {f"golden/{part}": content for part, content in known.files().items()}
     if images:
-        entries |= _thumbnails(images)
+        others |= _thumbnails(images)
+    described = written(describe(model, hashlib.sha256(weights).hexdigest(), sums(others)))
+    entries = own_sum(DESCRIPTION, described) | {DESCRIPTION: described, WEIGHTS: weights} | others
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for entry, content in entries.items():
             archive.writestr(zipfile.ZipInfo(entry, (1980, 1, 1, 0, 0, 0)), content)
@@ -170,7 +185,7 @@ def _thumbnails(images: LabelledImages) -> dict[str, bytes]:
 # Loading
 
 
-def _read(file: BinaryIO, name: str) -> Classifier:
+def _read(file: BinaryIO, name: str) -> tuple[Classifier, Description]:
     with _refusing(name):
         with _opened(file) as archive:
             entries = _entries(archive)
@@ -189,7 +204,7 @@ def _read(file: BinaryIO, name: str) -> Classifier:
         model = _filled(model, described, state)
         if not _finite(model.probabilities([torch.zeros(3, 8, 8, dtype=torch.uint8)])):
             raise Unfit("its answers are no numbers")
-        return model
+        return model, described
 
 
 @contextmanager
@@ -305,7 +320,7 @@ def _filled(model: Classifier, described: Description, state: Mapping[str, Tenso
             model = built(described)
         model.load_state_dict(state)
     model.preprocess, model.pretrained = described.preprocess, described.pretrained
-    model.record = described.record
+    model.record, model.seen = described.record, described.seen
     if described.learning_stages > len(model.countable):
         raise Unfit("more of its stages learn than there are")
     return model.unfreeze(described.learning_stages).eval()

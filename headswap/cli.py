@@ -16,7 +16,7 @@ import typer
 from rich.table import Table
 
 from headswap import catalogue, devices
-from headswap.bundle import load, save
+from headswap.bundle import opened, save
 from headswap.catalogue import DEFAULT
 from headswap.console import (
     bars,
@@ -175,7 +175,7 @@ def predict(
     machine: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
     """Classify images with a saved model."""
-    _classify(load(model), _pictures(images), Form.JSON if machine else form)
+    _classify(_load(model), _pictures(images), Form.JSON if machine else form)
 
 
 @cli.command("evaluate")
@@ -184,11 +184,9 @@ def evaluate_command(model: Model, folder: Folder, machine: Json = False) -> Non
 
     Where the folder has halves, test/ judges, or else val/.
     """
-    loaded = load(model)
+    loaded = _load(model)
     images = _read(folder, machine, for_evaluation=True)
     show_evaluation(evaluate(loaded, images), machine)
-    if loaded.record and loaded.record.images == images.counts and not machine:
-        say("It may have learned from these very images; then the figures flatter.")
 
 
 @cli.command()
@@ -207,7 +205,7 @@ def export(
     """Write a saved model in other forms, each compared with it."""
     if not (onnx or program or script or page):
         raise typer.BadParameter("Say as what: --onnx, --program, --script or --space; several may be given.")
-    loaded, title = load(model), model.stem
+    loaded, title = _load(model), model.stem
     folder = out or model.with_suffix("")
     learned = _read(images, False) if images else None
     ways: list[tuple[bool, Callable[[], str]]] = [
@@ -229,7 +227,7 @@ def push_command(
     public: Annotated[bool, typer.Option("--public", help="Everybody sees it.")] = False,
 ) -> None:
     """Push a saved model to the Hugging Face hub, as whoever is logged in on this computer."""
-    loaded = load(model)
+    loaded = _load(model)
     files = dict((space if as_space else onnx_kit)(loaded, model.stem).files)
     if not as_space:
         files[model.name] = model.read_bytes()
@@ -394,9 +392,17 @@ def _adapt(
         return adapt(backbone, classes, head, multi_label=multi_label, progress=fetched, **options)
 
 
+def _load(file: Path) -> Classifier:
+    """A saved model; what of its file is not as it was saved is said on the error stream."""
+    model, told = opened(file)
+    if told:
+        errors.print(told, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    return model
+
+
 def _go_on(file: Path, images: LabelledImages) -> Classifier:
     """A saved model with a row for each class that is new to it."""
-    model = load(file)
+    model = _load(file)
     for name in images.classes:
         if name not in model.classes:
             model.add_class(name)

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from headswap.backbones import Preprocess
 from headswap.catalogue import find
 from headswap.errors import harmless
 from headswap.heads import HEADS, head_options, recipe
+from headswap.leakage import NOTHING_SEEN, Seen
 from headswap.limits import MEGABYTE, limits
 from headswap.model import Classifier, adapt
 from headswap.pixels import INTERPOLATIONS
@@ -58,10 +60,13 @@ class Description:
     saved: str  # when, in ISO 8601
     versions: Mapping[str, str]
     sha256: str  # of the weights
+    # What follows is missing in files of older versions.
+    entries: Mapping[str, str] = field(default_factory=dict)  # the SHA-256 of everything else in the file
+    seen: Seen = NOTHING_SEEN  # which images it knows
 
 
-def describe(model: Classifier, sha256: str = "") -> Description:
-    """What a file says of a model."""
+def describe(model: Classifier, sha256: str = "", entries: Mapping[str, str] = MappingProxyType({})) -> Description:
+    """What a file says of a model with weights of this hash, and of everything else in it."""
     made = recipe(model.head)
     return Description(
         FORMAT,
@@ -78,6 +83,8 @@ def describe(model: Classifier, sha256: str = "") -> Description:
         datetime.now(timezone.utc).isoformat(timespec="seconds"),
         {name: version(name) for name in ("torch", "torchvision", "timm")},
         sha256,
+        dict(entries),
+        model.seen,
     )
 
 

@@ -387,7 +387,7 @@ def _told_of_images(model: Classifier, images: LabelledImages | None) -> dict[st
     if images is None:
         return told
     images = images.fitting(model.classes, model.multi_label)
-    _, checked = images.split(model.record.plan.validation, model.record.plan.seed)
+    _, checked = model.seen.split(images, model.record.plan.validation, model.record.plan.seed)
     depth = _depth(images)
     if depth is None:
         labels = [list(shown) for shown in images.labels] if model.multi_label else images.labels

@@ -1,7 +1,7 @@
 """A model judged by images: how many are named rightly, the figures of each class, and which answers were wrong.
 
-Sees each image once, in its plain view. Knows nothing of screens, nor of training: whether the model has learned from
-these very images is for the caller to know.
+Sees each image once, in its plain view, and says how many of them the model has learned from. Knows nothing of screens,
+nor of training.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from headswap import metrics
 from headswap.errors import InputError
 from headswap.images import LabelledImages
+from headswap.leakage import told_of
 from headswap.model import Classifier
 
 
@@ -65,6 +66,8 @@ class Evaluation:
         mistakes: one for each image that is not named rightly, the most confident first.
         probabilities: float ``[N, classes]`` as ``Classifier.probabilities`` gives them.
         multi_label: whether the model may give an image several labels or none.
+        learned_from: how many of the images the model has learned from; their answers flatter it. None if that is not
+            known, as of a model from a file of an older headswap.
     """
 
     classes: tuple[str, ...]
@@ -76,6 +79,7 @@ class Evaluation:
     mistakes: tuple[Mistake, ...]
     probabilities: Tensor = field(repr=False)
     multi_label: bool = False
+    learned_from: int | None = 0
 
     @property
     def accuracy(self) -> float:
@@ -93,6 +97,11 @@ class Evaluation:
         figures = [c.average_precision for c in self.per_class if not isnan(c.average_precision)]
         return fmean(figures) if figures else nan
 
+    @property
+    def leakage(self) -> str:
+        """Why the figures flatter, in a sentence; nothing where the model has seen none of the images."""
+        return told_of(self.learned_from, self.of)
+
     def __str__(self) -> str:
         low, high = self.interval
         largest = "the most frequent labels" if self.multi_label else "the largest class"
@@ -100,6 +109,7 @@ class Evaluation:
             f"{self.right} of {self.of} right, {_percent(self.accuracy)} ({_percent(low)} to {_percent(high)}); "
             f"always answering {largest} would get {_percent(self.always_largest)}."
         )
+        sentence = " ".join(filter(None, [sentence, self.leakage]))
         heads = ["class", "precision", "recall", "F1", "support"]
         rows = [
             [c.name, *map(_decimals, (c.precision, c.recall, c.f1) if c.support else (nan,) * 3), str(c.support)]
@@ -116,7 +126,8 @@ class Evaluation:
 def evaluate(model: Classifier, images: LabelledImages) -> Evaluation:
     """Let a model answer images whose classes are known, and compare.
 
-    The model stays as it is. Its figures say something about other images only if it has not learned from these.
+    The model stays as it is. Its figures say something about other images only if it has not learned from these:
+    ``learned_from`` counts those that it has.
 
     Args:
         model: in whichever mode; it answers in evaluation mode.
@@ -150,6 +161,7 @@ def compared(model: Classifier, images: LabelledImages, probabilities: Tensor) -
         mistakes=_mistakes(images, probabilities, called, marks, model.multi_label),
         probabilities=probabilities,
         multi_label=model.multi_label,
+        learned_from=None if model.record and not model.seen else len(model.seen.learned_from(images)),
     )
 
 

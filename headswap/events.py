@@ -12,6 +12,7 @@ from math import nan
 from torch import Tensor, nn
 
 from headswap import metrics
+from headswap.leakage import NOTHING_SEEN, Seen
 from headswap.plan import Phase
 from headswap.record import Record, Result
 from headswap.verdict import Verdict
@@ -152,6 +153,7 @@ class Offer:
     head: nn.Module = field(repr=False)
     weights: Mapping[str, Tensor] = field(repr=False)  # of everything else that learned in this run
     record: Record | None = field(default=None, repr=False)  # what its network has been through
+    seen: Seen = field(default=NOTHING_SEEN, repr=False)  # which images its network knows
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,7 @@ class Kept:
     loss: float = nan
     answers: metrics.Answers | None = field(default=None, repr=False, compare=False)
     sharpened: float = 1.0  # by what the answers were multiplied in the end, where they had been softened for learning
+    leakage: str = ""  # of a model that knew some of the images: whether its figures flatter
 
     @property
     def figures(self) -> Figures:
@@ -207,6 +210,8 @@ class Kept:
             said = [
                 f"Learned again from all images, validation images included. The figure is the honest run's: {figures}."
             ]
+        if self.leakage:
+            said.append(self.leakage)
         if self.problem:
             said.insert(0, self.problem)
         if self.verdict:

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import weakref
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -205,12 +205,29 @@ class LabelledImages:
         shown = [tuple(sorted(places[label] for label in labels)) for labels in self.shown]
         return replace(self, classes=classes, labels=tuple(shown if self.multi_label else (s[0] for s in shown)))
 
-    def split(self, validation: float = 0.2, seed: int = 0) -> tuple[LabelledImages, LabelledImages]:
+    def split(
+        self,
+        validation: float = 0.2,
+        seed: int = 0,
+        learned: Collection[int] = (),
+        judged: Collection[int] = (),
+    ) -> tuple[LabelledImages, LabelledImages]:
         """Two halves ``(training, validation)``, the same for the same seed.
 
-        Where the source had a validation folder, that is the validation half whatever the arguments.
+        Where the source had a validation folder, that is the validation half whatever the share and the seed.
         Otherwise about the share ``validation`` of each class is drawn, groups whole, at least one image of
         each class on both sides.
+
+        It knows of no model. One that has learned already says by ``model.seen.split(images)`` which images it has
+        learned from.
+
+        Args:
+            validation: the share of the validation half.
+            seed: of the draw.
+            learned: places of images that are in the training half, whatever else is said of them; what is new in
+                their groups goes with them.
+            judged: places of images that are in the validation half, and what is new in groups of theirs alone. Only
+                the other images are divided.
 
         Raises:
             InputError: if a class has only one image, or groups leave a class no second side.
@@ -218,9 +235,12 @@ class LabelledImages:
         """
         if not 0.0 < validation < 1.0:
             raise ValueError(f"validation is a share between 0 and 1, such as 0.2, not {validation}.")
+        kept, held = self._with_groups(set(learned), set(judged))
         held_out = {i for i, held in enumerate(self.held_out) if held}
-        if not 0 < len(held_out) < len(self):
-            held_out = self._drawn(validation, seed)
+        if 0 < len(held_out) < len(self):
+            held_out = held | (held_out - kept)
+        else:
+            held_out = self._drawn(validation, seed, held, kept)
         return self.subset(i for i in range(len(self)) if i not in held_out), self.subset(sorted(held_out))
 
     def shares_files_with(self, others: LabelledImages) -> bool:
@@ -231,14 +251,28 @@ class LabelledImages:
         """Remove the private files now, for everyone who shares them. Closing twice does no harm."""
         self._store.close()
 
-    def _drawn(self, validation: float, seed: int) -> set[int]:
+    def _with_groups(self, learned: set[int], judged: set[int]) -> tuple[set[int], set[int]]:
+        """These on their sides, and on the same ones whatever belongs to them and is on none: first to ``learned``."""
+        kept, held = set(learned), judged - learned
+        if kept or held:
+            for group in self.together:
+                new = set(group) - learned - judged
+                if not learned.isdisjoint(group):
+                    kept |= new
+                elif not judged.isdisjoint(group):
+                    held |= new
+        return kept, held
+
+    def _drawn(self, validation: float, seed: int, held: set[int], kept: set[int]) -> set[int]:
+        shown = self.shown
+        known = {self.classes[label] for i in held | kept for label in shown[i]}
         for name, images in self.counts.items():
-            if images == 1:
+            if images == 1 and name not in known:
                 raise InputError(
                     f"The class '{name}' has one image; a class needs at least two, one to learn from and "
                     "one to check on. Add one or remove the class."
                 )
-        drawn, torn = draw(self.shown, self.together, validation, seed)
+        drawn, torn = draw(self.shown, self.together, validation, seed, held, kept)
         if torn is not None:
             raise InputError(self._torn(torn))
         return drawn

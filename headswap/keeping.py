@@ -20,7 +20,7 @@ def keep(model: Classifier, offer: Offer) -> Classifier:
     still but for its head."""
     model.head = copy.deepcopy(offer.head).to(next(model.stages.parameters()))
     model.load_state_dict(offer.weights, strict=False)
-    model.record = offer.record
+    model.record, model.seen = offer.record, offer.seen
     model.freeze().eval()
     return model
 
@@ -57,7 +57,8 @@ class Keeper:
         """What stands now, or another head on stages as they were at first, can be had afterwards under this name."""
         weights = self._first if head else self.now()
         stages = {key: t for key, t in weights.items() if not key.startswith("head.")}
-        self.offers[name] = Offer(figures, copy.deepcopy(head or self.model.head), stages, self.model.record)
+        model = self.model
+        self.offers[name] = Offer(figures, copy.deepcopy(head or model.head), stages, model.record, model.seen)
 
     def better(self, epoch: Epoch) -> bool:
         """Whether it is the best one so far."""

@@ -22,6 +22,7 @@ from headswap.backbones import Preprocess, build, preprocess_of
 from headswap.errors import PictureError
 from headswap.heads import Head, build_head, last_layer, solvable, takes_map
 from headswap.inputs import KINDS, UNNAMED, Picture
+from headswap.leakage import NOTHING_SEEN
 from headswap.metrics import ACCURACY, AVERAGE_PRECISION
 from headswap.parts import channels_last, count_weights
 from headswap.stages import Parts, Stage, take_apart
@@ -61,6 +62,7 @@ class Classifier(nn.Module):
         note: what is to be said of how the backbone came apart; mostly nothing.
         multi_label: whether an image may show several classes or none; then each class has a probability of its own.
         record: what it has been through, a ``headswap.record.Record``; None before it was taught.
+        seen: which images it has learned from and which have judged it; going on keeps them apart.
         thresholds: only with ``multi_label``: the probability ``[classes]`` above which ``labels`` names a class.
     """
 
@@ -85,6 +87,7 @@ class Classifier(nn.Module):
         self.pretrained = pretrained
         self.multi_label = multi_label
         self.record: Any = None
+        self.seen = NOTHING_SEEN
         if multi_label:
             self.register_buffer("thresholds", torch.full((len(self.classes),), 0.5))
 
@@ -372,7 +375,10 @@ def adapt(
     parts, preprocess, name, pretrained = _body(backbone, pretrained, progress)
     preprocess = replace(preprocess, crop=crop or preprocess.crop)
     told = {"backbone": name, "pretrained": pretrained, "multi_label": multi_label}
-    return _crowned(parts, preprocess, names, head, head_options, **told)
+    model = _crowned(parts, preprocess, names, head, head_options, **told)
+    if isinstance(backbone, Classifier):  # its stages may know these images
+        model.seen = backbone.seen
+    return model
 
 
 def crown(model: Classifier, head: Head, **head_options: Any) -> Classifier:
@@ -383,7 +389,9 @@ def crown(model: Classifier, head: Head, **head_options: Any) -> Classifier:
         ValueError: for an unknown head, or an option that it does not take.
     """
     told = {"backbone": model.backbone, "pretrained": model.pretrained, "multi_label": model.multi_label}
-    return _crowned(model.parts, model.preprocess, model.classes, head, head_options, **told)
+    crowned = _crowned(model.parts, model.preprocess, model.classes, head, head_options, **told)
+    crowned.seen = model.seen
+    return crowned
 
 
 def _crowned(

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 _TRIES = 20
 NOTHING = -1  # in place of a label, for what shows none: those are drawn in proportion as well
 
 
 def draw(
-    shown: Sequence[Sequence[int]], groups: Sequence[Sequence[int]], share: float, seed: int
+    shown: Sequence[Sequence[int]],
+    groups: Sequence[Sequence[int]],
+    share: float,
+    seed: int,
+    drawn: Collection[int] = (),
+    kept: Collection[int] = (),
 ) -> tuple[set[int], int | None]:
     """Places of about ``share`` of what shows each label, groups whole, and a label that one side lacks, or None.
 
@@ -20,25 +25,33 @@ def draw(
         groups: places among the things that stay together.
         share: between 0 and 1.
         seed: the same gives the same draw.
+        drawn: places that were drawn before, in whole groups: they stay so, and the share is of the others.
+        kept: places that are never drawn, in whole groups. A label that is among these needs no other.
 
     Groups with several labels can make it unavoidable that a side lacks one; some draws are tried before that is said.
     """
     labels = [tuple(some) or (NOTHING,) for some in shown]
-    order, chance = list(groups), random.Random(seed)
+    before, never, chance = set(drawn), set(kept), random.Random(seed)
+    order = [group for group in groups if before.isdisjoint(group) and never.isdisjoint(group)]
     for _ in range(_TRIES):
         chance.shuffle(order)
-        drawn, torn = _draw_in_order(labels, order, share)
+        taken, torn = _draw_in_order(labels, order, share, before, never)
         if torn is None:
             break
-    return drawn, torn
+    return before | taken, torn
 
 
 def _draw_in_order(
-    labels: Sequence[Sequence[int]], groups: Sequence[Sequence[int]], share: float
+    labels: Sequence[Sequence[int]],
+    groups: Sequence[Sequence[int]],
+    share: float,
+    before: set[int],
+    never: set[int],
 ) -> tuple[set[int], int | None]:
-    total = Counter(label for some in labels for label in some)
-    spare = {label: n - 1 for label, n in total.items()}
-    wanted = {label: min(max(round(share * n), 1), n - 1) for label, n in total.items()}
+    total = Counter(label for group in groups for i in group for label in labels[i])
+    judged, learned = ({label for i in side for label in labels[i]} for side in (before, never))
+    spare = {label: n - (label not in learned) for label, n in total.items()}
+    wanted = {label: min(max(round(share * n), label not in judged), spare[label]) for label, n in total.items()}
     taken: Counter[int] = Counter()
     drawn: set[int] = set()
 
@@ -52,11 +65,12 @@ def _draw_in_order(
         take(group, wanted)
     # Where all groups of a label exceed its share, the smallest that leaves something to learn from is taken.
     smallest_first = sorted(groups, key=len)
-    for label in sorted(total):
+    for label in sorted(total.keys() - judged):
         for group in smallest_first:
             if not taken[label] and any(label in labels[i] for i in group):
                 take(group, spare)
-    return drawn, next((label for label in sorted(total) if label != NOTHING and not taken[label]), None)
+    lacking = total.keys() - judged - learned - {NOTHING}
+    return drawn, next((label for label in sorted(lacking) if not taken[label]), None)
 
 
 def folds(shown: Sequence[Sequence[int]], groups: Sequence[Sequence[int]], count: int, seed: int) -> list[list[int]]:

@@ -26,6 +26,7 @@ from headswap.events import Epoch, Event, Figures, FrozenPass, Kept, LabelFigure
 from headswap.heads import build_head, multiply, soften, solvable, surest
 from headswap.images import LabelledImages
 from headswap.keeping import Keeper, keep
+from headswap.leakage import Seen
 from headswap.learning import (
     Learner,
     LossIsNoNumber,
@@ -64,7 +65,8 @@ def train(
         model: as ``adapt`` made it; it is changed in place.
         images: to learn from; their classes are the model's.
         plan: its phases, or the name of a classic one; ``Plan.suggest`` by default.
-        validation: images that are never learned from; by default a part of ``images``.
+        validation: images that are never learned from; by default a part of ``images``: those that were held back
+            from this model before, and a share of those that are new to it.
         engine: how frozen stages are run: "eager", "folded" (batch norms in the convolutions) or "onnxruntime"; by
             default the fastest that suits them. They agree within 1e-4.
         beforehand: a frozen pass that has begun already (``begin_pass``). Where it is one of other images, views or
@@ -129,10 +131,16 @@ def halved(
 ) -> tuple[Activations, Activations]:
     """What is learned from in the plan's views, and what is held back, which is only ever seen plain.
 
+    What the model has learned from is learned from again, and what has judged it judges it again.
+
     Raises:
-        InputError: if their classes are not the model's, or a class has too few images to hold one back.
+        InputError: if their classes are not the model's, or a class has too few images to hold one back, or none that
+            may be learned from.
     """
-    learned, checked = images.split(plan.validation, plan.seed) if validation is None else (images, validation)
+    if validation is None:
+        learned, checked = model.seen.split(images, plan.validation, plan.seed)
+    else:
+        learned, checked = images, validation
     learned, checked = (some.fitting(model.classes, model.multi_label) for some in (learned, checked))
     return Activations(model, learned, plan.views, plan.seed, engine), Activations(model, checked, engine=engine)
 
@@ -175,10 +183,11 @@ def refit(
 def _refitted(model: Classifier, plan: Plan, everything: Activations, kept: Kept) -> Iterator[Event]:
     start, state = kept.offers["start"], model.state_dict()
     weights = {name: state[name].clone() for name in start.weights}
-    before = Offer(None, copy.deepcopy(model.head), weights, model.record)
+    before = Offer(None, copy.deepcopy(model.head), weights, model.record, model.seen)
     done = False
     try:
         keep(model, start)
+        model.seen = before.seen  # of images that judged, that they did is not forgotten
         with closing(Training(model, plan, everything, None, kept).run()) as events:
             for event in events:
                 done = done or isinstance(event, Kept)
@@ -203,6 +212,7 @@ class Training:
         """``checked`` is None in a refit, which repeats the figures of the ``honest`` run."""
         self.model, self.plan, self.checked, self.honest = model, plan, checked, honest
         self.beforehand = beforehand
+        self.leakage = model.seen.leakage(learned.images, checked.images) if checked else ""
         self.home = next(model.parameters()).device
         self.boundaries = [model.boundary_of(phase.learning_stages) for phase in plan.phases]
         self.learner = Learner(model, plan, learned)
@@ -246,6 +256,7 @@ class Training:
                 if self.keeper.best:
                     best = self.keeper.best
                     model.record = self._record("best", best.number, best.figures, chosen=True)
+                    model.seen = self._seen(model.record)
             model.to(self.home).eval()
 
     def begin(self) -> Iterator[Reference]:
@@ -274,7 +285,9 @@ class Training:
         record = self.model.record = self._record(kept.what, kept.epoch, kept.figures, **told)
         for name, offer in self.keeper.offers.items():
             if offer.figures and not self.honest:  # of a refit nothing else can be had
-                self.keeper.offers[name] = replace(offer, record=record.instead(name, offer.figures.result))
+                instead = record.instead(name, offer.figures.result)
+                self.keeper.offers[name] = replace(offer, record=instead, seen=self._seen(instead))
+        self.model.seen = self._seen(record)
         self._settled = True
         self.model.eval()
         return kept
@@ -298,6 +311,11 @@ class Training:
             perf_counter() - self.began,
             **told,
         )
+
+    def _seen(self, record: Record) -> Seen:
+        """Which images the network of this record knows, after this run."""
+        checked = self.checked.images if self.checked else None
+        return self.model.seen.after(self.learner.learned.images, checked, bool(record.learning_stages))
 
     @property
     def halves(self) -> list[Activations]:
@@ -497,6 +515,7 @@ class Training:
             loss=told.loss,
             answers=told.answers,
             sharpened=sharpened,
+            leakage=self.leakage,
         )
 
     def _sharpened(self) -> float:

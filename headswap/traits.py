@@ -5,6 +5,7 @@ Knows nothing of classes or files.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,6 +40,7 @@ class Traits:
     fingerprint: np.ndarray  # perceptual hash: bool [64]
     thumbnail: np.ndarray  # uint8 [3 * 24 * 24]
     digest: bytes  # of the file: equal for equal files
+    imprint: bytes  # of the decoded pixels: equal for files that hold the same picture
 
 
 def measured(pixels: Tensor, size: tuple[int, int], digest: bytes) -> Traits:
@@ -54,6 +56,7 @@ def measured(pixels: Tensor, size: tuple[int, int], digest: bytes) -> Traits:
         imagehash.phash(Image.fromarray(grey[0].numpy())).hash.flatten(),
         thumbnail.numpy().reshape(-1),
         digest,
+        hashlib.blake2b(repr(tuple(pixels.shape)).encode() + pixels.numpy().tobytes(), digest_size=16).digest(),
     )
 
 

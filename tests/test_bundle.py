@@ -370,6 +370,7 @@ def test_a_file_that_would_not_answer_the_same_is_not_kept(other, monkeypatch):
 def test_nobodys_images_are_in_it_unless_they_are_given(file):
     assert set(unpacked(file)) == {
         DESCRIPTION,
+        f"{DESCRIPTION}.sha256",
         WEIGHTS,
         "README.md",
         "golden/golden.json",
@@ -667,7 +668,9 @@ def test_a_description_that_cannot_be_is_refused(case, file, other):
 
 def test_a_description_that_says_more_is_understood_in_its_format(file, other):
     redescribed(file, other, change(mood="sunny"))
-    assert headswap.load(other).classes == headswap.load(file).classes
+    with pytest.warns(headswap.DamageWarning, match="do not agree"):  # a newer version has said so by its hash as well
+        again = headswap.load(other)
+    assert again.classes == headswap.load(file).classes
 
 
 def tensors(change_row):
@@ -807,7 +810,8 @@ def test_nothing_in_it_is_unpickled(file, other, tmp_path):
     for path in (*forms, tmp_path / "5", tmp_path / "6"):
         refusal(path)
         assert not trap.exists(), path.name
-    headswap.load(packed(other, entries | {"archive/data.pkl": evil, "data.pkl": evil}))
+    with pytest.warns(headswap.DamageWarning, match=r"archive/data\.pkl was added, data\.pkl was added"):
+        headswap.load(packed(other, entries | {"archive/data.pkl": evil, "data.pkl": evil}))
     assert not trap.exists()
     pickle.loads(evil).close()
     assert trap.exists(), "the trap would not have sprung"

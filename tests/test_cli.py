@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import segno
-from bundles import tiny_model
+from bundles import packed, tiny_model, unpacked
 from drawings import SHAPES, draw_folder, load_shapes, shape
 from typer.testing import CliRunner
 
@@ -268,9 +268,35 @@ def test_a_kept_model_has_its_head_and_backbone_already(run, kept, folder, more)
     assert status == 2 and "With --from the backbone and the head are the file's" in said
 
 
-def test_images_that_it_may_have_learned_from_are_said_to_flatter(run, kept):
+def test_images_that_it_has_learned_from_are_counted_and_said_to_flatter(run, out, kept, tmp_path):
     status, said = run("evaluate", kept, kept.parent / "shapes")
-    assert not status and "It may have learned from these very images" in said
+    learned = len(headswap.load(kept).seen.learned) // 16
+    assert not status and f"{learned} of these 18 images were learned from, so the figures flatter." in said
+    _, told, _ = out("evaluate", kept, kept.parent / "shapes", "--json")
+    assert rows(told)[-1]["learned_from"] == learned
+    others = tmp_path / "others"
+    for name in SHAPES:
+        (others / name).mkdir(parents=True)
+        shape(name, 3, (90, 70)).rotate(90).save(others / name / "1.png")
+    status, said = run("evaluate", kept, others)
+    assert not status and "flatter" not in said
+
+
+def test_a_file_that_is_not_as_it_was_saved_is_told_on_the_error_stream_alone(out, kept, new, tmp_path):
+    damaged = packed(tmp_path / "damaged.headswap", unpacked(kept) | {"README.md": b""})
+    for verb in (("predict", damaged, new), ("evaluate", damaged, kept.parent / "shapes")):
+        status, said, told = out(*verb, "--json")
+        assert status == 0 and all("event" in row for row in rows(said))
+        assert "damaged.headswap is not as it was saved: README.md is damaged." in " ".join(told.split())
+
+
+def test_going_on_keeps_what_was_held_back_and_says_so(run, kept, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli.Plan, "suggest", lambda images, model: Plan((Phase(1, 0, 1e-3),), views=1))
+    status, said = run(
+        "train", kept.parent / "shapes", "--from", kept, "--seed", "3", "--out", tmp_path / "on.headswap"
+    )
+    assert not status and "none of them was ever learned from" in " ".join(said.split())
+    assert headswap.load(tmp_path / "on.headswap").seen == headswap.load(kept).seen
 
 
 def test_a_kept_model_learns_on_and_takes_a_new_class(run, kept, tmp_path, monkeypatch):

@@ -9,11 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from bundles import packed, unpacked
 from drawings import HEAD_ONLY
 from visiting import choose, is_error, text_of
 
 import headswap
 from headswap.ui import keep_step, page, test_step, train_step, wiring
+from headswap.ui.classes import describe
 from headswap.ui.jobs import Turns
 from headswap.ui.keep_step import WAYS
 from headswap.ui.visitors import Trained, Visitor
@@ -140,6 +142,14 @@ def test_an_opened_model_answers_and_says_what_it_is(learned, file, fruits):
     assert keep_step.prepare(visitor)[2].interactive
 
 
+def test_a_file_that_is_not_as_it_was_saved_is_opened_and_that_is_said(file, tmp_path):
+    damaged = packed(tmp_path / "damaged.headswap", unpacked(file) | {"golden/1.png": b""})
+    visitor = Visitor()
+    said, _ = keep_step.open_model(visitor, damaged)
+    assert is_error(said) and "golden/1.png is damaged" in text_of(said) and "Opened: it knows" in text_of(said)
+    assert visitor.trained is not None
+
+
 def test_a_file_that_is_no_model_costs_nothing_that_was_there(learned, tmp_path):
     (tmp_path / "no.headswap").write_bytes(b"PK\x03\x04 and so on")
     visitor = Visitor(trained=learned.trained)
@@ -155,9 +165,15 @@ def test_an_opened_model_learns_on_and_takes_a_new_class(file, fruits, tmp_path,
     visitor.take(headswap.load_images(more(fruits, tmp_path)))
     assert visitor.going_on and train_step.choice(visitor).visible
     assert "Press Train" in text_of(train_step.prepare(visitor)[1])
+    known = former.seen
+    _, held_back = known.split(visitor.images)
+    assert f"{len(held_back)} to check on" in text_of(describe(visitor.images, seen=visitor.seen))
     train_step.start(visitor, turns, 2, 0, 1)
-    list(train_step.watch(visitor))
+    *_, (_, words, _) = train_step.watch(visitor)
     assert visitor.trained.model.classes == ("blue", "green", "red", "dark")
+    assert "none of them was ever learned from" in text_of(words)
+    assert visitor.held_back.names == held_back.names
+    assert set(known.judged_by(visitor.images)) <= set(visitor.trained.model.seen.judged_by(visitor.images))
     assert former.classes == ("blue", "green", "red")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from headswap.findings import Finding, findings, pairs_apart
 from headswap.images import LabelledImages, Report
+from headswap.leakage import NOTHING_SEEN, Seen
 from headswap.tables import written
 from headswap.ui.cards import data_address, thumbnail
 from headswap.ui.wording import count, listed
@@ -38,7 +39,13 @@ def nothing_yet() -> str:
     )
 
 
-def describe(images: LabelledImages, wanting: str = "", opened: str | None = None, undoable: bool = False) -> str:
+def describe(
+    images: LabelledImages,
+    wanting: str = "",
+    opened: str | None = None,
+    undoable: bool = False,
+    seen: Seen = NOTHING_SEEN,
+) -> str:
     """What was understood.
 
     Args:
@@ -46,13 +53,14 @@ def describe(images: LabelledImages, wanting: str = "", opened: str | None = Non
         wanting: what is still missing before they can be learned from.
         opened: the class whose images are all shown.
         undoable: whether the last change can be undone.
+        seen: which of them the model knows that is to learn on.
     """
     each = max(1, min(THUMBNAILS, MOST_THUMBNAILS // len(images.classes)))
     rows = "".join(_row(images, label, each, opened) for label in range(len(images.classes)))
     return (
         f'<div class="hs-understood"><div class="hs-heading"><p class="hs-sentence" role="status">'
         f"<b>{count(len(images), 'image')} in {count(len(images.classes), 'class', 'classes')}</b>"
-        f"{_halves(images, wanting)}</p><span class='hs-actions'>{_undo() if undoable else ''}"
+        f"{_halves(images, wanting, seen)}</p><span class='hs-actions'>{_undo() if undoable else ''}"
         f"{_button('Start over', do='forget', sure='Really remove all images?')}</span></div>"
         f"{_read_as(images.report)}{_wanted(wanting)}<ul class='hs-classes'>{rows}</ul>"
         f"{''.join(_found(images, finding) for finding in findings(images))}{_notes(images)}{_skipped(images.report)}"
@@ -66,10 +74,10 @@ def _read_as(report: Report) -> str:
     return f'<div class="hs-card hs-read-as" role="status">{said}</div>' if said else ""
 
 
-def _halves(images: LabelledImages, wanting: str) -> str:
+def _halves(images: LabelledImages, wanting: str, seen: Seen) -> str:
     if wanting:
         return f", {_sizes(images)}."
-    learned, checked = images.split()
+    learned, checked = seen.split(images)
     return f": {len(learned):,} to learn from, {len(checked):,} to check on; {_sizes(images)}."
 
 

@@ -146,7 +146,7 @@ def _state(visitor: Visitor) -> tuple[Any, ...]:
     drop = gr.HTML(told=time.monotonic_ns(), loaded=images is not None)
     if images is None:
         return nothing_yet(), *buttons, drop
-    return describe(images, visitor.wanting, visitor.opened, visitor.former is not None), *buttons, drop
+    return describe(images, visitor.wanting, visitor.opened, visitor.former is not None, visitor.seen), *buttons, drop
 
 
 def _reading(visitor: Visitor, load: Callable[[], Loading]) -> Iterator[tuple[Any, ...]]:

@@ -314,7 +314,7 @@ def _told(judged: Judged) -> str:
     images, all_labels = count(evaluation.of, "image"), " with all their labels" if evaluation.multi_label else ""
     which = {
         "validation": f"{count(evaluation.of, 'validation image')} that were held back from learning",
-        "learned": f"your {images}, from which it may have learned, so that the figures flatter",
+        "learned": f"your {images}",
         "test": f"{count(evaluation.of, 'test image')} that you have sent for it",
     }[judged.whose]
     chosen = " They chose the epoch, so the figure flatters a little." if chose else ""
@@ -326,7 +326,7 @@ def _told(judged: Judged) -> str:
     words = (
         f"Of {which}: <b>{evaluation.right} right{all_labels}, {percent(evaluation.accuracy)}</b> (between "
         f"{percent(low)} and {percent(high)}). Always answering {largest} would get "
-        f"{percent(evaluation.always_largest)}.{precision}{chosen}"
+        f"{percent(evaluation.always_largest)}.{precision}{chosen} {evaluation.leakage}"
     ).replace(" %", "\u00a0%")
     return (
         f'<div class="hs-card hs-judged" role="status"><p class="hs-sentence">{words}</p>{_read_as(judged)}{bars}'

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 import gradio as gr
 
-from headswap.bundle import SUFFIX, load, save
+from headswap.bundle import SUFFIX, opened, save
 from headswap.catalogue import find
 from headswap.eject import eject
 from headswap.errors import InputError
@@ -183,14 +183,15 @@ def open_model(visitor: Visitor, path: str | None) -> tuple[str, str]:
     if visitor.training:
         return problem_card("A training runs; stop it or wait for its end, then open the model."), gr.skip()
     try:
-        model = load(path)
+        model, damage = opened(path)
     except InputError as error:
         return problem_card(str(error)), gr.skip()
     visitor.open(model)
     known = escape(listed(model.classes, most=8))
+    warning = problem_card(damage) if damage else ""
     return (
-        f'<p class="hs-card hs-hint" role="status">Opened: it knows {known}. Test it in the fourth step. To teach it '
-        "more, choose images in the first step, those of a new class too, and press Train: it learns on.</p>",
+        f'{warning}<p class="hs-card hs-hint" role="status">Opened: it knows {known}. Test it in the fourth step. To '
+        "teach it more, choose images in the first step, those of a new class too, and press Train: it learns on.</p>",
         Path(path).name.removesuffix(SUFFIX)[:LONGEST],
     )
 

@@ -152,7 +152,7 @@ def _kept(run: Run) -> str:
             "best": f"Kept the weights of epoch {kept.epoch}",
         }[kept.what]
         said = f"{what}: {figures}."
-    sentences = [escape(kept.problem), said, FLATTERED if kept.chosen else ""]
+    sentences = [escape(kept.problem), said, FLATTERED if kept.chosen else "", escape(kept.leakage)]
     if kept.verdict and not kept.refitted:
         sentences.append(escape(kept.verdict.sentence))
     if kept.reference and kept.reference.right > kept.right and not kept.refitted:

@@ -27,6 +27,7 @@ from headswap.events import Figures, Offer
 from headswap.heads import head_options
 from headswap.images import LabelledImages
 from headswap.keeping import keep
+from headswap.leakage import NOTHING_SEEN, Seen
 from headswap.limits import limits
 from headswap.model import Classifier
 from headswap.ui.jobs import Job, Run
@@ -111,7 +112,8 @@ class Trained:
             keep(self.model, self.own)
             return replace(self, instead="", own=None)
         offer = self.run.kept.offers[name]
-        own = self.own or Offer(None, copy.deepcopy(self.model.head), self._weights(offer.weights), self.model.record)
+        model = self.model
+        own = self.own or Offer(None, copy.deepcopy(model.head), self._weights(offer.weights), model.record, model.seen)
         keep(self.model, offer)
         return replace(self, instead=name, own=own)
 
@@ -148,17 +150,20 @@ class Judged:
     by: Trained
     images: LabelledImages  # those that could be read, in the order of the evaluation
     evaluation: Evaluation
-    whose: str  # "validation", "learned" for those that it may have learned from, or "test"
+    whose: str  # "validation", "learned" for the visitor's own, most of which it has learned from, or "test"
     unreadable: tuple[tuple[str, str], ...] = ()  # (name, reason)
     cell: tuple[int, int] | None = None
 
 
-def missing(images: LabelledImages) -> str:
-    """What these images lack before they can be learned from, in a sentence; nothing where they lack nothing."""
+def missing(images: LabelledImages, seen: Seen = NOTHING_SEEN) -> str:
+    """What these images lack before they can be learned from, in a sentence; nothing where they lack nothing.
+
+    ``seen``: which of them a model knows that is to learn on.
+    """
     if len(images.classes) < 2:
         return f"There is only one class, '{images.classes[0]}'. Add another that it is to be told from."
     try:
-        images.split()
+        seen.split(images)
     except InputError as error:
         return str(error)
     return ""
@@ -207,7 +212,12 @@ class Visitor:
         """What is missing before the images can be learned from, in a sentence; nothing where they can."""
         if self.images is None:
             return "There are no images yet. Choose images in the first step, and the training can begin."
-        return missing(self.images)
+        return missing(self.images, self.seen)
+
+    @property
+    def seen(self) -> Seen:
+        """Which images the next training's model knows before it."""
+        return self.trained.model.seen if self.going_on and self.trained else NOTHING_SEEN
 
     @property
     def held_back(self) -> LabelledImages | None:
@@ -215,7 +225,8 @@ class Visitor:
         job, trained = self.job, self.trained
         if job is None or trained is None or trained.run is not job.run or job.lesson is None:
             return None
-        return job.lesson.images.split(job.lesson.plan.validation, job.lesson.plan.seed)[1]
+        images, plan = job.lesson.images, job.lesson.plan
+        return trained.model.seen.split(images, plan.validation, plan.seed)[1]
 
     def take(self, images: LabelledImages) -> None:
         """New images in place of the old ones; a training that runs keeps its own until it ends."""
