@@ -78,13 +78,14 @@ def _what(model: Classifier) -> str:
     head = made.name if made else type(model.head).__name__
     options = ", ".join(f"{name}={value}" for name, value in made.options.items()) if made else ""
     names = ", ".join(map(plain, model.classes))
+    size = "" if row.million_weights is None else f", {row.million_weights:.1f} million weights"
     source = "ImageNet weights" if model.pretrained else "random weights"
     wanted = model.preprocess
     crop = "the centre is cut out" if wanted.crop == "centre" else "the whole picture is squeezed to a square"
     return (
         f"Tells {len(model.classes)} classes from one another and nothing else: {names}.\n\n"
         "| | |\n|---|---|\n"
-        f"| backbone | {row.name}, {row.million_weights:.1f} million weights, began with {source} |\n"
+        f"| backbone | {row.name}{size}, began with {source} |\n"
         f"| head | {plain(head)}{f' ({plain(options)})' if options else ''}, {count_weights(model.head):,} weights"
         f"{': ' + head_sentence(made.name)[:-1].lower() if made else ''} |\n"
         f"| sees | {wanted.size} x {wanted.size} pixels; the shorter side is brought to {wanted.resize}, {crop} |\n"
