@@ -1,4 +1,4 @@
-"""What tests share: no calls home, a folder for uploads, drawings, networks that learn them, and visitors."""
+"""What tests share: a folder for uploads, drawings, networks that learn them, and visitors."""
 
 import asyncio
 import os

@@ -71,6 +71,7 @@ def traced(
         "PYTHONDONTWRITEBYTECODE": "1",  # an installation brings its own
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",  # a graphics driver keeps what it compiles where it likes
     }
     strace = ["strace", "-f", "-qq", "-y", "--seccomp-bpf", "-e", f"trace={','.join(map(_if_known, CALLS))}"]
     done = subprocess.run(
