@@ -219,6 +219,11 @@ def test_the_package_imports_its_silence_first_and_that_imports_nothing_that_spe
     assert {name.split(".")[0] for name in imports_of(ROOT / "headswap/privacy.py")} <= sys.stdlib_module_names
 
 
+def test_a_space_is_silent_before_it_borrows_a_gpu_from_a_package_that_imports_gradio():
+    source = (ROOT / "app.py").read_text("utf-8")
+    assert 0 < source.index('"privacy.py"') < source.index("import spaces") < source.index("from headswap")
+
+
 @pytest.mark.parametrize(
     "name, listening",
     [
