@@ -1,12 +1,17 @@
 """Starts the page, on this machine, where it opens in a browser, and on a Hugging Face Space."""
 
 import os
+import runpy
 from contextlib import suppress
+from pathlib import Path
+
+# By itself, for the package brings torch along; and before spaces, which imports Gradio.
+runpy.run_path(str(Path(__file__).with_name("headswap") / "privacy.py"))
 
 with suppress(ImportError):
     import spaces  # noqa: F401, on a Space with ZeroGPU it has to come before torch
 
-from headswap.ui import launch
+from headswap.ui import launch  # noqa: E402
 
 if __name__ == "__main__":
     launch(inbrowser="SPACE_ID" not in os.environ)

@@ -8,14 +8,11 @@ once. The browser's own seconds do not count.
 
 from __future__ import annotations
 
-import os
 import shutil
 import statistics
 import time
 
 from common import arguments, load, machine
-
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 
 def main() -> None:

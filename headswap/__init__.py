@@ -3,6 +3,9 @@
 One idea carries it: a network is a sequence of stages with a head on top, and frozen stages are computed once.
 """
 
+from headswap import privacy  # noqa: F401, first: what is imported below would report home
+
+# isort: split
 from headswap.bundle import load, save
 from headswap.catalogue import backbones
 from headswap.eject import eject

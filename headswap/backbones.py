@@ -5,6 +5,8 @@ Knows nothing of heads and of training.
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +22,18 @@ from torchvision import models as tv
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as pictures
 
-from headswap.catalogue import BUNDLED, DEFAULT, TIMM, Backbone, backbones, find, packaged_file, too_large
+from headswap.catalogue import (
+    BUNDLED,
+    DEFAULT,
+    TIMM,
+    Backbone,
+    Package,
+    backbones,
+    find,
+    packaged_file,
+    published,
+    too_large,
+)
 from headswap.errors import InputError
 from headswap.names import nearest
 from headswap.pixels import MAX_ASPECT, read_pixels
@@ -136,31 +149,43 @@ def _build_bundled(row: Backbone, pretrained: bool, _: Progress | None) -> tuple
     package = BUNDLED[row.name]
     network = timm.create_model(package.timm_name, pretrained=False)
     if pretrained:
-        theirs = torch.load(packaged_file(package), map_location="cpu", weights_only=True)
+        theirs = torch.load(io.BytesIO(_packaged_weights(row.name, package)), map_location="cpu", weights_only=True)
         ours = network.state_dict()
         # The same tensors in the same order under other names; strict=True in zip and in loading would notice if not.
         network.load_state_dict(dict(zip(ours, theirs.values(), strict=True)))
     return network, _as_timm_wants(network)
 
 
+def _packaged_weights(name: str, package: Package) -> bytes:
+    """The file of weights, whole and as it was published."""
+    file = packaged_file(package)
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"The weights of {name} cannot be read from {file}. {package.remedy}") from error
+    if hashlib.sha256(content).hexdigest() != package.sha256:
+        raise InputError(
+            f"The file {file} does not hold the weights of {name} as they were published; it is damaged, or was "
+            f"replaced. {package.remedy}"
+        )
+    return content
+
+
 def _build_timm(row: Backbone, pretrained: bool, progress: Progress | None) -> tuple[nn.Module, Preprocess]:
     name = row.name.removeprefix(TIMM)
-    published = timm.get_pretrained_cfg(name)
-    if published.input_size[-1] != published.input_size[-2]:
+    config = timm.get_pretrained_cfg(name)
+    if config.input_size[-1] != config.input_size[-2]:
         raise InputError(f"{row.name} sees pictures that are not square. Choose another network.")
     if not pretrained:
         network = timm.create_model(name)
         return network, _as_timm_wants(network)
     if not row.has_weights:
-        raise InputError(
-            f"Nobody has published weights of {row.name}. Choose pretrained=False to start from random ones, or "
-            f"another network, such as one of {', '.join(BUNDLED)}."
-        )
+        raise _no_weights(row)
     file = row.weights_file
     if row.needs_download:
-        with _explaining_no_download(row, published.hf_hub_id or published.url):
-            hub = published.hf_hub_id
-            file = fetch_from_hub(hub, progress) if hub else fetch(published.url, progress)
+        with _explaining_no_download(row, config.hf_hub_id or config.url):
+            hub = config.hf_hub_id
+            file = fetch_from_hub(hub, progress) if hub else fetch(config.url, progress)
     with _explaining_damage(row, file):
         # A file given by its path is loaded without a question to anybody.
         file_alone = {"file": str(file), "custom_load": False}
@@ -176,15 +201,18 @@ def _as_timm_wants(network: nn.Module) -> Preprocess:
 
 
 def _build_torchvision(row: Backbone, pretrained: bool, progress: Progress | None) -> tuple[nn.Module, Preprocess]:
-    weights = tv.get_model_weights(row.name).DEFAULT
+    weights = published(row.name)
+    if weights is None:
+        if pretrained:
+            raise _no_weights(row)
+        network = tv.get_model(row.name)
+        return network, preprocess_of(network)
     wanted = weights.transforms()
-    preprocess = Preprocess(
-        wanted.crop_size[0],
-        wanted.resize_size[0],
-        wanted.interpolation.value,
-        tuple(wanted.mean),
-        tuple(wanted.std),
-    )
+    try:
+        sides = wanted.crop_size[0], wanted.resize_size[0]
+        preprocess = Preprocess(*sides, wanted.interpolation.value, tuple(wanted.mean), tuple(wanted.std))
+    except (AttributeError, TypeError) as error:  # of a network that came after this was written
+        raise InputError(f"How {row.name} wants its pictures is not known here. Choose another network.") from error
     if not pretrained:
         return _random_torchvision(row), preprocess
     if row.needs_download:
@@ -192,6 +220,13 @@ def _build_torchvision(row: Backbone, pretrained: bool, progress: Progress | Non
             fetch(weights.url, progress)
     with _explaining_damage(row, row.weights_file):
         return tv.get_model(row.name, weights=weights), preprocess
+
+
+def _no_weights(row: Backbone) -> InputError:
+    return InputError(
+        f"Nobody has published weights of {row.name}. Choose pretrained=False to start from random ones, or "
+        f"another network, such as one of {', '.join(BUNDLED)}."
+    )
 
 
 class _Counting(TorchFunctionMode):
@@ -222,8 +257,9 @@ def _explaining_no_download(row: Backbone, source: str) -> Iterator[None]:
     try:
         yield
     except DownloadError as error:
+        size = "" if row.megabytes is None else f" ({row.megabytes:.0f} MB)"
         raise InputError(
-            f"The weights of {row.name} ({row.megabytes:.0f} MB) could not be downloaded from {source}. Connect to the "
+            f"The weights of {row.name}{size} could not be downloaded from {source}. Connect to the "
             f"internet, or put that file at {row.weights_file}, or choose one of {', '.join(BUNDLED)}, which need no "
             "download."
         ) from error

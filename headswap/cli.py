@@ -310,8 +310,10 @@ def backbones(machine: Json = False) -> None:
     table.add_column("weights", no_wrap=True)
     for row in rows:
         accuracy = f"{row.accuracy:.1f} %" if row.accuracy else ""
-        where = "to download" if row.needs_download else "on this machine"
-        table.add_row(row.name, f"{row.million_weights:.1f}", accuracy, f"{row.megabytes:.0f}", where)
+        where = ("to download" if row.needs_download else "on this machine") if row.has_weights else "none"
+        weights = "" if row.million_weights is None else f"{row.million_weights:.1f}"
+        megabytes = "" if row.megabytes is None else f"{row.megabytes:.0f}"
+        table.add_row(row.name, weights, accuracy, megabytes, where)
     console.print(table)
 
 
@@ -326,7 +328,8 @@ def fetch(
         there = row.has_weights and not row.needs_download
         _adapt(row.name, ("one", "other"), "linear", {}, False)  # built once, so that a damaged file is met today
         place = catalogue.find(row.name).weights_file
-        say(f"{row.name}: {'was here already' if there else f'{row.megabytes:.0f} MB fetched'}, {place}")
+        size = "" if row.megabytes is None else f"{row.megabytes:.0f} MB "
+        say(f"{row.name}: {'was here already' if there else f'{size}fetched'}, {place}")
 
 
 def main() -> None:

@@ -13,6 +13,8 @@ import re
 import stat
 import struct
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO
@@ -271,10 +273,14 @@ class _Avif(AvifImageFile):
     """Without its EXIF, whose tags may all point to the same megabytes: what turns an AVIF is said beside it."""
 
     def _open(self) -> None:
-        from PIL import _avif
+        with _as_we_know_it():
+            from PIL import _avif
 
-        self._decoder = _avif.AvifDecoder(self.fp.read(), "auto", 1)
-        self._size, self.n_frames, self._mode, _, _, turned, _ = self._decoder.get_info()
+            self._decoder = _avif.AvifDecoder(self.fp.read(), "auto", 1)
+            told = self._decoder.get_info()
+        if len(told) != 7:
+            raise _OtherwiseError
+        self._size, self.n_frames, self._mode, _, _, turned, _ = told
         self.info["exif"] = struct.pack("<2sHIHHHII", b"II", 42, 8, 1, ORIENTATION_TAG, 3, 1, turned)
         self.seek(0)
 
@@ -282,7 +288,10 @@ class _Avif(AvifImageFile):
 def _avif(stream: BinaryIO, name: str) -> ImageFile:
     if not features.check("avif"):
         raise PictureError(name, "is an AVIF picture, which this Pillow does not read; export it as JPEG")
-    return _Avif(stream)
+    try:
+        return _Avif(stream)
+    except _OtherwiseError as error:
+        raise _newer(name, "an AVIF picture", "Pillow", "pillow>=11.3,<13") from error
 
 
 def _bmp(stream: BinaryIO, name: str) -> ImageFile:
@@ -363,9 +372,12 @@ class _Heic(ImageFile):
 
         threads, to_8_bits, blue_first, dense, to_16_bits, decoder, unbounded = 1, True, False, True, False, "", False
         options = (threads, to_8_bits, blue_first, dense, to_16_bits, decoder, unbounded)
-        pictures = [picture for picture in load_file(self.fp.read(), *options) if picture is not None]
-        self._primary = next(picture for picture in pictures if picture.primary)
-        self._size, self._mode = self._primary.size_mode
+        with _as_we_know_it():
+            pictures = [picture for picture in load_file(self.fp.read(), *options) if picture is not None]
+            self._primary = next(picture for picture in pictures if picture.primary)
+            self._size, self._mode = self._primary.size_mode
+        if not {"data", "stride"} <= set(dir(self._primary)):
+            raise _OtherwiseError
         self.tile = []
 
     def load(self) -> Image.core.PixelAccess | None:
@@ -383,6 +395,27 @@ def _heic(stream: BinaryIO, name: str) -> ImageFile:
     except ImportError as error:
         missing = "is a HEIC photograph, for which pi-heif is missing; pip install pi-heif, or export it as JPEG"
         raise PictureError(name, missing) from error
+    except _OtherwiseError as error:
+        raise _newer(name, "a HEIC photograph", "pi-heif", "pi-heif>=1.4,<1.5") from error
+
+
+class _OtherwiseError(Exception):
+    """A private part of a library is there in another way than this was written for."""
+
+
+@contextmanager
+def _as_we_know_it() -> Iterator[None]:
+    """Tells a part that has changed from a file that is damaged, of which these errors are never raised."""
+    try:
+        yield
+    except (AttributeError, TypeError) as error:
+        raise _OtherwiseError from error
+
+
+def _newer(name: str, what: str, library: str, wanted: str) -> PictureError:
+    has = version(library)
+    reason = f'is {what}, which {library} {has} reads in another way than is known here; pip install "{wanted}"'
+    return PictureError(name, f"{reason}, or export it as JPEG")
 
 
 # Pillow's readers are called by hand and not through `Image.open`, which warns about large pictures (an error

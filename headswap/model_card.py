@@ -1,4 +1,4 @@
-"""What a model is, for people: a card in Markdown with its confusion matrix and its curves as pictures.
+"""What a model is, for people: a card in Markdown, with its confusion matrix and its curves as pictures beside it.
 
 Names of classes are somebody else's text: in Markdown they are escaped, and in YAML nothing but a library writes them.
 Knows nothing of files and of how a model is saved.
@@ -6,10 +6,7 @@ Knows nothing of files and of how a model is saved.
 
 from __future__ import annotations
 
-import io
 import re
-import warnings
-from collections.abc import Sequence
 from html import escape
 
 from headswap.catalogue import find
@@ -19,11 +16,11 @@ from headswap.metrics import ACCURACY, wilson
 from headswap.model import Classifier
 from headswap.parts import count_weights
 from headswap.plan import Phase
+from headswap.plots import confusion_picture, curves_picture, written
 from headswap.record import Record, Result
 
 MOST_CLASSES = 40  # in a confusion matrix that can be read
 SPECIAL = re.compile(r"([\\`*_{}\[\]|~$])")
-VIOLET, GREY, ORANGE = "#6d3fc0", "#64748b", "#ea7317"
 
 
 def plain(text: str) -> str:
@@ -81,13 +78,14 @@ def _what(model: Classifier) -> str:
     head = made.name if made else type(model.head).__name__
     options = ", ".join(f"{name}={value}" for name, value in made.options.items()) if made else ""
     names = ", ".join(map(plain, model.classes))
+    size = "" if row.million_weights is None else f", {row.million_weights:.1f} million weights"
     source = "ImageNet weights" if model.pretrained else "random weights"
     wanted = model.preprocess
     crop = "the centre is cut out" if wanted.crop == "centre" else "the whole picture is squeezed to a square"
     return (
         f"Tells {len(model.classes)} classes from one another and nothing else: {names}.\n\n"
         "| | |\n|---|---|\n"
-        f"| backbone | {row.name}, {row.million_weights:.1f} million weights, began with {source} |\n"
+        f"| backbone | {row.name}{size}, began with {source} |\n"
         f"| head | {plain(head)}{f' ({plain(options)})' if options else ''}, {count_weights(model.head):,} weights"
         f"{': ' + head_sentence(made.name)[:-1].lower() if made else ''} |\n"
         f"| sees | {wanted.size} x {wanted.size} pixels; the shorter side is brought to {wanted.resize}, {crop} |\n"
@@ -111,7 +109,11 @@ def _how_good(model: Classifier, pictures: dict[str, bytes]) -> str:
     strange = [name for name in model.classes if name not in record.images]
     if strange:
         said.append(f"Not yet known when this was measured: {', '.join(map(plain, strange))}.")
-    shown = "\n\n![Confusion matrix: a row for each true class](confusion.png)" if "confusion.png" in pictures else ""
+    shown = ""
+    if "confusion.png" in pictures:
+        shown = "\n\n![Confusion matrix: a row for each true class](confusion.png)"
+        if any(name.startswith("no. ") for name in written(list(record.images))):
+            shown += "\n\nA number in it is the class of that place in the list below."
     return f"## How good it is\n\n{' '.join(said)}{shown}"
 
 
@@ -164,69 +166,3 @@ def _licence(model: Classifier) -> str:
         f"## Licence\n\nThe backbone's weights come under {row.licence or 'a licence that nobody has stated'}.{terms} "
         "What the images allow, their owners know."
     )
-
-
-def confusion_picture(record: Record) -> bytes:
-    """The confusion matrix as a PNG; of several labels an image, for each label what was called and what was there."""
-    names, rows = list(record.images), record.result.confusion
-    if rows and isinstance(rows[0][0], tuple):  # several labels
-        columns = ["rightly not called", "called wrongly", "missed", "rightly called"]
-        cells = [[count for pair in label for count in pair] for label in rows]
-    else:
-        columns, cells = names, [list(row) for row in rows]
-    side = 1.6 + 0.42 * len(names)
-    figure = _figure(max(3.4, 1.6 + 0.42 * len(columns)), max(3.0, side))
-    axes = figure.add_subplot()
-    shares = [[count / max(1, sum(row)) for count in row] for row in cells]
-    axes.imshow(shares, cmap="Purples", vmin=0, vmax=1)
-    for y, row in enumerate(cells):
-        for x, count in enumerate(row):
-            if count:
-                colour = "white" if shares[y][x] > 0.5 else "black"
-                axes.text(x, y, str(count), ha="center", va="center", color=colour, fontsize=8)
-    axes.set_xticks(range(len(columns)), _short(columns), rotation=45, ha="right", fontsize=8, parse_math=False)
-    axes.set_yticks(range(len(names)), _short(names), fontsize=8, parse_math=False)
-    axes.set_xlabel("answer", fontsize=8)
-    axes.set_ylabel("truth", fontsize=8)
-    return _png(figure)
-
-
-def curves_picture(record: Record) -> bytes:
-    """Loss and score after each epoch as a PNG, with what learned as bands behind them."""
-    figure = _figure(8, 3)
-    numbers = range(1, len(record.epochs) + 1)
-    for place, (title, field) in enumerate([("loss", "loss"), (record.result.metric, "score")], 1):
-        axes = figure.add_subplot(1, 2, place)
-        starts = [stretch.first_epoch for stretch in record.stretches]
-        for stretch, end in zip(record.stretches, [*starts[1:], len(record.epochs) + 1], strict=True):
-            colour = ORANGE if stretch.learning_stages else "#7cc4f0"
-            axes.axvspan(stretch.first_epoch - 0.5, end - 0.5, color=colour, alpha=0.12, lw=0)
-        axes.plot(numbers, [getattr(e, f"training_{field}") for e in record.epochs], ":", color=GREY, label="training")
-        checked = [getattr(e, f"validation_{field}") for e in record.epochs]
-        if None not in checked:
-            axes.plot(numbers, checked, color=VIOLET, label="validation")
-        if field == "score" and record.reference:
-            axes.axhline(record.reference.score, ls="--", lw=0.8, color=GREY, label="solved at once")
-        axes.set_title(title, fontsize=9)
-        axes.set_xlabel("epoch", fontsize=8)
-        axes.tick_params(labelsize=8)
-        axes.legend(fontsize=7, frameon=False)
-    return _png(figure)
-
-
-def _figure(width: float, height: float):
-    from matplotlib.figure import Figure  # a second, which nobody owes who keeps nothing
-
-    return Figure((width, height), layout="constrained", dpi=110)
-
-
-def _short(names: Sequence[str], most: int = 24) -> list[str]:
-    return [name if len(name) <= most else f"{name[: most - 1]}…" for name in map(harmless, names)]
-
-
-def _png(figure) -> bytes:
-    stream = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a script that no font here has is shown as boxes
-        figure.savefig(stream, format="png")
-    return stream.getvalue()

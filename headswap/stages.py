@@ -71,7 +71,7 @@ def take_apart(network: nn.Module) -> Parts:
         return take_apart_timm(network)
     raise InputError(
         f"A network of the class {type(network).__name__} cannot be taken apart into stages. "
-        "Use one of the names of headswap.backbones()."
+        "Choose another of headswap.backbones()."
     )
 
 

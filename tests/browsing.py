@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from headswap.privacy import SILENCED
+
 ROOT = Path(__file__).parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PLACES = (
@@ -89,7 +91,8 @@ def serving(home, *program):
         "GRADIO_TEMP_DIR": str(home / "uploads"),
         "PYTHONUNBUFFERED": "1",
     }
-    environment.pop("GRADIO_ANALYTICS_ENABLED", None)  # the program has to see to that itself
+    for name in SILENCED:  # the program has to see to that itself
+        environment.pop(name, None)
     with open(home / "log", "wb") as log:
         process = subprocess.Popen([sys.executable, *program], cwd=ROOT, env=environment, stdout=log, stderr=log)
     server = Server(f"http://127.0.0.1:{port}/", process, home / "log", home / "uploads")

@@ -1,4 +1,4 @@
-"""What tests share: no calls home, a folder for uploads, drawings, networks that learn them, and visitors."""
+"""What tests share: a folder for uploads, drawings, networks that learn them, and visitors."""
 
 import asyncio
 import os
@@ -21,7 +21,6 @@ from headswap.reading import gather, load_images
 from headswap.ui.jobs import Turns
 from headswap.ui.visitors import Visitor
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before anything imports Gradio
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of programs that tests start
 
 COLOURS = {"red": (215, 40, 40), "green": (40, 160, 60), "blue": (45, 75, 220)}

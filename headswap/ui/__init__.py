@@ -9,8 +9,7 @@ from typing import Any
 
 def launch(invite: Callable[[int], None] | None = None, **settings: Any) -> None:
     """Start the page and stay with it; ``invite`` hears its port, ``settings`` go to Gradio's ``launch``."""
-    # Gradio reads these when it is imported: no calls home, and few milliseconds of bookkeeping for each event.
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    # Gradio reads these when it is imported: few milliseconds of bookkeeping for each event.
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "200")
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000")
     from headswap import devices

@@ -5,6 +5,7 @@ A time is measured when it is asked for, and only once for everybody. Knows noth
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
@@ -128,7 +129,7 @@ def _rows(visitor: Visitor) -> list[Backbone]:
 
 def _in_order(visitor: Visitor) -> list[Backbone]:
     """What is measured, in its order: what is offered, what is on this machine, then the others by their size."""
-    rows = [row for row in _rows(visitor) if not too_large(row) and row.million_weights <= MOST]
+    rows = [row for row in _rows(visitor) if not too_large(row) and (row.million_weights or math.inf) <= MOST]
     return sorted(rows, key=lambda row: (row.name not in OFFERED, row.needs_download, row.million_weights))
 
 
@@ -170,11 +171,11 @@ def _row(row: Backbone, images: LabelledImages | None) -> list[str | float | Non
         row.name,
         None if pace is None else _sensible(reading_bound(images, pace)),
         row.accuracy and round(row.accuracy, 1),
-        round(row.million_weights, 1),
+        row.million_weights and round(row.million_weights, 1),
         row.features,
         row.side,
-        "to download" if row.needs_download else "here",
-        round(row.megabytes),
+        ("to download" if row.needs_download else "here") if row.has_weights else "none",
+        row.megabytes and round(row.megabytes),
         row.family,
         "not commercial, " * row.non_commercial + row.licence,
     ]

@@ -17,13 +17,13 @@ from headswap.images import LabelledImages
 from headswap.limits import limits
 from headswap.reading import Loading, gathering, loading
 from headswap.sources import ARCHIVES
+from headswap.ui.assets import SAMPLE
 from headswap.ui.cards import problem_card
 from headswap.ui.classes import describe, nothing_yet
 from headswap.ui.notes import note
 from headswap.ui.picker import Upload, forget, picker, received
 from headswap.ui.visitors import Visitor, missing
 
-SAMPLE = Path(__file__).parents[2] / "assets" / "leaves"
 TELLS = 0.3  # seconds between two words on how far reading is
 
 

@@ -258,8 +258,9 @@ def sentence(model: Classifier, choice: Choice) -> str:
         )
     body = count_weights(model) - head_weights(model)
     licence = f"Its weights come under {escape(terms(row))}." if row.has_weights else ""
+    size = "" if row.megabytes is None else f" ({row.megabytes:.0f} MB)"
     download = (
-        f"They are fetched ({row.megabytes:.0f} MB) when you press Train; the EfficientNets need no download."
+        f"They are fetched{size} when you press Train; the EfficientNets need no download."
         if row.needs_download
         else ""
     )
@@ -315,11 +316,12 @@ def _weights(model: Classifier, head: str, values: Sequence[Any]) -> str:
 
 def _backbone_title(name: str) -> str:
     row = find(name)
-    where = f"{row.megabytes:.0f} MB to download" if row.needs_download else "on this machine"
-    limits = ", not for commercial use" if row.non_commercial else ""
-    return (
-        f"{title(name)} — {row.million_weights:.1f} million weights, {row.accuracy:.0f} % on ImageNet, {where}{limits}"
-    )
+    weights = "" if row.million_weights is None else f"{row.million_weights:.1f} million weights"
+    accuracy = "" if row.accuracy is None else f"{row.accuracy:.0f} % on ImageNet"
+    size = "" if row.megabytes is None else f"{row.megabytes:.0f} MB "
+    where = (f"{size}to download" if row.needs_download else "on this machine") if row.has_weights else "no weights"
+    limits = "not for commercial use" if row.non_commercial else ""
+    return f"{title(name)} — {', '.join(filter(None, (weights, accuracy, where, limits)))}"
 
 
 def pick(row: list[Any]) -> tuple[str | None, str | None]:

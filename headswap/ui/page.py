@@ -13,6 +13,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from headswap.ui import api, images_step, keep_step, model_step, notes, test_step, theme, train_step, way, zero
+from headswap.ui.assets import LOGO
 from headswap.ui.jobs import Turns
 from headswap.ui.origins import OwnPagesOnly
 from headswap.ui.visitors import Visitors
@@ -24,7 +25,6 @@ FORGET = (
     '<button type="button" class="hs-button" data-do="forget everything" data-sure="Really forget everything?" '
     'title="Your images, your model and your files, at once">Forget everything</button>'
 )
-LOGO = Path(__file__).parents[2] / "assets" / "logo.svg"
 HOLDS_FILES = (gr.File, gr.DownloadButton, gr.UploadButton, gr.Image)
 
 
