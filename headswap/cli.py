@@ -384,7 +384,7 @@ def _adapt(
         def fetched(done: int, total: int) -> None:
             progress.update(bar, completed=done, total=total or None, visible=True)
 
-        return adapt(backbone, classes, head, multi_label=multi_label, progress=fetched, **options)
+        return adapt(backbone, classes, head, multi_label=multi_label, progress=fetched, head_options=options)
 
 
 def _go_on(file: Path, images: LabelledImages) -> Classifier:
