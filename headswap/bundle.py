@@ -131,8 +131,8 @@ def _check_describable(model: Classifier) -> None:
     made = recipe(model.head)
     if made is None:
         raise InputError(
-            f"The head {type(model.head).__name__} was given as a callable, so a file cannot say how to build it "
-            "again. Register it with headswap.heads.register('my_head', MyHead) and adapt with head='my_head'."
+            f"The head {type(model.head).__name__} was given as a callable or set by hand, so a file cannot say how to "
+            "build it again. Register it with headswap.heads.register('my_head', MyHead) and adapt with head='my_head'."
         )
     try:
         find(model.backbone)

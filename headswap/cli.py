@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import torch
 import typer
 from rich.table import Table
+from typer.core import TyperGroup
 
 from headswap import catalogue, devices
 from headswap.bundle import opened, save
@@ -39,17 +40,36 @@ from headswap.findings import findings
 from headswap.heads import HEADS, head_options, head_sentence
 from headswap.hub import push
 from headswap.images import LabelledImages
+from headswap.interruption import Interruption
 from headswap.kits import Kit, onnx_kit, space
 from headswap.model import Classifier, adapt
 from headswap.plain import plain, plain_report
 from headswap.plan import NAMED, Plan
-from headswap.race import Won, race
+from headswap.race import Lap, Won, leader, race
 from headswap.reading import Reading, loading
 from headswap.sources import pictures_in
 from headswap.training import refit, train
 from headswap.validation import cross_validate
 
+INTERRUPTED = 130  # the status that shells give to what Ctrl+C ended
+ENDED = "Ended at once. What was learned and not yet written is lost."
+
+
+class Verbs(TyperGroup):
+    """Ctrl+C ends a verb with a line and never with a traceback; the page has an end of its own."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            if ctx.invoked_subcommand == "app":
+                raise
+            errors.print(str(interrupt) or "Stopped.", style="red", markup=False, soft_wrap=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+
 cli = typer.Typer(
+    cls=Verbs,
     help="Give a pretrained image network a new head, and watch it learn your pictures.",
     no_args_is_help=True,
     add_completion=False,
@@ -143,6 +163,7 @@ def train_command(
     if out:
         _check_place(out)
     asked = _there(classify)
+    stop = _interruptible(context, out)
     images = _read(folder, machine)
     torch.manual_seed(seed)
     with _explaining_options():
@@ -157,14 +178,15 @@ def train_command(
     if plan.advice and not machine:
         console.print(plan.advice)
     if folds:
-        watch(cross_validate(images, model, head, folds, (seed,), plan, **options), machine)
-    told = watch(train(model, images, plan), machine)
-    if again:
-        watch(refit(model, images, plan, told[Kept]), machine)
-    if out:
-        _tell(f"{save(model, out).sentence} It is {out}.", machine, event="Saved", file=str(out))
-    if asked:
-        _classify(model, asked, Form.JSON if machine else Form.TABLE)
+        watch(cross_validate(images, model, head, folds, (seed,), plan, head_options=options), machine)
+    before, remark = model.record, ""
+    stop.wait(ENDED)
+    told = watch(stop.until(train(model, images, plan)), machine)
+    if again and not stop.pressed:
+        once_more = watch(stop.until(refit(model, images, plan, told[Kept])), machine)
+        remark = "" if Kept in once_more else "It has not learned again from all images."
+    learned = model if model.record is not before or not stop.pressed else None
+    _hand_over(stop, learned, remark, out, asked, machine)
 
 
 @cli.command()
@@ -259,6 +281,7 @@ def check(folder: Folder, machine: Json = False) -> None:
 
 @cli.command("race")
 def race_command(
+    context: typer.Context,
     folder: Folder,
     backbone: Backbone = DEFAULT,
     head: Annotated[
@@ -273,15 +296,18 @@ def race_command(
     if out:
         _check_place(out)
     asked = _there(classify)
+    stop = _interruptible(context, out)
     images = _read(folder, machine)
     torch.manual_seed(seed)
     with _explaining_options():
         runs = race(images, backbone, head or ("linear", "bottleneck", "mlp", "lda"))
-    won = watch(runs, machine)[Won]
-    if out:
-        _tell(f"{save(won.model, out).sentence} It is {out}.", machine, event="Saved", file=str(out))
-    if asked:
-        _classify(won.model, asked, Form.JSON if machine else Form.TABLE)
+    racers: dict[str, Classifier] = {}
+    stop.wait(ENDED)
+    won = watch(_noting(stop.until(runs), racers), machine).get(Won)
+    first = won.model if won else leader(racers.values())
+    learned = first if first is not None and first.record else None
+    ahead = next((name for name, model in racers.items() if model is learned), "")
+    _hand_over(stop, learned, f"The head {ahead} was ahead.", out, asked, machine)
 
 
 @cli.command()
@@ -351,6 +377,70 @@ def _tell(text: str, machine: bool, **told: Any) -> None:
     tell_machine(**told) if machine else say(text)
 
 
+def _interruptible(context: typer.Context, out: Path | None) -> Interruption:
+    """Ctrl+C while this command runs."""
+    return context.with_resource(Interruption(_nothing(out)))
+
+
+def _nothing(out: Path | None) -> str:
+    return "Stopped before anything was learned" + (f"; {out} was not written." if out else ".")
+
+
+def _noting(events: Iterable[Any], racers: dict[str, Classifier]) -> Iterator[Any]:
+    """The events of a race, while its models are put under the names of their heads."""
+    for event in events:
+        if isinstance(event, Lap) and event.model is not None:
+            racers[event.head] = event.model
+        yield event
+
+
+def _hand_over(
+    stop: Interruption,
+    model: Classifier | None,
+    remark: str,
+    out: Path | None,
+    classify: list[Path] | None,
+    machine: bool,
+) -> None:
+    """What comes of a training: its file and its answers; of one that Ctrl+C ended the file alone, and its status.
+
+    ``model`` is None where it was ended before anything was learned; ``remark`` is said of one that was ended.
+    """
+    if stop.pressed:
+        _tell_stopped(model, remark, out, machine)
+    said = stop.pressed
+    if out and model:
+        _tell(f"{save(model, out).sentence} It is {out}.", machine, event="Saved", file=str(out))
+    if stop.pressed and not said:
+        _tell("Stopped, after everything was learned and written.", machine, event="Stopped")
+    if stop.pressed:
+        raise typer.Exit(INTERRUPTED)
+    stop.at_once("Stopped.")
+    if classify:
+        _classify(model, classify, Form.JSON if machine else Form.TABLE)
+
+
+def _tell_stopped(model: Classifier | None, remark: str, out: Path | None, machine: bool) -> None:
+    if model is None:
+        said = _nothing(out)
+        return _tell(said, machine, event="Stopped", learned=False, sentence=said)
+    record = model.record
+    what = f"the weights of epoch {record.epoch}, the best so far" if record.kept == "best" else "what it came to"
+    figures = f"{record.result.right} of {record.result.of} validation images right"
+    then = f"{out} is being written; Ctrl+C again ends at once." if out else "Without --out nothing is saved."
+    said = " ".join(filter(None, (f"Stopped. Kept {what}: {figures}.", remark, then)))
+    return _tell(
+        said,
+        machine,
+        event="Stopped",
+        learned=True,
+        epoch=record.epoch,
+        right=record.result.right,
+        of=record.result.of,
+        sentence=said,
+    )
+
+
 def _check_place(out: Path) -> None:
     """Before minutes are spent on what could not be saved."""
     if not out.parent.is_dir():
@@ -392,7 +482,7 @@ def _adapt(
         def fetched(done: int, total: int) -> None:
             progress.update(bar, completed=done, total=total or None, visible=True)
 
-        return adapt(backbone, classes, head, multi_label=multi_label, progress=fetched, **options)
+        return adapt(backbone, classes, head, multi_label=multi_label, progress=fetched, head_options=options)
 
 
 def _load(file: Path) -> Classifier:

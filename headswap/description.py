@@ -141,7 +141,7 @@ def built(described: Description) -> Classifier:
         raise Unfit(f"its backbone '{brief(described.backbone)}' is unknown here", "Update timm.") from error
     told = {"pretrained": False, "multi_label": described.multi_label}
     try:
-        return adapt(described.backbone, described.classes, described.head, **told, **described.head_options)
+        return adapt(described.backbone, described.classes, described.head, **told, head_options=described.head_options)
     except ValueError as error:
         raise Unfit(f"its network cannot be built: {brief(str(error).rstrip('.'))}") from error
 

@@ -9,19 +9,22 @@ Knows nothing of backbones but the width of their features.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parameter import is_lazy
 
+from headswap.errors import InputError
 from headswap.metrics import loss
 from headswap.names import nearest
 
@@ -50,6 +53,7 @@ class Linear(nn.Sequential):
     """
 
     def __init__(self, features_in: int, classes: int, *, dropout: float = 0.0) -> None:
+        _check_dropout(dropout)
         linear = nn.Linear(features_in, classes)
         # What random weights say about directions that few images ever show is never unlearned, so they begin small.
         nn.init.normal_(linear.weight, std=1e-3)
@@ -72,6 +76,8 @@ class Bottleneck(nn.Sequential):
         activation: Activation = "relu",
         dropout: float = 0.2,
     ) -> None:
+        _check_dropout(dropout)
+        _check_widths(bottleneck_dim)
         super().__init__(
             OrderedDict(
                 normalise=of_one_length(features_in),
@@ -98,6 +104,9 @@ class MLP(nn.Sequential):
         hidden_dims: Sequence[int] = (1024, 512),
         dropout: float = 0.3,
     ) -> None:
+        _check_dropout(dropout)
+        _check_widths(*hidden_dims)
+        _check_depth(len(hidden_dims), fewest=0)
         parts: OrderedDict[str, nn.Module] = OrderedDict(normalise=of_one_length(features_in))
         widths = [features_in, *hidden_dims]
         for i, (wide, next_wide) in enumerate(pairwise(widths), 1):
@@ -122,6 +131,11 @@ class Attention(nn.Module):
         self, features_in: int, classes: int, *, dim: int = 256, layers: int = 1, dropout: float = 0.1
     ) -> None:
         super().__init__()
+        _check_dropout(dropout)
+        if dim % HEADS_OF_ATTENTION or dim < 1:
+            raise ValueError(f"dim is shared by {HEADS_OF_ATTENTION} heads of attention; {dim} is no multiple.")
+        _check_widths(dim)
+        _check_depth(layers)
         self.normalise = nn.LayerNorm(features_in)
         self.project = nn.Linear(features_in, dim)
         self.query = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
@@ -197,7 +211,7 @@ def soften(head: nn.Module, features: Tensor, targets: Tensor, share: float) -> 
     """Lower a head's confidence until its mean cross-entropy on ``features`` is ``share`` of what guessing has.
 
     A head that already fits what it has seen leaves the stages that thaw beneath it nothing to learn. Its last linear
-    layer is scaled; a head without one stays as it is.
+    layer is scaled; a head without one, or whose logits do not follow it, stays as it is.
 
     Args:
         features: what the head takes.
@@ -214,6 +228,10 @@ def soften(head: nn.Module, features: Tensor, targets: Tensor, share: float) -> 
     scales = torch.logspace(0, -3, 61).tolist()
     scale = next((s for s in scales if loss(logits * s, targets).item() >= wanted), scales[-1])
     multiply(head, scale)
+    softer = logits * scale
+    if (head(features) - softer).abs().max() > 1e-2 * softer.abs().max():
+        multiply(head, 1 / scale)  # something of somebody's own follows the layer, which this does not scale
+        return 1.0
     return scale
 
 
@@ -336,21 +354,29 @@ def register(name: str, head: Callable[..., nn.Module]) -> None:
     _HEADS[name] = head
 
 
-def build_head(head: Head, features_in: int, classes: int, **options: Any) -> nn.Module:
+def build_head(head: Head, features_in: int, classes: int, /, **options: Any) -> nn.Module:
     """A new head with random weights.
 
     Args:
-        head: one of ``HEADS`` or any callable ``(features_in, classes, **options) -> nn.Module``.
+        head: one of ``HEADS``, any callable ``(features_in, classes, **options) -> nn.Module``, or a module, of which
+            a copy is taken.
         features_in: width of the backbone's pooled features.
         classes: number of logits.
         options: the head's own options.
 
     Raises:
         ValueError: for an unknown name (with the nearest ones), an option that the head does not take (with those that
-            it takes and the heads that take this one) or a value out of range.
+            it takes and the heads that take this one) or a value out of range; and for what makes no module.
     """
     if callable(head):
-        return head(features_in, classes, **options)
+        head = next((name for name, made in HEADS.items() if made is head), head)  # so it has its recipe
+    if callable(head):
+        return _made(head, features_in, classes, options)
+    if not isinstance(head, str):
+        raise ValueError(
+            f"head is one of the names {', '.join(HEADS)}, a callable (features_in, classes) that makes a module, or a "
+            f"module, not {type(head).__name__}."
+        )
     if head not in HEADS:
         raise ValueError(f"There is no head '{head}'. {nearest(head, HEADS)}")
     known = head_options(head)
@@ -359,11 +385,103 @@ def build_head(head: Head, features_in: int, classes: int, **options: Any) -> nn
             takers = [other for other in HEADS if name in head_options(other)]
             elsewhere = f" '{name}' belongs to {' and '.join(takers)}." if takers else ""
             raise ValueError(f"The head '{head}' takes {', '.join(known) or 'no options'}, not '{name}'.{elsewhere}")
-    _check_range(options)
     built = HEADS[head](features_in, classes, **options)
     told = {name: tuple(value) if isinstance(known[name], tuple) else value for name, value in options.items()}
     built.recipe = Recipe(head, known | told)
     return built
+
+
+def _made(head: Callable[..., nn.Module], features_in: int, classes: int, options: Mapping[str, Any]) -> nn.Module:
+    """What somebody's own head makes, or a copy of a module that is one."""
+    if isinstance(head, nn.Module):
+        if options:
+            raise ValueError(
+                f"The head is a {type(head).__name__} that is built already, so it takes no options, not "
+                f"{', '.join(options)}. Give its class instead."
+            )
+        return copy.deepcopy(head)
+    called = own_name(head)
+    signature = _signature(head)
+    if signature:
+        try:
+            signature.bind(features_in, classes, **options)
+        except TypeError as error:
+            raise ValueError(
+                f"The head {called} cannot be called with (features_in, classes{', **options' if options else ''}): "
+                f"{error}."
+            ) from error
+    made = head(features_in, classes, **options)
+    if not isinstance(made, nn.Module):
+        raise ValueError(f"The head {called} gave {type(made).__name__}; it is to make an nn.Module.")
+    return made
+
+
+def own_name(head: Head | nn.Module) -> str:
+    """What a head is called in a sentence: its name, or that of its class or function."""
+    if isinstance(head, str):
+        return head
+    return getattr(getattr(head, "func", head), "__name__", type(head).__name__)
+
+
+def takes_option(head: Head, name: str) -> bool:
+    """Whether a head that is somebody's own says that it takes an option of this name; a partial has its already."""
+    if name in getattr(head, "keywords", ()):
+        return False
+    signature = None if isinstance(head, nn.Module) else _signature(HEADS.get(head) if isinstance(head, str) else head)
+    return signature is not None and name in list(signature.parameters)[2:]
+
+
+def _signature(head: Any) -> inspect.Signature | None:
+    try:
+        return inspect.signature(head)
+    except (TypeError, ValueError):  # what is written in C does not say
+        return None
+
+
+@torch.no_grad()
+def check_head(head: nn.Module, features: Sequence[int], classes: int) -> None:
+    """Ask a head once, in evaluation mode, with features that are nothing; lazy layers learn their width of it.
+
+    Args:
+        head: one that is not solved.
+        features: the shape of what it takes of one image.
+        classes: how many logits it is to give.
+
+    Raises:
+        InputError: if it cannot take such features, or answers with anything but logits ``[N, classes]``.
+    """
+    name, shape = type(head).__name__, ", ".join(map(str, features))
+    modes = {module: module.training for module in head.modules()}
+    held = next(chain(head.parameters(), head.buffers()), torch.empty(0))
+    kind = held.dtype if held.is_floating_point() else torch.get_default_dtype()
+    lazy = any(map(is_lazy, (*head.parameters(), *head.buffers())))
+    head.eval()
+    try:
+        # Whoever watches the head by a hook need not hear of this; but it is a hook that makes a lazy layer.
+        answer = (head if lazy else head.forward)(torch.zeros(2, *features, dtype=kind, device=held.device))
+    except Exception as error:  # whatever it stumbles over, it would in training
+        raise InputError(
+            f"The head {name} cannot take what this backbone gives, features [N, {shape}]: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    if not isinstance(answer, Tensor):
+        raise InputError(
+            f"The head {name} answers with {type(answer).__name__} instead of one tensor; let it return the logits "
+            "[N, classes] alone."
+        )
+    if tuple(answer.shape) != (2, classes):
+        raise InputError(
+            f"The head {name} answers with {list(answer.shape)} for two images, but there are {classes} classes: let "
+            f"it return logits [N, {classes}], or give it as many classes as it has logits."
+        )
+
+
+def is_built_in(head: nn.Module) -> bool:
+    """Whether a head is one of this table's own; of these none compares the images of a batch with one another."""
+    return isinstance(head, (Linear, Bottleneck, MLP, Attention, LDA))
 
 
 def recipe(head: nn.Module) -> Recipe | None:
@@ -374,12 +492,14 @@ def recipe(head: nn.Module) -> Recipe | None:
 
 def takes_map(head: Head | nn.Module) -> bool:
     """Whether a head, or the head of this name, takes the last map or tokens instead of the pooled vector."""
-    return getattr(HEADS.get(head) if isinstance(head, str) else head, "takes", "vector") == "map"
+    made = HEADS.get(head) if isinstance(head, str) else head
+    return getattr(getattr(made, "func", made), "takes", "vector") == "map"  # a partial hides what it calls
 
 
 def solvable(head: Head | nn.Module) -> bool:
     """Whether a head, or the head of this name, is solved on frozen features (by its ``solve``) instead of trained."""
-    return callable(getattr(HEADS.get(head) if isinstance(head, str) else head, "solve", None))
+    made = HEADS.get(head) if isinstance(head, str) else head
+    return callable(getattr(getattr(made, "func", made), "solve", None))
 
 
 def head_options(head: str) -> dict[str, Any]:
@@ -399,16 +519,17 @@ def _activation(name: Activation) -> nn.Module:
     return ACTIVATIONS[name]()
 
 
-def _check_range(options: Mapping[str, Any]) -> None:
-    dropout = options.get("dropout", 0.0)
+def _check_dropout(dropout: float) -> None:
     if not 0.0 <= dropout < 1.0:
         raise ValueError(f"dropout is the share of features that is dropped, from 0 to below 1, not {dropout}.")
-    dim = options.get("dim", HEADS_OF_ATTENTION)
-    if dim % HEADS_OF_ATTENTION or dim < 1:
-        raise ValueError(f"dim is shared by {HEADS_OF_ATTENTION} heads of attention; {dim} is no multiple.")
-    hidden = options.get("hidden_dims", ())
-    for width in (dim, options.get("bottleneck_dim", 1), *hidden):
+
+
+def _check_widths(*widths: int) -> None:
+    for width in widths:
         if not 1 <= width <= WIDEST:
             raise ValueError(f"A layer has from one unit to {WIDEST:,}, not {width}.")
-    if options.get("layers", 1) < 1 or max(options.get("layers", 1), len(hidden)) > DEEPEST:
-        raise ValueError(f"A head has from one layer to {DEEPEST}, not {options.get('layers', len(hidden))}.")
+
+
+def _check_depth(layers: int, fewest: int = 1) -> None:
+    if not fewest <= layers <= DEEPEST:
+        raise ValueError(f"A head has from one layer to {DEEPEST}, not {layers}.")

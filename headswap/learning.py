@@ -18,6 +18,7 @@ from headswap import devices, metrics
 from headswap.activations import Activations
 from headswap.errors import InputError
 from headswap.events import Figures, FrozenPass, Rate, Step
+from headswap.heads import is_built_in, solvable
 from headswap.model import Classifier
 from headswap.plan import Phase, Plan
 
@@ -89,6 +90,8 @@ class Learner:
         self.chance, self.throttle = Chance(plan.seed), Throttle()
         self.device = torch.device("cpu")
         self.batch_size = plan.batch_size
+        # A head of somebody's own may compare the images of a batch, as batch norm does, so it gets none of one image.
+        self._fewest = 1 if is_built_in(model.head) else 2
         self._balance = metrics.balance(learned.targets, len(model.classes)) if plan.class_weights else None
 
     def settle(self) -> None:
@@ -97,10 +100,43 @@ class Learner:
         self.device = home if home.type != "cpu" else devices.best()
         self.model.to(self.device)
 
+    def check(self, learning_stages: int | None, batch_size: int | None) -> None:
+        """Whether a phase can be learned, with so many of the last stages and so many images a batch.
+
+        Raises:
+            InputError: if the head does not answer with a logit for each class, if nothing has a weight that could
+                learn, or if batch norm in the head would have to learn from a single image.
+        """
+        self.model.check_head()
+        head, count = self.model.head, len(self.learned.targets)
+        if learning_stages == 0 and not solvable(head) and not any(p.requires_grad for p in head.parameters()):
+            raise InputError(
+                f"The head {type(head).__name__} has no weights that learn. Give it parameters, set requires_grad of "
+                "those that it has, or let stages learn beneath it."
+            )
+        normed = not solvable(head) and any(isinstance(module, _BatchNorm) for module in head.modules())
+        if normed and min(count, batch_size or self.plan.batch_size) < 2:
+            why = (
+                "there is only one image to learn from. Add images"
+                if count < 2
+                else "the plan has batches of one image. Let batch_size be two or more"
+            )
+            raise InputError(
+                f"The head {type(head).__name__} has batch norm, which compares the images of a batch, but {why}, or "
+                "choose a head without batch norm."
+            )
+
     @property
     def steps(self) -> int:
         """In an epoch."""
-        return -(-len(self.learned.targets) // self.batch_size)
+        return len(self.parts(torch.arange(len(self.learned.targets))))
+
+    def parts(self, order: Tensor) -> list[Tensor]:
+        """These images in batches; a last one that is too small for the head joins the one before it."""
+        parts = list(order.split(self.batch_size))
+        if len(parts) > 1 and len(parts[-1]) < self._fewest <= self.batch_size:
+            parts[-2:] = [torch.cat(parts[-2:])]
+        return parts
 
     def enter(self, phase: Phase) -> Optimizer:
         """A phase begins; its optimizer."""
@@ -121,9 +157,11 @@ class Optimizer:
         parts = rated(model, phase)
         self.rates = tuple(Rate(name, rate) for name, _, rate in parts)
         groups = [group for _, module, rate in parts for group in _groups(module, rate, weight_decay)]
-        # Fused, since a step of AdamW over a few million weights costs as much as the rest of it.
-        self._adamw = torch.optim.AdamW(groups, fused=True)
-        self._schedule = schedule(self._adamw, phase, steps * phase.epochs)
+        self._adamw = self._schedule = None
+        if groups:  # a head that is solved may have nothing to learn by steps
+            # Fused, since a step of AdamW over a few million weights costs as much as the rest of it.
+            self._adamw = torch.optim.AdamW(groups, fused=True)
+            self._schedule = schedule(self._adamw, phase, steps * phase.epochs)
 
     def set(self, rate: float) -> None:
         """Learn at this rate and no other from now on."""
@@ -192,7 +230,7 @@ def epoch_of(learner: Learner, number: int, optimizer: Optimizer) -> Generator[S
 def batches(learner: Learner) -> Iterator[tuple[Tensor, Tensor]]:
     """Every image once, in an order and each in a view that are drawn: places ``[n]`` and views ``[n]``."""
     order, learned = learner.chance.order, learner.learned
-    for chosen in torch.randperm(len(learned.targets), generator=order).split(learner.batch_size):
+    for chosen in learner.parts(torch.randperm(len(learned.targets), generator=order)):
         yield chosen, torch.randint(learner.plan.views, chosen.shape, generator=order)
 
 

@@ -18,12 +18,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from headswap.backbones import Preprocess, build, preprocess_of
-from headswap.errors import PictureError
-from headswap.heads import Head, build_head, last_layer, solvable, takes_map
+from headswap.backbones import CROPS, Preprocess, build, preprocess_of
+from headswap.errors import InputError, PictureError
+from headswap.heads import (
+    Head,
+    build_head,
+    check_head,
+    is_built_in,
+    last_layer,
+    own_name,
+    solvable,
+    takes_map,
+    takes_option,
+)
 from headswap.inputs import KINDS, UNNAMED, Picture
 from headswap.leakage import NOTHING_SEEN
 from headswap.metrics import ACCURACY, AVERAGE_PRECISION
+from headswap.names import class_name, class_names
 from headswap.parts import channels_last, count_weights
 from headswap.stages import Parts, Stage, take_apart
 from headswap.weights import Progress
@@ -200,6 +211,18 @@ class Classifier(nn.Module):
         self.train(training)
         return (perf_counter() - began) / len(pictures)
 
+    def check_head(self) -> None:
+        """Whether the head, which anybody may have replaced by assignment, answers with a logit for each class.
+
+        Raises:
+            InputError: if it does not, or cannot take this backbone's features.
+        """
+        layer = last_layer(self.head) if is_built_in(self.head) else None
+        fits = layer is not None and layer.out_features == len(self.classes)
+        if not fits and not solvable(self.head):
+            shape = _features_shape(self.parts, self.preprocess.size, takes_map(self.head))
+            check_head(self.head, shape, len(self.classes))
+
     @property
     def metric(self) -> str:
         """What its score is called: "accuracy" or "mean average precision"."""
@@ -313,14 +336,13 @@ class Classifier(nn.Module):
         """One class more, at the end; the rows of the old classes keep their weights, the new one's are random.
 
         Raises:
-            ValueError: if the class is there already, or the head does not end in a linear layer.
+            ValueError: if the class is there already, its name is none, or the head does not end in a linear layer.
         """
-        names = class_names((*self.classes, name))
+        names = class_names((*self.classes, class_name(name)))
         layer = last_layer(self.head)
+        ends_otherwise = "This head does not end in a linear layer with a row for each class; adapt the model anew."
         if layer is None or layer.out_features != len(self.classes):
-            raise ValueError(
-                "This head does not end in a linear layer with a row for each class; adapt the model anew."
-            )
+            raise ValueError(ends_otherwise)
         wider = nn.Linear(layer.in_features, len(names), layer.bias is not None).to(layer.weight)
         with torch.no_grad():
             for new, old in zip(wider.parameters(), layer.parameters(), strict=True):
@@ -328,8 +350,16 @@ class Classifier(nn.Module):
         grown = copy.deepcopy(layer)  # it may be more than a layer: a head of its own, with its recipe
         grown.weight, grown.bias, grown.out_features = wider.weight, wider.bias, len(names)
         owner, _, place = next(n for n, m in self.head.named_modules() if m is layer).rpartition(".")
-        setattr(self.head.get_submodule(owner), place, grown) if place else setattr(self, "head", grown)
+        home, place = (self.head.get_submodule(owner), place) if place else (self, "head")
+        before = self.classes
+        setattr(home, place, grown)
         self.classes = names
+        try:
+            self.check_head()
+        except InputError as error:  # the layer was not the last one, but had as many rows by chance
+            setattr(home, place, layer)
+            self.classes = before
+            raise ValueError(ends_otherwise) from error
         if self.multi_label:
             self.thresholds = torch.cat([self.thresholds, self.thresholds.new_tensor([0.5])])
         return self
@@ -348,7 +378,8 @@ def adapt(
     multi_label: bool = False,
     crop: str | None = None,
     progress: Progress | None = None,
-    **head_options: Any,
+    head_options: Mapping[str, Any] | None = None,
+    **more_head_options: Any,
 ) -> Classifier:
     """Give a pretrained network a new head.
 
@@ -357,21 +388,30 @@ def adapt(
     Args:
         backbone: one of ``headswap.backbones()``, or a ``Classifier`` (whose backbone is kept as it has learned), or a
             classification network of torchvision or timm. A module is copied and stays as it was.
-        classes: the names of the new classes, or how many there are.
-        head: one of ``headswap.heads.HEADS`` or any callable ``(features_in, classes) -> nn.Module``.
+        classes: the names of the new classes in a list, or how many there are.
+        head: one of ``headswap.heads.HEADS``, any callable ``(features_in, classes) -> nn.Module``, or a module, of
+            which a copy is taken. It gives logits ``[N, classes]``.
         pretrained: start from ImageNet weights; without it everything is random. It says nothing of a module.
         multi_label: an image may show several of the classes, or none.
         crop: "centre", as the weights were measured, or "fit": the whole picture, squeezed to a square. By default the
             centre, or what a ``Classifier`` had.
         progress: called with the bytes of the weights that have come and all of them, while they are downloaded.
-        head_options: the head's own options, such as ``bottleneck_dim=256``.
+        head_options: the head's own options in a mapping, which is the way for one that is called like an argument of
+            this function, as ``head_options={"crop": "fit"}``.
+        more_head_options: the others by keyword, such as ``bottleneck_dim=256``.
 
     Raises:
-        ValueError: for an unknown backbone, head or crop (with the nearest names), or an option that the head does not
-            take, or a head that is solved with ``multi_label``.
-        InputError: if the weights have to be downloaded and cannot be, or a module cannot be taken apart.
+        ValueError: for an unknown backbone, head or crop (with the nearest names), classes that are no names, an
+            option that the head does not take, or a head that is solved with ``multi_label``.
+        InputError: if the weights have to be downloaded and cannot be, a module cannot be taken apart, or the head
+            does not give a logit for each class.
     """
     names = class_names(classes)
+    meant = _meant_for_head(head, crop, progress) if head_options is None else {}
+    crop, progress = (None if "crop" in meant else crop), (None if "progress" in meant else progress)
+    head_options = {**(head_options or {}), **more_head_options, **meant}
+    if progress is not None and not callable(progress):
+        raise ValueError(f"progress is a function (done, total) that is called meanwhile, not {progress!r}.")
     parts, preprocess, name, pretrained = _body(backbone, pretrained, progress)
     preprocess = replace(preprocess, crop=crop or preprocess.crop)
     told = {"backbone": name, "pretrained": pretrained, "multi_label": multi_label}
@@ -381,7 +421,26 @@ def adapt(
     return model
 
 
-def crown(model: Classifier, head: Head, **head_options: Any) -> Classifier:
+def _meant_for_head(head: Head, crop: Any, progress: Any) -> dict[str, Any]:
+    """Of these arguments of ``adapt`` those that can only be meant for the head, which has options of the same names.
+
+    Raises:
+        ValueError: where an argument may be meant either way.
+    """
+    meant = {}
+    for name, value, fits in (("crop", crop, crop in CROPS), ("progress", progress, callable(progress))):
+        if value is None or not takes_option(head, name):
+            continue
+        if fits:
+            raise ValueError(
+                f"The head {own_name(head)} has an option {name}, and so has adapt. Give the head's in a mapping, "
+                f"head_options={{'{name}': ...}}; an empty one says that adapt's was meant."
+            )
+        meant[name] = value
+    return meant
+
+
+def crown(model: Classifier, head: Head, /, **head_options: Any) -> Classifier:
     """Another classifier on the very same backbone, which must stand still in both; as ``adapt``, but nothing is
     copied.
 
@@ -403,19 +462,17 @@ def _crowned(
     multi_label: bool,
     **told: Any,
 ) -> Classifier:
-    width = map_channels(parts, preprocess.size) if takes_map(head) else features_in(parts)
-    new_head = build_head(head, width, len(names), **options)
+    whole_map = takes_map(head)
+    shape = _features_shape(parts, preprocess.size, whole_map)
+    new_head = build_head(head, shape[-1], len(names), **options)
+    if takes_map(new_head) != whole_map:  # the callable did not say so of what it makes
+        shape = _features_shape(parts, preprocess.size, not whole_map)
+        new_head = build_head(head, shape[-1], len(names), **options)
+    if not solvable(new_head):
+        check_head(new_head, shape, len(names))
     if multi_label and solvable(new_head):
         raise ValueError(f"The head '{head}' tells one class from the others, so an image cannot have several labels.")
     return Classifier(parts, new_head, names, preprocess, multi_label=multi_label, **told).freeze()
-
-
-def class_names(classes: Sequence[str] | int) -> tuple[str, ...]:
-    """The names of classes, made up where only their number is given; ``ValueError`` unless there are two or more."""
-    names = tuple(f"class {i}" for i in range(1, classes + 1)) if isinstance(classes, int) else tuple(classes)
-    if len(names) < 2 or len(set(names)) < len(names):
-        raise ValueError(f"A classifier needs at least two classes, each with a name of its own, not {list(names)}.")
-    return names
 
 
 def _body(
@@ -438,9 +495,17 @@ def features_in(parts: Parts) -> int:
 
 
 def map_channels(parts: Parts, size: int) -> int:
-    """How many channels the last map or the tokens have; nothing is computed, only shapes are passed on."""
+    """How many channels the last map or the tokens have."""
+    return _features_shape(parts, size, True)[-1]
+
+
+def _features_shape(parts: Parts, size: int, whole_map: bool) -> tuple[int, ...]:
+    """The shape of what a head takes of one image; nothing is computed, only shapes are passed on."""
+    if not whole_map:
+        return (features_in(parts),)
     tensors = chain(parts.stages.named_parameters(), parts.stages.named_buffers())
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
     image = torch.empty(1, 3, size, size, device="meta")
     with torch.no_grad():
-        return torch.func.functional_call(parts.stages, shapes, (image,)).shape[parts.channels]
+        features = torch.func.functional_call(parts.stages, shapes, (image,))
+    return tuple(features.movedim(parts.channels, -1).flatten(1, -2).shape[1:])

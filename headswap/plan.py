@@ -86,6 +86,23 @@ class Plan:
         return NAMED[name]
 
     @classmethod
+    def chosen(cls, plan: Plan | str | None) -> Plan | None:
+        """What every verb that takes a plan understands: a plan, the name of a classic one, or None, which leaves the
+        choice to the verb.
+
+        Raises:
+            ValueError: for an unknown name, with the nearest ones, and for anything else.
+        """
+        if isinstance(plan, str):
+            return cls.named(plan)
+        if plan is not None and not isinstance(plan, cls):
+            raise ValueError(
+                f"plan is a headswap.Plan, one of the names {', '.join(NAMED)}, or None for the suggested one, not "
+                f"{type(plan).__name__}."
+            )
+        return plan
+
+    @classmethod
     def suggest(cls, images: LabelledImages, model: Classifier) -> Plan:
         """The default: the head alone, then the last stages, of which half is kept.
 

@@ -5,7 +5,7 @@ Knows nothing of how a phase goes, nor of screens.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from headswap.beforehand import Beforehand, first_pass
+from headswap.event_stream import EventStream
 from headswap.events import Epoch, Event, PhaseBegins, Step
 from headswap.heads import HEADS
 from headswap.images import LabelledImages
@@ -65,21 +66,22 @@ def race(
     images: LabelledImages,
     backbone: str | Classifier | nn.Module,
     heads: Heads,
-    plan: Plan | None = None,
+    plan: Plan | str | None = None,
     validation: LabelledImages | None = None,
     engine: str | None = None,
     beforehand: Beforehand | None = None,
-) -> Generator[Event | Lap | Won, None, None]:
+) -> EventStream[Event | Lap | Won]:
     """Let heads learn side by side in the frozen phase, for hardly more than the price of one; the best goes on.
 
-    The arguments are checked at once. The images pass the frozen stages once for all heads: maps are kept once, and
-    pooled from there. The winner's model is in the event ``Won`` and has learned when the generator is through.
+    The arguments are checked at once; loop over what is returned, or call its ``run()``. The images pass the frozen
+    stages once for all heads: maps are kept once, and pooled from there. The winner's model is in the event ``Won`` and
+    has learned when the generator is through.
 
     Args:
         images: to learn from.
         backbone: as for ``adapt``.
         heads: their names, or names with the options of each: ``{"linear": {}, "mlp": {"hidden_dims": (256,)}}``.
-        plan: for all of them; by default each has the one that ``Plan.suggest`` gives it.
+        plan: as for ``train``, for all of them; by default each has the one that is suggested for it.
         validation: images that are never learned from; by default a part of ``images``.
         engine: as for ``train``.
         beforehand: as for ``train``.
@@ -89,7 +91,11 @@ def race(
             with the head alone.
         InputError: as ``train`` and ``adapt``.
     """
+    heads = [heads] if isinstance(heads, str) else heads
     options = heads if isinstance(heads, Mapping) else {name: {} for name in heads}
+    plan = Plan.chosen(plan)
+    if not all(isinstance(name, str) for name in options):
+        raise ValueError("Heads race by their names; give one of your own a name with headswap.heads.register.")
     if len(options) < 2:
         raise ValueError(f"A race needs two heads at least, such as {' and '.join(list(HEADS)[:2])}.")
     if plan and plan.phases[0].learning_stages != 0:
@@ -101,10 +107,17 @@ def race(
     widest = replace(first, views=max(plan.views for plan in plans.values()))
     halves = halved(carrier, images, widest, validation, engine)
     runners = {name: Training(model, plans[name], *halves) for name, model in models.items()}
-    return _run(runners, beforehand)
+    return EventStream("headswap.race(...)", _run(runners, beforehand))
 
 
-def _run(runners: dict[str, Training], beforehand: Beforehand | None) -> Iterator[Event | Lap | Won]:
+def leader(models: Iterable[Classifier]) -> Classifier | None:
+    """Of the models of a race that was stopped before anything was decided, the one whose best epoch is the best; None
+    where none had learned."""
+    learned = [model for model in models if model.record]
+    return max(learned, key=lambda m: (m.record.result.score, -count_weights(m.head)), default=None)
+
+
+def _run(runners: dict[str, Training], beforehand: Beforehand | None) -> Generator[Event | Lap | Won, None, None]:
     with ExitStack() as going:
         for runner in runners.values():
             going.enter_context(runner.going())

@@ -14,6 +14,7 @@ from time import perf_counter
 import torch
 
 from headswap.activations import Activations
+from headswap.event_stream import EventStream
 from headswap.events import FrozenPass, Rate, Step
 from headswap.images import LabelledImages
 from headswap.keeping import Keeper
@@ -42,41 +43,42 @@ def find_rate(
     images: LabelledImages,
     learning_stages: int = 0,
     steps: int = 100,
-    plan: Plan | None = None,
+    plan: Plan | str | None = None,
     engine: str | None = None,
-) -> Generator[FrozenPass | Step | RateTest, None, None]:
+) -> EventStream[FrozenPass | Step | RateTest]:
     """Raise the learning rate step by step and listen to the loss; the model stays as it was.
 
-    The arguments are checked at once.
+    The arguments are checked at once; loop over what is returned, or call its ``run()`` for the ``RateTest``.
 
     Args:
         model: as ``adapt`` made it.
         images: to learn from.
         learning_stages: the last so many learn with the head, at the same rate.
         steps: at most; between each two the rate grows by the same factor, from 1e-5 to 1.
-        plan: whose batch size, views and smoothing count; by default the suggested one.
+        plan: as for ``train``; only its batch size, views and smoothing count.
         engine: as for ``train``.
 
     Raises:
         InputError: if the images' classes are not the model's; and from the generator, if the loss is no number even
             at the lowest rate.
-        ValueError: if the network has fewer stages, or for fewer than ten steps.
+        ValueError: if the network has fewer stages, for fewer than ten steps, or an unknown plan or engine.
     """
     if steps < 10:
         raise ValueError(f"A curve needs ten steps at least, not {steps}.")
     images = images.fitting(model.classes, model.multi_label)
-    plan = replace(plan or Plan.suggest(images, model), mixup=0.0)
+    plan = replace(Plan.chosen(plan) or Plan.suggest(images, model), mixup=0.0)
     boundary = model.boundary_of(learning_stages)
-    kept = Activations(model, images, plan.views, plan.seed, engine)
-    return _run(model, kept, plan, learning_stages, boundary, steps)
+    learner = Learner(model, plan, Activations(model, images, plan.views, plan.seed, engine))
+    learner.check(learning_stages, plan.batch_size)
+    return EventStream("headswap.find_rate(...)", _run(learner, learning_stages, boundary, steps))
 
 
 def _run(
-    model: Classifier, kept: Activations, plan: Plan, learning_stages: int, boundary: int, steps: int
-) -> Iterator[FrozenPass | Step | RateTest]:
+    learner: Learner, learning_stages: int, boundary: int, steps: int
+) -> Generator[FrozenPass | Step | RateTest, None, None]:
     began = perf_counter()
+    model, plan, kept = learner.model, learner.plan, learner.learned
     learning, home = len(model.learning_stages), next(model.parameters()).device
-    learner = Learner(model, plan, kept)
     keeper = None
     try:
         learner.settle()

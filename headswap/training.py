@@ -22,6 +22,7 @@ from headswap.activations import Activations
 from headswap.beforehand import Beforehand, first_pass
 from headswap.engines import Engine
 from headswap.errors import InputError
+from headswap.event_stream import EventStream
 from headswap.events import Epoch, Event, Figures, FrozenPass, Kept, LabelFigures, Offer, PhaseBegins, Reference
 from headswap.heads import build_head, multiply, soften, solvable, surest
 from headswap.images import LabelledImages
@@ -55,16 +56,17 @@ def train(
     validation: LabelledImages | None = None,
     engine: str | None = None,
     beforehand: Beforehand | None = None,
-) -> Generator[Event, None, None]:
+) -> EventStream[Event]:
     """Teach a model its classes.
 
-    The arguments are checked at once; the training itself goes on as the returned generator is run. Closing it stops
-    the training; the model then holds the best weights so far. What was unfrozen stays unfrozen, in evaluation mode.
+    The arguments are checked at once; the training itself goes on as the returned generator is run: loop over it, or
+    call its ``run()``. Closing it stops the training; the model then holds the best weights so far. What was unfrozen
+    stays unfrozen, in evaluation mode.
 
     Args:
         model: as ``adapt`` made it; it is changed in place.
         images: to learn from; their classes are the model's.
-        plan: its phases, or the name of a classic one; ``Plan.suggest`` by default.
+        plan: its phases, or the name of a classic one; by default the suggested one.
         validation: images that are never learned from; by default a part of ``images``: those that were held back
             from this model before, and a share of those that are new to it.
         engine: how frozen stages are run: "eager", "folded" (batch norms in the convolutions) or "onnxruntime"; by
@@ -78,9 +80,9 @@ def train(
         ValueError: if the plan asks for more stages than the network has, or for an unknown plan or engine.
     """
     images = shown_by(images, model)
-    plan = Plan.named(plan) if isinstance(plan, str) else plan or Plan.suggest(images, model)
+    plan = Plan.chosen(plan) or Plan.suggest(images, model)
     halves = halved(model, images, plan, validation, engine)
-    return Training(model, plan, *halves, beforehand=beforehand).run()
+    return EventStream("headswap.train(...)", Training(model, plan, *halves, beforehand=beforehand).run())
 
 
 def begin_pass(
@@ -152,36 +154,71 @@ def fit(
     validation: LabelledImages | None = None,
     engine: str | None = None,
 ) -> Kept:
-    """``train`` without watching; returns the last event."""
-    *_, last = train(model, images, plan, validation, engine)
-    return last
+    """``train`` without watching, the short form of ``train(...).run()``; returns the last event."""
+    return train(model, images, plan, validation, engine).run()
 
 
 def refit(
-    model: Classifier, images: LabelledImages, plan: Plan, kept: Kept, engine: str | None = None
-) -> Generator[Event, None, None]:
+    model: Classifier,
+    images: LabelledImages,
+    plan: Plan | str | None = None,
+    kept: Kept | None = None,
+    engine: str | None = None,
+) -> EventStream[Event]:
     """Learn once more from all images, those included that were held back; worth a few points where there are few.
 
-    The model begins where the honest run began and follows its plan to the end. Nothing is left to judge it by, so the
-    last event repeats the honest run's figures and says so. Closed before, the model holds again what it held.
+    The arguments are checked at once; loop over what is returned, or call its ``run()``. The model begins where the
+    honest run began and follows its plan to the end. Nothing is left to judge it by, so the last event repeats the
+    honest run's figures and says so. Closed before, the model holds again what it held.
 
     Args:
         model: that ``train`` taught.
         images: all of them.
-        plan: of the honest run.
-        kept: the honest run's last event.
+        plan: of the honest run, which is the default.
+        kept: the honest run's last event; it must be given.
         engine: as for ``train``.
 
     Raises:
         InputError: if the images' classes are not the model's; and from the generator, if the loss is no number any
             more.
+        ValueError: if ``kept`` is missing, of another model or itself of a refit; for an unknown plan or engine; or
+            if the plan asks for more stages than the network has.
     """
     everything = shown_by(images, model)
-    return _refitted(model, plan, Activations(model, everything, plan.views, plan.seed, engine), kept)
+    plan, start = Plan.chosen(plan), _start_of(model, kept)
+    plan = plan or _plan_of(model, kept) or Plan.suggest(everything, model)
+    for phase in plan.phases:
+        model.boundary_of(phase.learning_stages)
+    learned = Activations(model, everything, plan.views, plan.seed, engine)
+    return EventStream("headswap.refit(...)", _refitted(model, plan, learned, kept, start))
 
 
-def _refitted(model: Classifier, plan: Plan, everything: Activations, kept: Kept) -> Iterator[Event]:
-    start, state = kept.offers["start"], model.state_dict()
+def _start_of(model: Classifier, kept: Kept | None) -> Offer:
+    """Where the honest run began; ``ValueError`` where that cannot be said."""
+    if not isinstance(kept, Kept):
+        raise ValueError(
+            "kept is the last event of the training that is to be gone through once more, as fit returns it, not "
+            f"{'None' if kept is None else type(kept).__name__}."
+        )
+    start = kept.offers.get("start")
+    if start is None:
+        raise ValueError("This is the last event of a refit; give that of the training before it, which held back.")
+    state = model.state_dict()
+    if any(name not in state or state[name].shape != weight.shape for name, weight in start.weights.items()):
+        raise ValueError("kept is the last event of a training of another model.")
+    return start
+
+
+def _plan_of(model: Classifier, kept: Kept) -> Plan | None:
+    """The plan that the training of this last event followed, where any network of it remembers that."""
+    records = [offer.record for offer in kept.offers.values() if offer.figures]
+    return next((record.plan for record in [*records, model.record] if record), None)
+
+
+def _refitted(
+    model: Classifier, plan: Plan, everything: Activations, kept: Kept, start: Offer
+) -> Generator[Event, None, None]:
+    state = model.state_dict()
     weights = {name: state[name].clone() for name in start.weights}
     before = Offer(None, copy.deepcopy(model.head), weights, model.record, model.seen)
     done = False
@@ -216,6 +253,8 @@ class Training:
         self.home = next(model.parameters()).device
         self.boundaries = [model.boundary_of(phase.learning_stages) for phase in plan.phases]
         self.learner = Learner(model, plan, learned)
+        for phase in plan.phases:
+            self.learner.check(phase.learning_stages, phase.batch_size)
         self.history = {False: History(), True: History()}  # by whether stages had begun to learn
         self.reference: Figures | None = None
         self.epochs: list[Epoch] = []

@@ -6,7 +6,7 @@ of phases in which stages thaw.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from headswap import devices, metrics
 from headswap.activations import Activations
 from headswap.errors import InputError
+from headswap.event_stream import EventStream
 from headswap.events import FrozenPass, Step
-from headswap.heads import solvable
+from headswap.heads import Head, solvable
 from headswap.images import LabelledImages, how_many
 from headswap.learning import Learner, answers, epoch_of, frozen_pass
 from headswap.model import Classifier, adapt, crown
@@ -72,30 +73,31 @@ class CrossValidated:
 def cross_validate(
     images: LabelledImages,
     backbone: str | Classifier | nn.Module,
-    head: str = "linear",
+    head: Head = "linear",
     folds: int = 5,
     seeds: Sequence[int] = (0,),
-    plan: Plan | None = None,
+    plan: Plan | str | None = None,
     engine: str | None = None,
-    **head_options: Any,
-) -> Generator[FrozenPass | Step | Fold | CrossValidated, None, None]:
+    head_options: Mapping[str, Any] | None = None,
+    **more_head_options: Any,
+) -> EventStream[FrozenPass | Step | Fold | CrossValidated]:
     """k-fold validation of a head on frozen stages, where it costs next to nothing.
 
-    The arguments are checked at once. Groups stay whole. Where the backbone is a model whose stages have learned from
-    some of the images, the result says so.
+    The arguments are checked at once; loop over what is returned, or call its ``run()``. Groups stay whole. Where the
+    backbone is a model whose stages have learned from some of the images, the result says so.
 
     Args:
         images: all of them.
         backbone: as for ``adapt``.
-        head: its name.
+        head: as for ``adapt``.
         folds: into how many parts the images are divided.
         seeds: for each the images are divided, and the head begins, anew.
-        plan: of which the first phase counts; by default the suggested one.
+        plan: as for ``train``; only its first phase counts.
         engine: as for ``train``.
-        head_options: as for ``adapt``.
+        head_options, more_head_options: as for ``adapt``.
 
     Raises:
-        ValueError: for fewer than two folds or no seed, and as ``adapt``.
+        ValueError: for fewer than two folds or no seed, for an unknown plan, and as ``adapt``.
         InputError: if some class has fewer images, or groups of them, than there are folds; and from the generator, if
             the loss is no number any more.
     """
@@ -108,17 +110,25 @@ def cross_validate(
                 f"The class '{name}' has {how_many(count)}{together}, too few for {folds} folds. Add some, or choose "
                 "fewer folds."
             )
+    plan, options = Plan.chosen(plan), {**(head_options or {}), **more_head_options}
     carrier = adapt(backbone, images.classes, multi_label=images.multi_label)
-    model = crown(carrier, head, **head_options)
+    model = crown(carrier, head, **options)
     plan = plan or Plan.suggest(images, model)
     some = images.fitting(carrier.classes, carrier.multi_label)
     kept = Activations(carrier, some, plan.views, plan.seed, engine)
-    return _run(carrier, lambda: crown(carrier, head, **head_options), kept, plan, folds, tuple(seeds))
+    Learner(model, plan, kept).check(0, plan.phases[0].batch_size)
+    events = _run(carrier, lambda: crown(carrier, head, **options), kept, plan, folds, tuple(seeds))
+    return EventStream("headswap.cross_validate(...)", events)
 
 
 def _run(
-    carrier: Classifier, fresh, kept: Activations, plan: Plan, folds: int, seeds: tuple[int, ...]
-) -> Iterator[FrozenPass | Step | Fold | CrossValidated]:
+    carrier: Classifier,
+    fresh: Callable[[], Classifier],
+    kept: Activations,
+    plan: Plan,
+    folds: int,
+    seeds: tuple[int, ...],
+) -> Generator[FrozenPass | Step | Fold | CrossValidated, None, None]:
     began = perf_counter()
     carrier.to(devices.best())
     yield from frozen_pass([kept], [fresh().boundary])

@@ -59,7 +59,7 @@ def test_a_head_that_ends_otherwise_cannot_get_a_class_more():
     )
     assert model.add_class("third").classes[-1] == "third"
     with pytest.raises(ValueError, match="does not end in a linear layer"):
-        small_model(2, lambda width, classes: torch.nn.Bilinear(width, width, classes)).add_class("third")
+        small_model(2, lambda width, classes: torch.nn.AdaptiveAvgPool1d(classes)).add_class("third")
 
 
 def test_the_whole_picture_can_be_squeezed_into_the_square():

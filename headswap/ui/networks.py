@@ -36,7 +36,7 @@ def make(
         multi_label=multi_label,
         crop=choice.crop,
         progress=progress,
-        **choice.options,
+        head_options=choice.options,
     )
 
 
