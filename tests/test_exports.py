@@ -151,7 +151,7 @@ class Untraceable(torch.nn.Module):
 
 def test_a_network_that_is_too_large_for_one_file_is_said_before_anything_is_done(tmp_path, monkeypatch):
     monkeypatch.setattr(exports, "MOST_EXPORTED", 1000)
-    monkeypatch.setattr(exports, "_traced", None)
+    monkeypatch.setattr(exports, "traced", None)
     with pytest.raises(InputError, match="too large for one ONNX file"):
         headswap.export_onnx(tiny_model(sorted(SHAPES)), tmp_path / "model.onnx")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -78,6 +79,8 @@ def launch(invite: Callable[[int], None] | None = None, **settings: Any) -> None
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _end)
+    gc.collect()
+    gc.freeze()  # half a million objects of the libraries, which need not be looked through again and again
     visitors, turns = Visitors(), Turns()
     visitors.sweep_in_background()
     Warming(visitors, turns).in_background()
