@@ -50,6 +50,7 @@ from headswap.integrity import DamageWarning, damage, own_sum, sums
 from headswap.model import Classifier
 from headswap.model_card import card
 from headswap.pixels import jpeg, read_pixels
+from headswap.rng import Seeded
 
 SUFFIX = ".headswap"
 DESCRIPTION, WEIGHTS = "headswap.json", "weights.safetensors"
@@ -316,7 +317,7 @@ def _filled(model: Classifier, described: Description, state: Mapping[str, Tenso
     """The network with its numbers, its past and its boundary."""
     model.load_state_dict(state, assign=True)
     if _hollow(model):  # of numbers that are no weights, as rotary positions
-        with torch.random.fork_rng(devices=[]):
+        with Seeded(0):  # all of it is overwritten
             model = built(described)
         model.load_state_dict(state)
     model.preprocess, model.pretrained = described.preprocess, described.pretrained

@@ -7,10 +7,8 @@ disagrees or cannot be made, they are run as they are. Knows nothing of images a
 from __future__ import annotations
 
 import copy
-import io
 import logging
 import threading
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
@@ -20,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from headswap.names import nearest
+from headswap.onnx_tracing import traced
 from headswap.parts import channels_last, count_weights, fingerprint
 
 log = logging.getLogger(__name__)
@@ -28,7 +27,7 @@ ENGINES = ("eager", "folded", "onnxruntime")
 AGREEMENT = 1e-4  # largest difference from the stages themselves, relative to their largest output where that exceeds 1
 WORTH_AN_EXPORT = 100  # pictures; the export takes one to three seconds, a picture ten milliseconds less
 MOST_EXPORTED = 100_000_000  # weights; an export in memory ends at two gigabytes
-KEPT = 4  # copies that are ready for the next run of the same stages
+KEPT = 2  # copies that are ready for the next run of the same stages
 
 Run = Callable[[Tensor], list[Tensor]]
 Engine = str | Callable[[Sequence[nn.Module], Sequence[int]], Run]  # one of ENGINES, or one's own, not proved here
@@ -80,6 +79,12 @@ def frozen(parts: Sequence[nn.Module], cuts: Sequence[int], engine: Engine | Non
         return run(x)
 
     return first_and_later
+
+
+def forget() -> None:
+    """Let go of what is ready for the next run; a copy holds weights, and a hundred megabytes to compute in."""
+    with _lock:
+        _ready.clear()
 
 
 def check(engine: Engine | None) -> None:
@@ -201,19 +206,12 @@ def _replace(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
 def _exported(plain: Cuts, x: Tensor) -> Run:
     import onnxruntime
 
-    network, file = fold(plain, x[:1]), io.BytesIO()
     names = [f"cut{i}" for i in range(len(plain.cuts))]
-    with _lock, warnings.catch_warnings():
-        # The exporter that traces is deprecated, and ready in a tenth of the other one's time.
-        warnings.simplefilter("ignore")
-        axes = {name: {0: "pictures"} for name in ("x", *names)}
-        torch.onnx.export(
-            network, (x,), file, dynamo=False, input_names=["x"], output_names=names, dynamic_axes=axes, verbose=False
-        )
+    content = traced(fold(plain, x[:1]), x, "x", names)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def run(x: Tensor) -> list[Tensor]:
         return [torch.from_numpy(told) for told in session.run(names, {"x": x.contiguous().numpy()})]

@@ -10,8 +10,6 @@ import copy
 import io
 import json
 import os
-import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,12 +22,11 @@ from headswap.errors import InputError
 from headswap.files import write
 from headswap.golden import Answer, Golden, Proof, golden, prove
 from headswap.model import Classifier
+from headswap.onnx_tracing import exporting, traced, without_fast_attention
 from headswap.parts import count_weights
 
-OPSET = 18
 MOST_EXPORTED = 400_000_000  # weights; one ONNX file ends at two gigabytes
 INPUT, OUTPUT = "pixels", "probabilities"
-_tracing = threading.Lock()  # the exporter that traces keeps what it does in globals
 
 
 class Deployed(nn.Module):
@@ -81,7 +78,7 @@ def export_onnx(model: Classifier, path: str | os.PathLike[str], known: Golden |
     if count_weights(model) > MOST_EXPORTED:
         raise InputError(f"{model.backbone} is too large for one ONNX file; save it as a .headswap file instead.")
     with _explaining(model, "in ONNX"):
-        content = _finished(_traced(Deployed(model), known.squares[:2]), model)
+        content = _finished(traced(Deployed(model), known.squares[:2], INPUT, [OUTPUT]), model)
         proof = prove("The ONNX file", run_onnx(content), known)
     write(path, content)
     return proof
@@ -93,9 +90,10 @@ def export_program(model: Classifier, path: str | os.PathLike[str], known: Golde
     As ``export_onnx`` otherwise; the file carries the same words under ``headswap``.
     """
     known = known or golden(model)
-    with _explaining(model, "by torch.export"), _quiet():
-        batch = torch.export.Dim("pictures", min=1, max=4096)
-        program = torch.export.export(Deployed(model), (known.squares[:2],), dynamic_shapes=({0: batch},))
+    with _explaining(model, "by torch.export"), exporting():
+        network, batch = Deployed(model), torch.export.Dim("pictures", min=1, max=4096)
+        without_fast_attention(network)
+        program = torch.export.export(network, (known.squares[:2],), dynamic_shapes=({0: batch},))
         file = io.BytesIO()
         torch.export.save(program, file, extra_files={"headswap": json.dumps(about(model))})
         file.seek(0)
@@ -119,37 +117,6 @@ def run_onnx(content: bytes | Path) -> Answer:
         return torch.from_numpy(session.run([OUTPUT], {INPUT: pixels.numpy()})[0])
 
     return answer
-
-
-def _traced(network: Deployed, pixels: Tensor) -> bytes:
-    """By the exporter that traces: it is deprecated, expresses every family here, and takes a tenth of the time."""
-    file = io.BytesIO()
-    with _tracing, _quiet():
-        torch.onnx.register_custom_op_symbolic("aten::rms_norm", _rms_norm, OPSET)
-        torch.onnx.export(
-            network,
-            (pixels,),
-            file,
-            dynamo=False,
-            opset_version=OPSET,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_axes={INPUT: {0: "pictures"}, OUTPUT: {0: "pictures"}},
-        )
-    return file.getvalue()
-
-
-def _rms_norm(g, x, shape, weight, epsilon):
-    """Features of one length in the words of ONNX, which has one for it only from version 23 on."""
-    from torch.onnx import symbolic_helper as words
-
-    smallest = words._maybe_get_const(epsilon, "f")
-    smallest = smallest if isinstance(smallest, float) else torch.finfo(torch.float32).eps
-    axes = g.op("Constant", value_t=torch.arange(-len(words._maybe_get_const(shape, "is")), 0))
-    mean = g.op("ReduceMean", g.op("Mul", x, x), axes, keepdims_i=1)
-    length = g.op("Sqrt", g.op("Add", mean, g.op("Constant", value_t=torch.tensor(smallest))))
-    normal = g.op("Div", x, length)
-    return normal if words._is_none(weight) else g.op("Mul", normal, weight)
 
 
 def _finished(content: bytes, model: Classifier) -> bytes:
@@ -178,19 +145,6 @@ def _graphs(proto) -> Iterator:
         yield graph
         for node in graph.node:
             waiting += [attribute.g for attribute in node.attribute if attribute.HasField("g")]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Exporters warn of what was proved to be harmless; and attention's fast way has no name in ONNX."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from headswap import system_memory
 from headswap.errors import InputError, PictureError
 from headswap.pixels import read_pixels
 from headswap.splits import draw
@@ -298,7 +299,8 @@ class Store:
         self.folder = Path(tempfile.mkdtemp(prefix="headswap-"))  # made for its owner alone: mode 0o700
         self.spent = 0  # bytes that were written for it
         self._numbers = count()
-        self._limit = limit
+        # Less where little is free; and the more others have decoded already, the less is left for this one.
+        self._limit = min(limit, system_memory.available() // 8)
         self._lock = threading.Lock()
         self._asked = (SIDE, INTERPOLATION)
         self._decoded: dict[Path, torch.Tensor] = {}

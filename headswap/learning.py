@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from time import monotonic, perf_counter
 
 import torch
@@ -21,6 +20,7 @@ from headswap.events import Figures, FrozenPass, Rate, Step
 from headswap.heads import is_built_in, solvable
 from headswap.model import Classifier
 from headswap.plan import Phase, Plan
+from headswap.rng import Seeded
 
 EVERY = 0.1  # seconds between two steps, or two batches of the frozen pass, that are told
 ANSWERED = 16  # images at once
@@ -31,18 +31,11 @@ class Chance:
 
     def __init__(self, seed: int) -> None:
         self.order = torch.Generator().manual_seed(seed)
-        self._state = torch.Generator().manual_seed(seed).get_state()
+        self._drawing = Seeded(seed)
 
-    @contextmanager
-    def drawn(self) -> Iterator[None]:
+    def drawn(self) -> Seeded:
         """What torch draws by itself in this block, as dropout does, is drawn from here."""
-        others = torch.get_rng_state()
-        torch.set_rng_state(self._state)
-        try:
-            yield
-        finally:
-            self._state = torch.get_rng_state()
-            torch.set_rng_state(others)
+        return self._drawing
 
 
 class Throttle:
@@ -245,7 +238,7 @@ def step(learner: Learner, chosen: Tensor, view: Tensor, optimizer: Optimizer) -
         loss = learner.loss(logits, chosen)
         if share < 1:
             loss = share * loss + (1 - share) * learner.loss(logits, chosen[other])
-        optimizer.step(loss)
+    optimizer.step(loss)
     return loss.item(), logits.detach().cpu()
 
 

@@ -15,6 +15,7 @@ import weakref
 import torch
 from torch import Tensor
 
+from headswap import system_memory
 from headswap.errors import InputError
 
 LARGEST_IN_HALF = 1e4  # of a sample's values; half precision ends at 65,504, and the next image may reach further
@@ -52,7 +53,8 @@ class Budget:
 
 
 def default_limit() -> int:
-    """``HEADSWAP_MEMORY`` in megabytes; by default an eighth of the machine's memory, between half and four GB.
+    """``HEADSWAP_MEMORY`` in megabytes; by default an eighth of the memory that the machine, or the container, has,
+    between half and four GB, and no more than half of what is free now.
 
     Raises:
         InputError: if ``HEADSWAP_MEMORY`` is no number.
@@ -66,11 +68,8 @@ def default_limit() -> int:
                 f"HEADSWAP_MEMORY is '{wanted}', which is no whole number of megabytes. Set it to one, such as 2000, "
                 "or to nothing."
             ) from error
-    try:
-        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows does not say
-        physical = 8 * 10**9
-    return min(max(physical // 8, 500_000_000), 4_000_000_000)
+    share = min(max(system_memory.total() // 8, 500_000_000), 4_000_000_000)
+    return min(share, system_memory.available() // 2)
 
 
 BUDGET = Budget()

@@ -24,6 +24,7 @@ from headswap.images import LabelledImages, how_many
 from headswap.learning import Learner, answers, epoch_of, frozen_pass
 from headswap.model import Classifier, adapt, crown
 from headswap.plan import Plan
+from headswap.rng import Seeded
 from headswap.splits import folds as drawn
 
 
@@ -138,8 +139,7 @@ def _run(
         for number, fold in enumerate(drawn(kept.images.shown, kept.images.together, folds, seed), 1):
             since = perf_counter()
             places = torch.tensor(fold)
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
+            with Seeded(seed):
                 model = fresh()
             yield from _taught(model, plan, kept.subset(_others(places, len(logits))))
             judged = kept.subset(places)

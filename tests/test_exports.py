@@ -2,7 +2,9 @@
 
 import getpass
 import json
+import logging
 import tempfile
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from bundles import FAMILIES, side_of, tiny_model
 from drawings import SHAPES, small_model
 
 import headswap
-from headswap import InputError, exports
+from headswap import InputError, engines, exports
 from headswap.golden import Disagreement
 from headswap.heads import HEADS
 
@@ -151,9 +153,50 @@ class Untraceable(torch.nn.Module):
 
 def test_a_network_that_is_too_large_for_one_file_is_said_before_anything_is_done(tmp_path, monkeypatch):
     monkeypatch.setattr(exports, "MOST_EXPORTED", 1000)
-    monkeypatch.setattr(exports, "_traced", None)
+    monkeypatch.setattr(exports, "traced", None)
     with pytest.raises(InputError, match="too large for one ONNX file"):
         headswap.export_onnx(tiny_model(sorted(SHAPES)), tmp_path / "model.onnx")
+
+
+def test_several_export_at_once_while_the_frozen_stages_of_another_are_exported(tmp_path, caplog):
+    """Torch's exporter keeps what it does in globals."""
+    caplog.set_level(logging.INFO, engines.__name__)
+    models = [tiny_model(sorted(SHAPES), head=head) for head in ("linear", "attention")]
+    frozen = small_model(backbone="mobilenet_v3_small", side=64).eval()
+    answers, problems, together = [], [], threading.Barrier(4)
+
+    def at_once(act):
+        try:
+            together.wait(60)
+            act()
+        except Exception as problem:
+            problems.append(problem)
+
+    def read():
+        stages = engines.frozen(frozen.sequence, [len(frozen.sequence)], "onnxruntime")
+        answers.append(stages(torch.zeros(4, 3, 64, 64)))
+
+    acts = [lambda m=m: headswap.export_onnx(m, tmp_path / f"{id(m)}.onnx") for m in models]
+    acts += [read, lambda: exports.export_program(models[0], tmp_path / "model.pt2")]
+    threads = [threading.Thread(target=at_once, args=(act,)) for act in acts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(240)
+    assert problems == [] and len(answers) == 1
+    assert len(list(tmp_path.glob("*.onnx"))) == 2
+    assert [record.getMessage() for record in caplog.records if record.name == engines.__name__] == []
+
+
+def test_attention_computes_as_ever_for_others_while_a_model_is_exported(tmp_path, monkeypatch):
+    seen, really = [], torch.onnx.export
+    monkeypatch.setattr(
+        torch.onnx,
+        "export",
+        lambda *given, **named: seen.append(torch.backends.mha.get_fastpath_enabled()) or really(*given, **named),
+    )
+    headswap.export_onnx(tiny_model(sorted(SHAPES), head="attention"), tmp_path / "model.onnx")
+    assert seen == [True]
 
 
 def test_the_model_stays_as_it_was(tmp_path):

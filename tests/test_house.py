@@ -112,6 +112,44 @@ def test_every_file_says_what_it_does(path):
     assert docstring and docstring.splitlines()[0].endswith((".", ":", ";", ","))
 
 
+# What a generator may hold while it tells something: whoever listens may take an hour, or never come back. Files and
+# what is closed in the end are its own; a turn, a lock or a way to compute in this thread would be others' as well.
+HARMLESS = {
+    "closing", "suppress", "ExitStack",
+    "archives.opened", "_decompressed", "_Forward", "tarfile.open",  # files
+    "self.going", "self._present", "_explained",
+}  # fmt: skip
+
+
+def held_while_telling(source):
+    """What stands open where a generator yields, as ``(function, context)``; what ``contextmanager`` makes is none."""
+    for function in ast.walk(ast.parse(source)):
+        decorators = [ast.unparse(each) for each in getattr(function, "decorator_list", ())]
+        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) or "contextmanager" in decorators:
+            continue
+        for block in ast.walk(function):
+            if isinstance(block, ast.With | ast.AsyncWith) and any(map(tells, block.body)):
+                for item in block.items:
+                    opened = item.context_expr
+                    yield function.name, ast.unparse(opened.func if isinstance(opened, ast.Call) else opened)
+
+
+def tells(statement):
+    return any(isinstance(node, ast.Yield | ast.YieldFrom) for node in ast.walk(statement))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "headswap").rglob("*.py")), ids=lambda path: path.stem)
+def test_no_generator_tells_anything_while_others_wait_for_what_it_holds(path):
+    source = path.read_text("utf-8")
+    assert {(name, held) for name, held in held_while_telling(source) if held not in HARMLESS} == set()
+    assert ".acquire(" not in source  # which no block would end
+
+
+def test_a_generator_that_yields_inside_a_turn_would_be_noticed():
+    wrong = "def f(turns):\n    for x in y:\n        with turns.turn(), a_lock:\n            yield from x\n"
+    assert list(held_while_telling(wrong)) == [("f", "turns.turn"), ("f", "a_lock")]
+
+
 # Public names
 
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 import pytest
 import torch
 
-from headswap import InputError, memory
+from headswap import InputError, memory, system_memory
 from headswap.memory import Budget, Room, default_limit
 
 SAMPLE = torch.linspace(-3, 3, 100)  # 400 bytes
@@ -114,18 +114,19 @@ def test_no_memory_at_all_may_be_wanted(monkeypatch, folder):
     assert Room(1, SAMPLE, Budget()).where == "file"
 
 
-@pytest.mark.parametrize("physical, limit", [(1, 500), (16, 2048), (64, 4000)])
-def test_by_default_it_is_an_eighth_of_the_machine_between_half_and_four_gb(monkeypatch, physical, limit):
+@pytest.mark.parametrize("total, limit", [(1, 500), (16, 2000), (64, 4000)])
+def test_by_default_it_is_an_eighth_of_what_there_is_between_half_and_four_gb(monkeypatch, total, limit):
     monkeypatch.delenv("HEADSWAP_MEMORY", raising=False)
-    pages = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": physical * 1024_000_000 // 4096}
-    monkeypatch.setattr(os, "sysconf", pages.__getitem__, raising=False)
-    assert default_limit() == limit * 10**6
+    monkeypatch.setattr(system_memory, "total", lambda: total * 10**9)
+    monkeypatch.setattr(system_memory, "available", lambda: 10**12)
+    assert default_limit() == Budget().limit == limit * 10**6
 
 
-def test_a_machine_that_does_not_say_how_much_it_has_is_taken_for_a_small_one(monkeypatch):
+def test_it_is_never_more_than_half_of_what_is_free(monkeypatch):
     monkeypatch.delenv("HEADSWAP_MEMORY", raising=False)
-    monkeypatch.delattr(os, "sysconf", raising=False)
-    assert default_limit() == 10**9
+    monkeypatch.setattr(system_memory, "total", lambda: 10**9)
+    monkeypatch.setattr(system_memory, "available", lambda: 2 * 10**8)
+    assert default_limit() == 10**8
 
 
 @pytest.mark.parametrize("nonsense", ["much", "1.5", "2 GB"])

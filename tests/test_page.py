@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from contextlib import closing
 from html.parser import HTMLParser
+from types import SimpleNamespace
 from urllib.parse import urljoin, urlparse
 
 import gradio as gr
@@ -16,7 +17,8 @@ import pytest
 from pictures import FLOWERS, folder
 
 from headswap.reading import load_images
-from headswap.ui import api, keep_step, model_step, page, theme
+from headswap.ui import api, keep_step, model_step, page, theme, trainings
+from headswap.ui.jobs import Job, Turns
 from headswap.ui.visitors import Visitors
 
 UNBOUND = {"arrive", "leave", "forget_everything"}  # these are told who comes and goes
@@ -186,6 +188,86 @@ def test_forgetting_takes_along_what_was_uploaded_and_nothing_else(built, upload
     assert not [path for path in upload.home.rglob("*") if path.is_file()]
     assert (flowers / "roses/b.png").is_file()
     assert visitors.find(ticket) is None
+
+
+# Several presses at once
+
+
+@pytest.fixture
+def pressing(built, fruits, monkeypatch):
+    """A visitor with images, and a function that lets threads press these buttons at the same moment; gives how many
+    jobs were begun."""
+    begun = []
+
+    class Counted(Job):
+        def __init__(self, *given, **named):
+            begun.append(self)
+            super().__init__(*given, **named)
+
+    monkeypatch.setattr(trainings, "Job", Counted)
+    visitors = Visitors()
+    blocks = built(lambda: page.build(visitors))
+    ticket = visitors.arrive(None, "tab")
+    visitor = visitors.find(ticket)
+    visitor.take(load_images(fruits))
+
+    def press(*buttons):
+        together, answers = threading.Barrier(len(buttons)), []
+
+        def one(event):
+            values = [2, 0, 1, None] if len(event.inputs) > 1 else []
+            together.wait(30)
+            answers.append(event.fn(ticket, *values))
+
+        threads = [threading.Thread(target=one, args=(begins(blocks, button),)) for button in buttons]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert len(answers) == len(buttons)
+        return begun
+
+    yield SimpleNamespace(press=press, visitor=visitor, visitors=visitors, ticket=ticket)
+    for job in begun:
+        job.stop()
+        job.join(60)
+
+
+def begins(blocks, button):
+    """The event by which a button begins a training."""
+    event = triggered_by(blocks, button, "click")
+    if button == "train-at-once":  # first it looks what the next training is
+        (event,) = (each for each in events(blocks) if each.trigger_after == event._id and len(each.inputs) > 1)
+    return event
+
+
+@pytest.mark.parametrize("buttons", [("train", "race"), ("train",) * 4, ("race", "train-at-once", "train") * 2])
+def test_of_presses_at_the_same_moment_one_begins_a_training(pressing, buttons):
+    [job] = pressing.press(*buttons)
+    assert pressing.visitor.job is job
+
+
+def test_learning_again_begins_once_however_often_it_is_pressed(pressing):
+    [job] = pressing.press("train")
+    job.join(120)
+    pressing.visitor.take_over(job)
+    assert len(pressing.press("again", "again", "train", "race")) == 2
+
+
+def test_for_somebody_who_was_let_go_of_nothing_begins_any_more(pressing):
+    visitor = pressing.visitor
+    begun, made = [], threading.Event()
+
+    def make():
+        begun.append(threading.Thread(target=pressing.visitors.forget, args=(pressing.ticket,)))
+        begun[0].start()
+        made.wait(0.1)
+        return Job(lambda progress: None, lambda model: iter(()), Turns())
+
+    job = visitor.begin(make)
+    begun[0].join(30)
+    assert job._stopping.is_set() and visitor.job is None
+    assert visitor.begin(make) is None
 
 
 # How it is started

@@ -321,6 +321,25 @@ def test_a_test_set_of_other_classes_says_so_in_its_place(trained, flowers, uplo
         assert is_error(last(judging.judge_by(visitor, TURNS, SimpleNamespace(files=wrong))).told)
 
 
+def test_nobody_waits_while_it_is_said_that_the_images_have_gone(trained, fruits):
+    turns, images = Turns(), load_images(fruits)
+    visitor = Visitor(images=images, trained=trained.visitor.trained)
+    images.close()
+    told = judging.judge(visitor, turns)
+    assert "have been let go of" in text_of(next(told)[0])
+    assert turns.idle  # whoever listens has not asked for more yet
+    assert list(told) == []
+
+
+def test_whatever_is_told_while_it_judges_nobody_has_the_turn(trained, loaded_fruits, monkeypatch):
+    turns = Turns()
+    monkeypatch.setattr(judging, "TELLS", 0)
+    monkeypatch.setattr(judging, "BATCH", 1)
+    visitor = Visitor(images=loaded_fruits, trained=trained.visitor.trained)
+    idle = [turns.idle for _ in judging.judge(visitor, turns)]
+    assert len(idle) > 5 and all(idle)
+
+
 def test_without_a_model_or_images_nothing_can_be_judged_and_that_is_said(visitor, trained):
     assert not judging.prepare(visitor)[0].interactive
     assert is_error(last(judging.judge(visitor, TURNS)).told)

@@ -80,7 +80,9 @@ class Verbs:
             stops the training, and its best weights are kept.
         """
         with _explained(), self._present(ticket) as (_, visitor):
-            job = visitor.job = self._begin(visitor, Choice(backbone, head), plan)
+            job = visitor.begin(lambda: self._job(visitor, Choice(backbone, head), plan))
+            if job is None:
+                raise InputError("A training runs already with this ticket. Wait for its end, or load images anew.")
             try:
                 yield from _told(job)
             finally:
@@ -133,9 +135,7 @@ class Verbs:
                     self.visitors.forget(mine)  # nobody will ever know this ticket
                 raise
 
-    def _begin(self, visitor: Visitor, choice: Choice, plan: str) -> Job:
-        if visitor.training:
-            raise InputError("A training runs already with this ticket. Wait for its end, or load images anew.")
+    def _job(self, visitor: Visitor, choice: Choice, plan: str) -> Job:
         if visitor.wanting:
             raise InputError(visitor.wanting)
         if refusal := too_large(find(choice.backbone)):

@@ -81,10 +81,9 @@ def show(visitor: Visitor) -> tuple[object, ...]:
 
 def measure(visitor: Visitor, turns: Turns) -> Iterator[tuple[object, ...]]:
     """Measure one backbone after another, each in a turn, what is here first; values for ``Comparison.shown``."""
-    if visitor.wanting or visitor.measuring:
+    if visitor.wanting or not visitor.measure():
         yield show(visitor)
         return
-    visitor.measuring = True
     try:
         waiting = [row.name for row in _in_order(visitor) if known(row.name) is None]
         for number, name in enumerate(waiting, 1):

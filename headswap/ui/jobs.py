@@ -12,7 +12,9 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
+from headswap import engines, system_memory
 from headswap.errors import InputError
 from headswap.events import Epoch, Event, FrozenPass, Kept, PhaseBegins, Reference, Step
 from headswap.images import LabelledImages
@@ -220,8 +222,8 @@ class Job:
         self._turns = turns
         self._stopping = threading.Event()
         self._news = threading.Condition()
-        # As arguments, which a thread lets go of at its end: these two hold the images.
-        self._thread = threading.Thread(target=self._work, args=(make_model, train), daemon=True, name="training")
+        given = [make_model, train]  # these two hold the images
+        self._thread = threading.Thread(target=self._work, args=(given,), daemon=True, name="training")
         self._thread.start()
 
     def stop(self) -> None:
@@ -250,7 +252,16 @@ class Job:
             if news:
                 yield seen
 
-    def _work(self, make_model: Callable[..., Classifier], train: Callable[..., Teaching]) -> None:
+    def _work(self, given: list[Callable[..., Any]]) -> None:
+        try:
+            self._through(*given)
+        finally:
+            given.clear()
+            if self.forgotten:
+                engines.forget()
+            system_memory.trim()
+
+    def _through(self, make_model: Callable[..., Classifier], train: Callable[..., Teaching]) -> None:
         try:
             with self._turns.place(self._wait):
                 self._tell(replace(self.run, place=0))

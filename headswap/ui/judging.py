@@ -223,18 +223,16 @@ def _judging(visitor: Visitor, turns: Turns, images: LabelledImages, whose: str)
     read: list[int] = []
     unreadable: list[tuple[str, str]] = []
     for first in range(0, len(images), BATCH):
-        with turns.turn():
-            pictures = []
-            for i in range(first, min(first + BATCH, len(images))):
-                try:
-                    pictures.append(_pixels(model, images, i))
-                    read.append(i)
-                except PictureError as error:
-                    unreadable.append((error.name, error.reason))
-                except ValueError:  # its files have been let go of meanwhile
-                    yield _empty(_hint("These images have been let go of. Choose them again in the first step."))
-                    return
-            rows.append(model.probabilities(pictures).clone())
+        with turns.turn():  # in which nothing is told: whoever listens may take an hour over it
+            try:
+                pictures = _readable(model, images, range(first, min(first + BATCH, len(images))), read, unreadable)
+            except ValueError:  # its files have been let go of meanwhile
+                pictures = None
+            else:
+                rows.append(model.probabilities(pictures).clone())
+        if pictures is None:
+            yield _empty(_hint("These images have been let go of. Choose them again in the first step."))
+            return
         if time.monotonic() - said > TELLS:
             said = time.monotonic()
             yield _telling(f"The model answers: {min(first + BATCH, len(images)):,} of {len(images):,} images.")
@@ -246,6 +244,24 @@ def _judging(visitor: Visitor, turns: Turns, images: LabelledImages, whose: str)
         evaluation = compared(model, images, torch.cat(rows))
     visitor.judged = Judged(trained, images, evaluation, whose, tuple(unreadable))
     yield _results(visitor, visitor.judged)
+
+
+def _readable(
+    model: Classifier, images: LabelledImages, places: range, read: list[int], unreadable: list[tuple[str, str]]
+) -> list[Tensor]:
+    """The pictures at these places that can be read; notes down which those are, and of the others why not.
+
+    Raises:
+        ValueError: if their files have been let go of.
+    """
+    pictures = []
+    for i in places:
+        try:
+            pictures.append(_pixels(model, images, i))
+            read.append(i)
+        except PictureError as error:
+            unreadable.append((error.name, error.reason))
+    return pictures
 
 
 def _pixels(model: Classifier, images: LabelledImages, i: int) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 
 from headswap.images import LabelledImages
 from headswap.model import Classifier, adapt, crown
+from headswap.rng import Seeded
 from headswap.ui.jobs import Turns
 from headswap.ui.visitors import Choice
 
@@ -42,10 +43,11 @@ def make(
 
 def network(choice: Choice, images: LabelledImages, turns: Turns, progress: Callable[[int, int], None]) -> Classifier:
     """The chosen network; what is random in it is the same each time."""
-    # A download takes no turn. What is drawn does: others who train draw from the same source meanwhile.
-    learned = make(choice, images.classes, images.multi_label, progress=progress) if choice.pretrained else None
-    with turns.turn(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
+    learned = None
+    if choice.pretrained:  # takes no turn: a download is no work for the processor
+        with Seeded(SEED):
+            learned = make(choice, images.classes, images.multi_label, progress=progress)
+    with turns.turn(), Seeded(SEED):
         if learned:
             return crown(learned, choice.head, **choice.options)
         return make(choice, images.classes, images.multi_label)

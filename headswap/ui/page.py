@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -12,6 +13,7 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
+from headswap import system_memory
 from headswap.ui import api, images_step, keep_step, model_step, notes, test_step, theme, train_step, way, zero
 from headswap.ui.assets import LOGO
 from headswap.ui.jobs import Turns
@@ -78,6 +80,9 @@ def launch(invite: Callable[[int], None] | None = None, **settings: Any) -> None
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _end)
+    system_memory.share_heaps()
+    gc.collect()
+    gc.freeze()  # half a million objects of the libraries, which need not be looked through again and again
     visitors, turns = Visitors(), Turns()
     visitors.sweep_in_background()
     Warming(visitors, turns).in_background()

@@ -186,7 +186,7 @@ def ask(visitor: Visitor, stages: int | None) -> tuple[Any, ...]:
     wanting = visitor.wanting or unfit(visitor)
     if wanting:
         return model_step.drawn(visitor, model), gr.skip()
-    job, trained = visitor.job, _ended(visitor)
+    job, trained = visitor.job, visitor.learned_here
     result = said(job.run, trained, job.former is not None) if trained else ""  # which a look at the strip costs nobody
     return model_step.drawn(visitor, model), result + _invitation(wanted_plan(visitor, model))
 
@@ -214,9 +214,7 @@ def choice(visitor: Visitor) -> gr.Radio:
 
 def go_on(visitor: Visitor, going_on: bool) -> tuple[Any, ...]:
     """Begin with a new head, or with what was trained; values for what ``prepare`` gives and ``going_on``."""
-    if not visitor.training:
-        visitor.going_on = bool(going_on)
-        visitor.job = None
+    visitor.go_on(bool(going_on))
     return *prepare(visitor), choice(visitor)
 
 
@@ -249,7 +247,7 @@ def buttons(visitor: Visitor) -> tuple[Any, ...]:
     """``TrainStep.buttons`` as this visitor can use them now."""
     ready = not visitor.training and not visitor.wanting
     repeats = visitor.training and visitor.job.former
-    trained = _ended(visitor)
+    trained = visitor.learned_here
     offered = trained.offered if trained else ()
     unfrozen = trained and trained.learned_by_itself
     return (
@@ -266,14 +264,8 @@ def buttons(visitor: Visitor) -> tuple[Any, ...]:
     )
 
 
-def _ended(visitor: Visitor) -> Trained | None:
-    """What was learned in the training that stands on the step, once it is over."""
-    trained, job = visitor.trained, visitor.job
-    return trained if trained and job and trained.run is job.run else None
-
-
 def _can_learn_again(visitor: Visitor) -> bool:
-    trained = _ended(visitor)
+    trained = visitor.learned_here
     if trained is None or visitor.job.lesson is None:
         return False
     return trained.run.kept is not None and not trained.run.kept.refitted and not trained.instead
@@ -316,10 +308,10 @@ def _begin(visitor: Visitor, problem: str, make: Callable[[], Job]) -> tuple[Any
     if problem:
         return problem_card(problem), *state(visitor)
     try:
-        visitor.job = make()
+        begun = visitor.begin(make)
     except (InputError, ValueError) as error:
         return problem_card(str(error)), *state(visitor)
-    return "", *state(visitor)
+    return "" if begun else gr.skip(), *state(visitor)
 
 
 def stop(visitor: Visitor) -> None:
@@ -330,9 +322,7 @@ def stop(visitor: Visitor) -> None:
 
 def keep(visitor: Visitor, name: str) -> tuple[Any, ...]:
     """Put "frozen", "reference" or "own" into the model that answers; values for ``drawings`` and ``state``."""
-    trained = _ended(visitor)
-    if trained and name in trained.offered:  # not if it was pressed twice
-        visitor.trained = trained.keeping(name)
+    visitor.exchange(name)
     if visitor.job is None or visitor.job.model is None:
         return *(gr.skip(),) * 3, *state(visitor)
     return *drawn(visitor), *state(visitor)
@@ -342,7 +332,8 @@ def again(visitor: Visitor, turns: Turns) -> tuple[Any, ...]:
     """Begin to learn from all images, in a job of its own with a network of its own; values for ``problem``
     and ``state``."""
     if _can_learn_again(visitor):
-        visitor.job = trainings.again(visitor, turns)
+        former = visitor.job
+        visitor.begin(lambda: trainings.again(former, turns))
     return "", *state(visitor)
 
 
@@ -372,14 +363,14 @@ def _end(visitor: Visitor, job: Job, repeats: bool) -> tuple[Any, ...]:
         return drawn(visitor)
     words = said(job.run, repeats=repeats)
     former = visitor.job if repeats else None
-    if former is not None and _ended(visitor):
+    if former is not None and visitor.learned_here:
         return strip_of(former, visitor.trained), words, charts_of(former.run, visitor.trained)
     return strip_of(job) if job.model is not None else gr.skip(), words, charts_of(job.run)
 
 
 def drawn(visitor: Visitor) -> tuple[str, str, str]:
     """The visitor's training as it stands: values for ``drawings``."""
-    job, trained = visitor.job, _ended(visitor)
+    job, trained = visitor.job, visitor.learned_here
     return strip_of(job, trained), said(job.run, trained, job.former is not None), charts_of(job.run, trained)
 
 
@@ -402,5 +393,5 @@ def look(visitor: Visitor, number: int) -> tuple[str, str, str]:
         return gr.skip(), gr.skip(), ""
     begins = [phase for phase in job.run.phases if phase.first_epoch <= number][-1]
     drawing = draw(job.model, job.outline, begins.learning_stages, begins.kept_bytes, "asks")
-    charts = charts_of(job.run, _ended(visitor), number)
+    charts = charts_of(job.run, visitor.learned_here, number)
     return drawing, charts, replay.told(epoch, job.model.classes)

@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
 from headswap.engines import Engine
 from headswap.events import FrozenPass
 from headswap.heads import solvable
 from headswap.model import Classifier
 from headswap.plan import HEAD, Phase, Plan, stages_to_unfreeze
 from headswap.race import race
+from headswap.rng import Seeded
 from headswap.training import begin_pass, refit, train
 from headswap.ui.jobs import Job, Lesson, Turns
 from headswap.ui.networks import SEED, network, preview
@@ -39,9 +38,10 @@ def beginning(visitor: Visitor) -> Classifier:
     if not goes_on(visitor):
         return preview(visitor.choice, visitor.classes)  # whatever an image may carry, so that it can be drawn
     model = copy.deepcopy(visitor.trained.model).freeze()
-    for name in visitor.images.classes if visitor.images else ():
-        if name not in model.classes:
-            model.add_class(name)
+    with Seeded(SEED):
+        for name in visitor.images.classes if visitor.images else ():
+            if name not in model.classes:
+                model.add_class(name)
     return model
 
 
@@ -136,16 +136,14 @@ def race_job(visitor: Visitor, turns: Turns, asked: Asked) -> Job:
     plan = _planned(Plan.suggest(images, model), model, asked)
 
     def begin(carrier: Classifier) -> Iterator[Any]:
-        with turns.turn(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(SEED)
+        with turns.turn(), Seeded(SEED):
             return race(images, carrier, heads, plan, beforehand=beforehand)
 
     return Job(lambda progress: network(choice, images, turns, progress), begin, turns, Lesson(images, plan))
 
 
-def again(visitor: Visitor, turns: Turns) -> Job:
-    """The training that is over once more, from all images, with a network of its own."""
-    former = visitor.job
+def again(former: Job, turns: Turns) -> Job:
+    """A training that is over once more, from all images, with a network of its own."""
     lesson, kept = former.lesson, former.run.kept
     return Job(
         lambda progress: copy.deepcopy(former.model),

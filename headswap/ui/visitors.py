@@ -7,11 +7,12 @@ after some minutes the sweeper stops what runs and frees what is heavy. Knows no
 from __future__ import annotations
 
 import copy
+import gc
 import secrets
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import nan
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from headswap import engines, system_memory
 from headswap.beforehand import Beforehand
 from headswap.catalogue import DEFAULT
 from headswap.errors import InputError
@@ -190,7 +192,10 @@ class Visitor:
     uploads: set[Path] = field(default_factory=set)  # read where they were uploaded to; they go with the visitor
     tabs: set[str] = field(default_factory=set)
     away_since: float | None = None
+    gone: bool = field(default=False, compare=False)  # let go of; nothing begins for it any more
     choosing: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    # Of what must not happen twice or in between, whoever presses at the same moment.
+    _deciding: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
 
     @property
     def classes(self) -> tuple[str, ...] | int:
@@ -227,6 +232,46 @@ class Visitor:
             return None
         images, plan = job.lesson.images, job.lesson.plan
         return trained.model.seen.split(images, plan.validation, plan.seed)[1]
+
+    def begin(self, make: Callable[[], Job]) -> Job | None:
+        """Begin a training with what ``make`` makes, unless one runs: of presses at the same moment one wins.
+
+        Returns:
+            The training that has begun; None where none has.
+
+        Raises:
+            Exception: whatever ``make`` raises; then nothing has begun.
+        """
+        with self._deciding:
+            if self.training or self.gone:
+                return None
+            self.job = make()
+            return self.job
+
+    def exchange(self, name: str) -> None:
+        """Put what the last training offers under this name into the model that answers, unless it has it already."""
+        with self._deciding:
+            if self.learned_here and name in self.trained.offered:
+                self.trained = self.trained.keeping(name)
+
+    @property
+    def learned_here(self) -> Trained | None:
+        """What was learned in the training that stands on the page, once it is over."""
+        trained, job = self.trained, self.job
+        return trained if trained and job and trained.run is job.run else None
+
+    def measure(self) -> bool:
+        """Whether the backbones may be measured now, because nobody does so already; then they are being measured."""
+        with self._deciding:
+            mine = not self.measuring
+            self.measuring = True
+            return mine
+
+    def go_on(self, with_what_was_trained: bool) -> None:
+        """The next training goes on with what was trained, or begins with a new head; not while one runs."""
+        with self._deciding:
+            if not self.training:
+                self.going_on, self.job = with_what_was_trained, None
 
     def take(self, images: LabelledImages) -> None:
         """New images in place of the old ones; a training that runs keeps its own until it ends."""
@@ -267,19 +312,21 @@ class Visitor:
 
     def _forget_what_was_drawn(self) -> None:
         """Curves of other images or another network would mislead; the model that learned by them stays."""
-        if not self.training:
-            self.job = None
+        with self._deciding:
+            if not self.training:
+                self.job = None
 
     def take_over(self, job: Job) -> None:
         """What a training that has ended has taught is what answers from now on."""
-        if self.job is not job:
-            return
-        if job.run.kept or (job.run.state == "stopped" and job.run.best):
-            if self.trained is None or self.trained.run is not job.run:
-                self.trained = Trained(job.model, job.run, number=self._note(job))
-            job.former = None
-        elif job.former:
-            self.job = job.former
+        with self._deciding:  # two tabs may watch the same one
+            if self.job is not job:
+                return
+            if job.run.kept or (job.run.state == "stopped" and job.run.best):
+                if self.trained is None or self.trained.run is not job.run:
+                    self.trained = Trained(job.model, job.run, number=self._note(job))
+                job.former = None
+            elif job.former:
+                self.job = job.former
 
     def _note(self, job: Job) -> int:
         """Remember what a training with these images came to, and give its number; 0 for one with other images."""
@@ -305,11 +352,13 @@ class Visitor:
 
     def let_go(self) -> None:
         """Stop what runs and let go of the rest; files and memory follow with the last reference to them."""
-        if self.job:
-            self.job.stop()
-            self.job.forget()
-        self.images = self.former = self.job = self.trained = self.answers = self.judged = self.beforehand = None
-        self.runs = ()
+        with self._deciding:
+            self.gone = True
+            if self.job:
+                self.job.stop()
+                self.job.forget()
+            self.images = self.former = self.job = self.trained = self.answers = self.judged = self.beforehand = None
+            self.runs = ()
         if self.made:
             self.made.cleanup()
             self.made = None
@@ -365,8 +414,7 @@ class Visitors:
         """Let go of a visitor at once; returns whether there was one."""
         with self._lock:
             visitor = self._by_ticket.pop(ticket, None)
-        if visitor is not None:
-            visitor.let_go()
+        _let_go([visitor] if visitor else [])
         return visitor is not None
 
     def find(self, ticket: str | None) -> Visitor | None:
@@ -388,17 +436,27 @@ class Visitors:
                 if visitor.away_since is not None and self._clock() - visitor.away_since > self._patience
             ]
             leaving = [self._by_ticket.pop(ticket) for ticket in long_gone]
-        for visitor in leaving:
-            visitor.let_go()
+        _let_go(leaving)
         return len(leaving)
 
     def sweep_in_background(self, every: float = 30.0) -> None:
-        """Sweep every so many seconds for as long as the program runs."""
+        """Sweep every so many seconds for as long as the program runs, and give back the memory that nobody uses."""
 
         def work() -> None:
             while True:
                 time.sleep(every)
                 self.sweep()
+                system_memory.trim()
 
         self._swept_by = threading.Thread(target=work, daemon=True, name="sweeper")
         self._swept_by.start()
+
+
+def _let_go(leaving: Sequence[Visitor]) -> None:
+    """Of these, of copies of what their models were, and of the memory that all of it took."""
+    for visitor in leaving:
+        visitor.let_go()
+    if leaving:
+        engines.forget()
+        gc.collect()
+        system_memory.trim()

@@ -1,0 +1,115 @@
+"""Random numbers of one's own: what a block draws comes from a generator that nobody else draws from or seeds.
+
+Torch's default generators belong to the whole process. Whoever seeds or swaps them in one thread changes what another
+thread draws, so nothing here touches them where an operation takes a generator, and they are lent under a lock where
+it takes none. Knows nothing of what is drawn for what, nor of numpy's and Python's own random numbers.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_lending = threading.Lock()  # of the default generators
+
+
+class Seeded(TorchDispatchMode):
+    """Within the block, and in this thread alone, torch draws from here: initial weights, dropout, whole layers that
+    are left out. The next block goes on where this one ended.
+
+    The same seed gives what ``torch.manual_seed`` would have given, whatever others draw meanwhile, and the default
+    generators stay as they are. Two threads may not share one. What is computed once more on the way back
+    (``torch.utils.checkpoint``, non-reentrant) is left to the default generators, which torch sets back for it.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self._seed = seed
+        self._generators: dict[torch.device, Generator] = {}
+
+    def __torch_dispatch__(self, called: Any, types: Any, given: Any = (), named: Any = None) -> Any:
+        named = named or {}
+        draws = torch.Tag.nondeterministic_seeded in called.tags
+        if not draws or named.get("generator") is not None or _computed_once_more():
+            return called(*given, **named)
+        device = _device(given, named)
+        if device.type == "meta":  # numbers that nobody sees
+            return called(*given, **named)
+        own, taking = self._of(device), _taking_a_generator(called)
+        if taking is None:
+            return _lent(own, called, given, named)
+        operation, place = taking
+        if place < len(given):  # by position, of which there is None or somebody's own
+            given = (*given[:place], given[place] or own, *given[place + 1 :])
+            return operation(*given, **named)
+        return operation(*given, **named | {"generator": own})
+
+    def _of(self, device: torch.device) -> Generator:
+        if device not in self._generators:
+            self._generators[device] = Generator(device).manual_seed(self._seed)
+        return self._generators[device]
+
+
+def _computed_once_more() -> bool:
+    """Whether checkpointing is about to forget what is computed now."""
+    return torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
+
+
+def _device(given: Any, named: Any) -> torch.device:
+    """Where an operation computes, which names it or takes a tensor that lies there."""
+    for value in (*given, *named.values()):
+        if isinstance(value, torch.device):
+            return _numbered(value)
+        if isinstance(value, Tensor):
+            return _numbered(value.device)
+    return torch.device("cpu")
+
+
+def _numbered(device: torch.device) -> torch.device:
+    if device.type in ("cpu", "meta") or device.index is not None:
+        return device
+    return torch.device(device.type, torch.get_device_module(device).current_device())
+
+
+@cache
+def _taking_a_generator(called: Any) -> tuple[Any, int] | None:
+    """The operation itself if it takes a generator, or the one of its name that takes one besides, and at which
+    place; None where there is no such."""
+    packet, own = called.overloadpacket, _names(called)
+    for operation in (called, *(getattr(packet, name) for name in packet.overloads())):
+        theirs = _names(operation)
+        if "generator" in theirs and {*theirs} == {*own, "generator"}:
+            return operation, theirs.index("generator")
+    return None
+
+
+def _names(called: Any) -> list[str]:
+    return [argument.name for argument in called._schema.arguments]
+
+
+def _lent(own: Generator, called: Any, given: Any, named: Any) -> Any:
+    """What takes no generator, as dropout on an accelerator, draws from the default one, which is ours meanwhile."""
+    default = _default(own.device)
+    if default is None:
+        return called(*given, **named)
+    with _lending:
+        others = default.get_state()
+        default.set_state(own.get_state())
+        try:
+            return called(*given, **named)
+        finally:
+            own.set_state(default.get_state())
+            default.set_state(others)
+
+
+def _default(device: torch.device) -> Generator | None:
+    """Torch's own generator of a device; None of a kind that does not show it."""
+    if device.type == "cpu":
+        return torch.default_generator
+    generators = getattr(torch.get_device_module(device), "default_generators", ())
+    return generators[device.index] if device.index < len(generators) else None
