@@ -337,3 +337,12 @@ def test_no_two_pictures_of_the_sample_are_the_same():
             assert min(image.size) >= 128
             pictures.add(image.tobytes())
     assert len(pictures) == len(files) == 90
+
+
+def test_the_endings_of_pictures_are_listed_once_in_the_whole_project():
+    files = [
+        path for path in (ROOT / "headswap").rglob("*") if path.suffix in (".py", ".js", ".html", ".txt", ".jinja")
+    ]
+    assert [path.name for path in files if re.search(r"[\"']\.(jpeg|webp|tiff?)\b", path.read_text("utf-8"))] == [
+        "sources.py"
+    ]
