@@ -2,6 +2,7 @@
 
 import base64
 import json
+import random
 import re
 from dataclasses import replace
 
@@ -194,6 +195,51 @@ def test_several_labels_keep_their_sides(tmp_path):
     before = sides(images.without(range(0, 20, 5)), model.seen)
     learns, judges, _ = halves(model, images)
     assert before[0] < learns and before[1] <= judges
+
+
+def crowd(images, chance, count):
+    """So many images, made up, in three classes and some groups, some of them perhaps in a validation folder."""
+    traits = images.traits[0]
+    labels = [chance.randrange(3) for _ in range(count)]
+    folder = chance.random() < 0.3
+    return replace(
+        images.subset([0] * count),
+        classes=("cat", "dog", "emu"),
+        labels=tuple(labels),
+        groups=tuple(20 * label + chance.randrange(12) for label in labels),
+        names=tuple(map(str, range(count))),
+        traits=tuple(replace(traits, imprint=chance.randbytes(16), digest=chance.randbytes(16)) for _ in labels),
+        held_out=tuple(folder and chance.random() < 0.3 for _ in labels),
+    )
+
+
+def test_whatever_is_known_no_image_and_no_new_copy_changes_sides(taught):
+    ways = {"split": 0, "refused": 0, "all known": 0}
+    for seed in range(150):
+        chance = random.Random(seed)
+        images = crowd(taught[1], chance, chance.randint(5, 30))
+        everyone, share = range(len(images)), chance.choice((0, 0.3, 0.6, 1))
+        learned = {i for i in everyone if chance.random() < share}
+        judged = {i for i in everyone if chance.random() < 0.2} - learned
+        seen = NOTHING_SEEN.after(images.subset(learned), images.subset(judged), False)
+        try:
+            halves = seen.split(images, chance.choice((0.1, 0.2, 0.5)), seed)
+        except InputError:
+            ways["refused"] += 1
+            continue
+        learns, judges = ({int(name) for name in half.names} for half in halves)
+        assert learns | judges == set(everyone) and not learns & judges and learns and judges
+        assert ("flatter" in seen.leakage(*halves)) == bool(judges & learned)
+        if judges & learned:
+            ways["all known"] += 1
+            assert not judged, "those that judged before would have done"
+            continue
+        ways["split"] += 1
+        assert learned <= learns and judged <= judges
+        for group in images.together:
+            if not any(images.held_out) and learns & set(group) and judges & set(group):
+                assert learned & set(group) and judged & set(group), "they lay on both sides before"
+    assert all(ways.values()), ways
 
 
 # Where nothing unseen is left
