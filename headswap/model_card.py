@@ -16,7 +16,7 @@ from headswap.metrics import ACCURACY, wilson
 from headswap.model import Classifier
 from headswap.parts import count_weights
 from headswap.plan import Phase
-from headswap.plots import confusion_picture, curves_picture, written
+from headswap.plots import confusion_picture, curves_picture, lacks_letters
 from headswap.record import Record, Result
 
 MOST_CLASSES = 40  # in a confusion matrix that can be read
@@ -112,7 +112,7 @@ def _how_good(model: Classifier, pictures: dict[str, bytes]) -> str:
     shown = ""
     if "confusion.png" in pictures:
         shown = "\n\n![Confusion matrix: a row for each true class](confusion.png)"
-        if any(name.startswith("no. ") for name in written(list(record.images))):
+        if any(map(lacks_letters, record.images)):
             shown += "\n\nA number in it is the class of that place in the list below."
     return f"## How good it is\n\n{' '.join(said)}{shown}"
 

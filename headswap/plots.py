@@ -28,6 +28,7 @@ BLACK, WHITE, VIOLET, PURPLE, GREY, ORANGE, BLUE = (
     *("#000000", "#ffffff", "#6d3fc0", "#3f007d", "#64748b", "#ea7317", "#7cc4f0"),
 )
 MOST_LETTERS = 24
+JOINERS = "\u200c\u200d"  # parts of words that are not to be seen
 LARGEST = 1e12  # a figure beyond it is not drawn
 
 Point = tuple[float, float]
@@ -75,8 +76,17 @@ def curves_picture(record: Record) -> bytes:
 
 def written(names: Sequence[str]) -> list[str]:
     """Names as the font can write them: shortened, and where it lacks a letter the class's number instead."""
-    short = [name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 1]}…" for name in map(harmless, names)]
-    return [name if _has_letters_of(name) else f"no. {number}" for number, name in enumerate(short, 1)]
+    return [f"no. {number}" if lacks_letters(name) else _short(name) for number, name in enumerate(names, 1)]
+
+
+def lacks_letters(name: str) -> bool:
+    """Whether the font would show boxes in place of letters of this name."""
+    return any(letter not in JOINERS and _drawn(letter) == _drawn("\U0010ffff") for letter in _short(name))
+
+
+def _short(name: str) -> str:
+    name = harmless(name)
+    return name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 1]}…"
 
 
 class _Axes:
@@ -225,11 +235,6 @@ def _length(said: str, size: int = SIZE) -> float:
 @lru_cache(maxsize=8)
 def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(FONT, size)
-
-
-def _has_letters_of(name: str) -> bool:
-    """Whether the font can write it, or would show boxes."""
-    return all(c in "\u200c\u200d" or _drawn(c) != _drawn("\U0010ffff") for c in name)
 
 
 @lru_cache(maxsize=4096)

@@ -202,7 +202,7 @@ def test_names_in_many_scripts_are_written_and_those_that_no_font_here_has_are_n
     model = tiny_model(("猫", "b"))
     model.record = record_of(("猫", "b"), ((1, 2), (3, 4)))
     assert "A number in it is the class of that place in the list below." in text(model)
-    model.record = record_of(("c", "b"), ((1, 2), (3, 4)))
+    model.record = record_of(("no. 7", "b"), ((1, 2), (3, 4)))
     assert "A number in it" not in text(model)
 
 
