@@ -119,7 +119,7 @@ def test_every_head_and_plan_is_a_short_script_that_a_linter_likes(shapes, heade
     formatted = ruff("format", "--diff", source=source)
     assert formatted.returncode == 0, formatted.stdout
     short = {"attention": 15, "lda": 40}.get(head, 0) + {"suggested": 25, "gradual": 15, "everything": 30}.get(plan, 0)
-    assert lines_of_code(source) <= 138 + short
+    assert lines_of_code(source) <= 140 + short
 
 
 def test_only_what_a_plan_needs_is_written(shapes):

@@ -39,7 +39,7 @@ class Ready(torch.nn.Module):
         self.rows = iter(rows)
 
     def forward(self, features):
-        return next(self.rows).unsqueeze(0)
+        return torch.stack([next(self.rows) for _ in features])
 
 
 @pytest.fixture(scope="module")
@@ -210,9 +210,10 @@ def test_an_image_is_read_as_the_model_wants_it_when_its_turn_comes(images, monk
     model, told, read = small_model(images.classes), [], LabelledImages.pixels
     monkeypatch.setattr(LabelledImages, "pixels", lambda self, *asked: told.append(asked) or read(self, *asked))
     model.head.register_forward_hook(lambda *_: told.append("answered"))
-    headswap.evaluate(model, images.subset([0, 4]))
+    monkeypatch.setattr("headswap.model.BATCH", 2)
+    headswap.evaluate(model, images.subset([0, 4, 8]))
     wanted = (model.preprocess.resize, model.preprocess.interpolation)
-    assert told == [(0, *wanted), "answered", (1, *wanted), "answered"]
+    assert told == [(0, *wanted), (1, *wanted), "answered", (2, *wanted), "answered"]
 
 
 def refusal(act, *arguments):

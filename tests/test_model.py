@@ -1,8 +1,10 @@
 """A classifier lets learn what it says, counts its stages as it says and answers the same to every kind of picture."""
 
+import io
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -12,6 +14,7 @@ from torchvision import models as tv
 
 from headswap import InputError, adapt
 from headswap.heads import HEADS
+from headswap.model import BATCH
 from headswap.pixels import read_pixels
 
 CLASSES = ("dots", "boxes", "bars")
@@ -209,6 +212,90 @@ def test_many_pictures_get_the_answers_that_they_get_one_by_one(model):
     for picture, row in zip(pictures, together, strict=True):
         one_by_one = dict(model.predict(picture))
         assert [one_by_one[name] for name in CLASSES] == pytest.approx(row.tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize("crop", ["centre", "fit"])
+def test_whatever_the_size_a_tensor_or_an_array_gets_the_answer_of_its_file(tmp_path, crop):
+    model = small_model(CLASSES, crop=crop)
+    for size in ((32, 32), (36, 36), (120, 90), (300, 40), (20, 30)):
+        path = tmp_path / f"{size[0]}.png"
+        shape("dots", size=size).save(path)
+        array = np.array(Image.open(path))
+        tensor = torch.from_numpy(array).movedim(-1, 0)
+        by_file = model.predict(path)
+        for given in (array, array / 255, tensor, tensor / 255, path.read_bytes(), Image.open(path)):
+            assert model.predict(given) == by_file, size
+
+
+def test_pixels_that_were_read_stay_as_they_are_to_the_last_bit(model, picture):
+    wanted = model.preprocess
+    pixels = read_pixels(picture, wanted.resize, wanted.interpolation)
+    assert torch.equal(wanted(pixels), wanted(picture))
+    assert torch.equal(wanted(pixels), wanted.normalise(wanted.square(pixels)))
+
+
+def test_a_list_is_answered_with_a_list_and_a_single_one_with_its_answer(model, picture):
+    one = model.predict(picture)
+    for several in ([picture, picture], (str(picture), picture.read_bytes()), np.stack([np.array(shape("dots"))] * 2)):
+        answers = model.predict(several)
+        assert len(answers) == 2
+        for answer in answers:
+            assert dict(answer) == pytest.approx(dict(one), abs=1e-6)
+        assert model.labels(several) == [model.labels(picture)] * 2
+    assert model.predict([]) == []
+
+
+def test_many_are_answered_in_batches_and_never_lie_in_memory_as_a_whole(model):
+    asked, sizes = [], []
+    model.head.register_forward_pre_hook(lambda _, given: sizes.append((len(given[0]), len(asked))))
+
+    def pictures():
+        for number in range(2 * BATCH + 3):
+            asked.append(number)
+            yield shape("dots", number)
+
+    assert model.probabilities(pictures()).shape == (2 * BATCH + 3, 3)
+    assert sizes == [(BATCH, BATCH), (BATCH, 2 * BATCH), (3, 2 * BATCH + 3)]
+
+
+def test_squares_are_answered_as_they_are_whoever_is_beside_them(model):
+    wanted = model.preprocess
+    pixels = [read_pixels(shape(name), wanted.resize, wanted.interpolation) for name in CLASSES]
+    squares = torch.stack([wanted.square(read) for read in pixels])
+    together = model.answer_squares(squares)
+    assert torch.equal(together, torch.cat([model.answer_squares(one[None]) for one in squares]))
+    assert torch.allclose(together, model.probabilities([shape(name) for name in CLASSES]), atol=1e-6)
+
+
+def test_the_one_of_many_that_cannot_be_read_is_named(model, picture, tmp_path):
+    for wrong, words in (
+        (tmp_path / "missing.png", r"^missing\.png: does not exist"),
+        (b"roses", r"^pictures\[2\]: is not a JPEG"),
+        (np.full((9, 9, 3), np.nan), r"^pictures\[2\]: holds values that are no numbers"),
+        ("https://example.org/cat.jpg", "download the picture"),
+    ):
+        with pytest.raises(InputError, match=words):
+            model.probabilities([picture, picture, wrong])
+    for wrong in (None, [picture], (picture, 1)):
+        with pytest.raises(TypeError, match=r"^pictures\[1\]: A picture is a path"):
+            model.predict([picture, wrong])
+    with pytest.raises(TypeError, match=r"^The picture: A picture is a path"):
+        model.predict(None)
+
+
+def test_a_single_picture_where_several_are_wanted_is_refused(model, picture):
+    for one in (picture, str(picture), picture.read_bytes(), io.BytesIO(), shape("dots"), torch.zeros(3, 9, 9), None):
+        with pytest.raises(TypeError, match="Several pictures are wanted here"):
+            model.probabilities(one)
+
+
+@pytest.mark.parametrize("precision", ["half", "bfloat16", "double"])
+def test_a_model_of_any_precision_answers_in_single_precision(model, picture, precision):
+    known = model.probabilities([picture])
+    told = getattr(model, precision)().probabilities([picture])
+    assert told.dtype == torch.float32
+    assert torch.allclose(told, known, atol=0.05)
+    assert model.predict(picture) and model.labels(picture)
 
 
 @pytest.mark.parametrize("training", [True, False])

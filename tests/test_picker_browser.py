@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browsing import PATIENCE, serving
-from deep import blobs, png
+from deep import png
 from picker_page import MOST
 from PIL import Image
 
@@ -385,10 +385,10 @@ def test_only_what_gains_by_it_is_shrunk(visit, tmp_path):
 
 
 def test_what_has_more_than_8_bits_or_may_have_travels_as_it_is(visit, tmp_path):
-    grey = blobs(seed=3, size=(600, 400))
-    noise = np.random.default_rng(0).integers(0, 256, (400, 600, 3), np.uint8)
+    chance = np.random.default_rng(0)
+    grey, noise = chance.integers(0, 4096, (400, 600, 1), np.uint16), chance.integers(0, 256, (400, 600, 3), np.uint8)
     (tmp_path / "deep.png").write_bytes(png(grey))
-    (tmp_path / "deep-colours.png").write_bytes(png(blobs(3, size=(600, 400))))
+    (tmp_path / "deep-colours.png").write_bytes(png(np.concatenate([grey] * 3, axis=-1)))
     Image.fromarray(grey[..., 0]).save(tmp_path / "called.png", "TIFF")
     Image.fromarray(noise).save(tmp_path / "a.ppm")
     Image.fromarray(noise).save(tmp_path / "eight.avif", quality=95)

@@ -1,6 +1,7 @@
 """Every file becomes upright colour pixels of the right size, or one sentence that says why not."""
 
 import base64
+import io
 import os
 import socket
 import struct
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from deep import blobs, deep_files, png, scaled
 from PIL import Image, ImageCms, ImageDraw, ImageFile
 from torchvision.transforms import v2
 
@@ -312,6 +314,230 @@ def test_deep_greyscale_is_scaled_to_eight_bits(tmp_path, picture, expected):
     for source in (picture, saved(picture, tmp_path / "a.tif")):
         tensor = read_pixels(source, side=10)
         assert [colour_of(tensor, (0.5, place))[0] for place in (0.1, 0.5, 0.9)] == expected
+
+
+def levels(source, side=72):
+    return read_pixels(source, side).movedim(0, -1).numpy().astype(int)
+
+
+def test_16_bits_keep_their_meaning_in_every_format_colours_too(tmp_path):
+    for path, wanted in deep_files(tmp_path).items():
+        assert np.array_equal(levels(path), wanted), path.name
+        assert np.array_equal(levels(path.read_bytes()), wanted), path.name
+        with Image.open(path) as picture:
+            assert np.array_equal(levels(picture), wanted), path.name
+            assert np.array_equal(levels(picture), wanted), path.name  # it is still as it was
+
+
+def test_an_upright_16_bit_colour_picture_is_made_of_both_bytes_of_each_sample(tmp_path):
+    exif = b"II*\0\x08\0\0\0" + struct.pack("<HHHIII", 1, 0x0112, 3, 1, 6, 0)
+    colours = blobs(3)
+    whole = png(colours)
+    (tmp_path / "a.png").write_bytes(whole[:33] + chunk(b"eXIf", exif) + whole[33:])
+    assert np.array_equal(levels(tmp_path / "a.png"), np.rot90(scaled(colours), -1))
+
+
+def test_a_tiff_of_a_kind_that_nobody_reads_is_not_called_damaged(tmp_path):
+    tags = {256: 9, 257: 9, 258: 32, 259: 1, 262: 2, 273: 200, 277: 3, 278: 9, 279: 972, 339: 3}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(1200))
+    refused(path, "a TIFF of a kind that is not read", "save it as a PNG")
+
+
+# Portable bitmaps, greymaps and pixmaps
+
+
+def pnm(path, head, samples):
+    path.write_bytes(head + samples)
+    return path
+
+
+@pytest.mark.parametrize(
+    "head, samples, wanted",
+    [
+        (b"P1\n# drawn by hand\n3 1\n", b"1 0\n1", [0, 255, 0]),
+        (b"P1 3 1 ", b"101", [0, 255, 0]),
+        (b"P2\n3 1\n255\n", b"0 128 # grey\n255", [0, 128, 255]),
+        (b"P2 3 1 15 ", b"0 8 15", [0, 136, 255]),
+        (b"P2 3 1 4095 ", b"0 2056 4095", [0, 128, 255]),
+        (b"P3 3 1 255 ", b"0 0 0  128 128 128  255 255 255", [0, 128, 255]),
+        (b"P4 3 1 ", bytes([0b10100000]), [0, 255, 0]),
+        (b"P5 3 1 255 ", bytes([0, 128, 255]), [0, 128, 255]),
+        (b"P5\n# 4 bits\n3 1\n15\n", bytes([0, 8, 15]), [0, 136, 255]),
+        (b"P5 3 1 65535 ", struct.pack(">3H", 0, 2056, 4095), [0, 128, 255]),  # 12 bits in 16
+        (b"P5 3 1 4095 ", struct.pack(">3H", 0, 2056, 4095), [0, 128, 255]),
+        (b"P6 3 1 255 ", bytes([0] * 3 + [128] * 3 + [255] * 3), [0, 128, 255]),
+        (b"P6 3 1 65535 ", struct.pack(">9H", *[0] * 3, *[32896] * 3, *[65535] * 3), [0, 128, 255]),
+    ],
+)
+def test_portable_pictures_are_read_by_their_bytes(tmp_path, head, samples, wanted):
+    for name in ("a.ppm", "no-ending", "a.jpg"):
+        path = pnm(tmp_path / name, head, samples)
+        assert size_of(path) == (3, 1)
+        assert read_pixels(path, side=1)[0, 0].tolist() == wanted
+    assert formats.looks_like_picture(head)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"P5 3 1 255 ab",  # cut short
+        b"P6 3 1 254 " + bytes([255] * 9),  # brighter than the brightest
+        b"P2 3 1 255 1 2",
+        b"P2 3 1 255 1 2 300",
+        b"P2 3 1 255 1 2 99999999999999999999999999",
+        b"P2 3 1 255 1 -2 3",
+        b"P2 3 1 255 1 two 3",
+        b"P1 3 1 102",
+        b"P5 3 1 0 abc",
+        b"P5 3 1 70000 abcdef",
+        b"P5 99999999999 1 255 abc",
+    ],
+)
+def test_portable_pictures_that_are_not_what_they_say_are_refused(tmp_path, content):
+    refused(pnm(tmp_path / "a.pgm", content, b""), "damaged")
+
+
+def test_portable_pictures_are_bounded_like_others(tmp_path, monkeypatch):
+    refused(pnm(tmp_path / "a.ppm", b"P6 60000 60000 255 ", b""), "60000 x 60000 pixels", "100 million")
+    monkeypatch.setattr(formats, "_MOST_TEXT", 1000)
+    refused(pnm(tmp_path / "b.pgm", b"P2 1000 1 255 ", b"0 " * 1000), "text of more than", "save it as PNG")
+    monkeypatch.setattr(formats, "_MOST_BEFORE_A_FRAME", 1000)
+    refused(pnm(tmp_path / "c.pgm", b"P5 3 #" + b"x" * 2000, b"\n1 255 abc"), "c.pgm")
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "bmp", "gif", "tif", "avif", "ppm"])
+def test_a_picture_is_recognised_by_its_first_bytes(tmp_path, ending):
+    path = saved(flat(RED), tmp_path / f"a.{ending}")
+    assert formats.looks_like_picture(path.read_bytes()[:64])
+    assert colour_of(read_pixels(path.rename(tmp_path / "nameless")))[0] > 200
+
+
+def test_what_is_no_picture_is_not_recognised():
+    sound = b"RIFF\x24\x08\0\0WAVEfmt "
+    for start in (b"", b"P", b"roses", b"P5 is a chapter", b"BMW is a car", b"GIF8", sound, b"%PDF-1.7", b"PK\3\4"):
+        assert not formats.looks_like_picture(start), start
+    assert formats.looks_like_picture(HEIC)
+
+
+# Whatever somebody hands over
+
+
+@pytest.fixture
+def coloured(tmp_path):
+    """A file, and what Pillow decodes of it."""
+    path = saved(photograph(90, 70), tmp_path / "a.png")
+    return path, np.asarray(Image.open(path))
+
+
+def test_whatever_a_picture_is_given_as_it_gives_the_pixels_of_its_file(coloured):
+    path, array = coloured
+    wanted, tensor = read_pixels(path, 64), torch.from_numpy(array.copy())
+    wider = torch.zeros(70, 180, 3, dtype=torch.uint8)
+    wider[:, ::2] = tensor
+    with open(path, "rb") as stream:
+        stream.seek(5)
+        assert torch.equal(read_pixels(stream, 64), wanted) and stream.tell() == 5
+    raw = path.read_bytes()
+    for given in (
+        raw, bytearray(raw), memoryview(raw), io.BytesIO(raw), io.BufferedReader(io.BytesIO(raw)),
+        array, array[:, ::-1][:, ::-1], array.astype(np.int64), array.astype(np.uint16), memoryview(array),
+        array / 255, (array / 255).astype(np.float32), array.transpose(2, 0, 1), array.transpose(2, 0, 1) / 255,
+        np.dstack([array, np.full(array.shape[:2], 255, np.uint8)]),
+        tensor, tensor.movedim(-1, 0), tensor.movedim(-1, 0).contiguous(), wider[:, ::2],
+        tensor.movedim(-1, 0) / 255, (tensor / 255).double().requires_grad_(), tensor.long(),
+    ):  # fmt: skip
+        assert torch.equal(read_pixels(given, 64), wanted), type(given)
+    for given in ((array / 255).astype(np.float16), (tensor / 255).half(), (tensor / 255).bfloat16()):
+        assert (read_pixels(given, 64).float() - wanted.float()).abs().max() <= 2
+
+
+def test_grey_arrays_are_read_as_files_of_such_values(tmp_path):
+    deep = blobs()[..., 0]
+    for name, array in {"deep": deep, "flat": scaled(deep), "signed": deep.astype(np.int32) - 1000}.items():
+        wanted = read_pixels(saved(Image.fromarray(array), tmp_path / f"{name}.tif"), 64)
+        for given in (array, array[..., None], array[None], torch.from_numpy(array)[None], Image.fromarray(array)):
+            assert torch.equal(read_pixels(given, 64), wanted), name
+    bits = deep > 2000
+    assert torch.equal(read_pixels(bits, 64), read_pixels(saved(Image.fromarray(bits), tmp_path / "bits.png"), 64))
+    big_endian = Image.frombytes("I;16B", (96, 72), deep.astype(">u2").tobytes())
+    assert torch.equal(read_pixels(big_endian, 64), read_pixels(deep, 64))
+
+
+def test_transparent_parts_of_arrays_become_white(tmp_path):
+    clear = np.zeros((40, 50, 4), np.uint8)
+    for array in (clear, clear.transpose(2, 0, 1), clear / 255, clear.astype(np.uint16), clear[..., :2]):
+        assert colour_of(read_pixels(array, 40)) == WHITE
+
+
+COLOUR = np.zeros((30, 40, 3))
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        (COLOUR - 1.5, ["floats from -1.5 to -1.5", "before it was normalised"]),
+        (COLOUR + 200.0, ["floats from 200", "divide by the largest possible value"]),
+        (COLOUR + np.nan, ["no numbers"]),
+        (COLOUR.astype(int) - 4, ["0 is black"]),
+        (np.zeros(()), ["shape ()", "give [H, W, 3]"]),
+        (np.zeros(9), ["shape (9)", "give [H, W, 3]"]),
+        (np.zeros((3, 9, 3)), ["first or last", "Image.fromarray"]),
+        (np.zeros((5, 9, 9)), ["no axis of 1 to 4 channels"]),
+        (np.zeros((2, 9, 9, 3)), ["a batch", "as a list"]),
+        (np.zeros((0, 9, 3), np.uint8), ["no pixels"]),
+        (torch.randn(3, 9, 9) * 9, ["before it was normalised"]),
+        (b"", ["empty"]),
+        (b"roses", ["is not a JPEG"]),
+        (io.BytesIO(), ["empty"]),
+        ("https://example.org/cat.jpg", ["https://example.org/cat.jpg", "web address", "download the picture"]),
+        (Path("https://example.org/cat.jpg"), ["web address", "download the picture"]),
+        ("ftp://example.org/" + "x" * 5000, ["web address"]),
+        ("data:image/png;base64,iVBORw0KGgo=", ["data address", "b64decode"]),
+        (".", ["is a folder"]),
+        ("", ["is a folder"]),
+    ],
+)
+def test_what_says_too_little_of_how_it_looks_is_refused_with_what_to_give(given, words):
+    with pytest.raises(PictureError) as caught:
+        read_pixels(given)
+    assert all(word in str(caught.value) for word in words) and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        (None, "not NoneType"),
+        ([COLOUR, COLOUR], "one flat list"),
+        ((COLOUR, 3), "none of their labels"),
+        (io.StringIO("text"), "binary mode"),
+        (np.array(["a", "b"]), "is no picture"),
+        (np.zeros((9, 9), complex), "is no picture"),
+        (torch.zeros(3, 9, 9).to_sparse(), "cannot be read"),
+        (torch.zeros(3, 9, 9, device="meta"), "cannot be read"),
+    ],
+)
+def test_what_is_no_picture_at_all_is_a_type_error_that_says_what_is_one(given, words):
+    with pytest.raises(TypeError, match=words):
+        read_pixels(given)
+
+
+def test_a_stream_that_is_closed_or_endless_is_refused(coloured, monkeypatch):
+    path, _ = coloured
+    with open(path) as text, pytest.raises(TypeError, match="binary mode"):
+        read_pixels(text)
+    closed = open(path, "rb")  # noqa: SIM115
+    closed.close()
+    with pytest.raises(PictureError, match="open it again"):
+        read_pixels(closed)
+    with Image.open(path) as picture:
+        pass
+    with pytest.raises(PictureError, match="open it again"):
+        read_pixels(picture)
+    monkeypatch.setenv("HEADSWAP_MAX_FILE_MEGABYTES", "1")
+    with open("/dev/zero", "rb") as endless, pytest.raises(PictureError, match="larger than 1 MB"):
+        read_pixels(endless)
 
 
 def test_a_16_bit_png_with_a_transparent_grey_is_read(tmp_path):
