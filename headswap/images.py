@@ -13,15 +13,18 @@ import tempfile
 import threading
 import weakref
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
+from operator import index
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from headswap import system_memory
 from headswap.errors import InputError, PictureError
+from headswap.names import class_name
 from headswap.pixels import read_pixels
 from headswap.splits import draw
 from headswap.traits import Traits
@@ -53,8 +56,12 @@ class Report:
 class LabelledImages:
     """Images with their classes, in a fixed order: by class, then by name.
 
-    Iterating gives ``(uint8 tensor [3, H, W], label)``; where an image may carry several labels or none
-    (``multi_label``), a label is the tuple of them. Halves and subsets share their parent's files and
+    A map-style dataset, as ``torch.utils.data`` calls it: ``images[i]`` and iterating give ``(uint8 tensor [3, H, W],
+    label)``; where an image may carry several labels or none (``multi_label``), a label is the tuple of them. Images
+    differ in size; ``images.with_transform(model.preprocess)`` is ready for a ``DataLoader``, with workers or without.
+    It can be pickled: a copy in another process reads the same files for as long as the original is not let go of.
+
+    Halves and subsets share their parent's files and
     decoded pixels; the files go away with the last that shares them, or by ``close()``. Copies of one image
     and the frames of one burst are one group. To keep more together that belongs together (one plant, one
     patient), give them the same group: ``dataclasses.replace(images, groups=...)``.
@@ -71,13 +78,41 @@ class LabelledImages:
     held_out: tuple[bool, ...]  # lies in a validation folder
     _store: Store
     multi_label: bool = False
+    transform: Callable[[torch.Tensor], Any] | None = None  # of what iterating and `images[i]` give; nothing else asks
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, int | tuple[int, ...]]]:
-        for i, label in enumerate(self.labels):
-            yield self.pixels(i), label
+    def __iter__(self) -> Iterator[tuple[Any, int | tuple[int, ...]]]:
+        for i in range(len(self)):
+            yield self[i]
+
+    def __getitem__(self, place: int | slice) -> Any:
+        """One image with its label; or for a slice the images there, as ``subset`` gives them.
+
+        Raises:
+            IndexError: beyond the last.
+            TypeError: for anything else, such as a list of places.
+            InputError, ValueError: as ``pixels``.
+        """
+        if isinstance(place, slice):
+            return self.subset(range(len(self))[place])
+        try:
+            i = index(place)
+        except TypeError as error:
+            raise TypeError(
+                f"images[...] takes a whole number or a slice, not {type(place).__name__}; images.subset([0, 3]) gives "
+                "several."
+            ) from error
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"There is no image {i} among {len(self)}.")
+        pixels = self.pixels(i % len(self))
+        return (self.transform(pixels) if self.transform else pixels), self.labels[i]
+
+    def with_transform(self, transform: Callable[[torch.Tensor], Any] | None) -> LabelledImages:
+        """The same, of which ``images[i]`` and iterating give what ``transform`` makes of the pixels, such as
+        ``model.preprocess``; training and everything else here see the pixels as they are."""
+        return replace(self, transform=transform)
 
     @property
     def shown(self) -> tuple[tuple[int, ...], ...]:
@@ -152,11 +187,17 @@ class LabelledImages:
         return self.without(i for i, names in enumerate(self.named) if name in names)
 
     def renamed(self, old: str, new: str) -> LabelledImages:
-        """The same with another name for a class; under the name of another class, both become one."""
+        """The same with another name for a class; under the name of another class, both become one.
+
+        Raises:
+            ValueError: if the new name is no text, or an empty one.
+        """
+        new = class_name(new)
         return self.showing([tuple(new if name == old else name for name in names) for names in self.named])
 
     def relabelled(self, place: int, name: str) -> LabelledImages:
-        """The same with another class for one image."""
+        """The same with another class for one image; ``ValueError`` if its name is no text, or an empty one."""
+        name = class_name(name)
         return self.showing([(name,) if i == place else names for i, names in enumerate(self.named)])
 
     @property
@@ -293,10 +334,16 @@ class LabelledImages:
 
 
 class Store:
-    """The kept files of one loading, removed when nobody refers to it, and what is decoded of them."""
+    """The kept files of one loading, removed when nobody refers to it, and what is decoded of them.
 
-    def __init__(self, limit: int) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="headswap-"))  # made for its owner alone: mode 0o700
+    Copied and pickled it stays the very same in its process; in another one, such as a ``DataLoader``'s worker, it is
+    lent: it reads the same files and never removes them.
+    """
+
+    def __init__(self, limit: int, lent: Path | None = None) -> None:
+        """A new store that keeps so many bytes decoded; or one that is ``lent`` the folder of another process."""
+        self._lent = lent is not None
+        self.folder = lent or Path(tempfile.mkdtemp(prefix="headswap-"))  # made for its owner alone: mode 0o700
         self.spent = 0  # bytes that were written for it
         self._numbers = count()
         # Less where little is free; and the more others have decoded already, the less is left for this one.
@@ -305,10 +352,17 @@ class Store:
         self._asked = (SIDE, INTERPOLATION)
         self._decoded: dict[Path, torch.Tensor] = {}
         self._bytes = 0
-        self._removal = weakref.finalize(self, _remove, self.folder, os.getpid())
+        self._removal = weakref.finalize(self, _remove, self.folder, NOBODY if self._lent else os.getpid())
+        if not self._lent:
+            _stores[self.folder] = self
+
+    def __reduce__(self) -> tuple[Callable[..., Store], tuple[Path, int]]:
+        return _store_of, (self.folder, self._limit)
 
     def place(self, name: str) -> Path:
         """Where a file of this name may lie: under a number, because a given name is never trusted as a path."""
+        if self._lent:
+            raise ValueError("These images came from another process, so nothing can be added to them here.")
         ending = os.path.splitext(name)[1].lower()
         return self.folder / f"{next(self._numbers):05d}{ending if _PLAIN.fullmatch(ending) else ''}"
 
@@ -321,7 +375,12 @@ class Store:
             if self._asked == asked and path in self._decoded:
                 return self._decoded[path]
         # Outside the lock, so that threads decode side by side; of one image decoded twice, one is dropped.
-        pixels = read_pixels(path, side, interpolation)
+        try:
+            pixels = read_pixels(path, side, interpolation)
+        except InputError:
+            if not self.folder.is_dir():
+                raise ValueError("These images have been closed; load them again.") from None
+            raise
         with self._lock:
             self._remember(asked, path, pixels)
         return pixels
@@ -339,6 +398,16 @@ class Store:
         with self._lock:
             self._decoded = {}
             self._removal()
+
+
+NOBODY = 0  # the number of no process that runs Python
+_stores: weakref.WeakValueDictionary[Path, Store] = weakref.WeakValueDictionary()  # those of this process
+
+
+def _store_of(folder: Path, limit: int) -> Store:
+    """The store of a folder again, where it is of this process or of the one that forked it, or else one that is lent
+    the folder."""
+    return _stores.get(folder) or Store(limit, folder)
 
 
 def _remove(folder: Path, owner: int) -> None:

@@ -24,7 +24,6 @@ from headswap.heads import (
     Head,
     build_head,
     check_head,
-    is_built_in,
     last_layer,
     own_name,
     solvable,
@@ -211,17 +210,16 @@ class Classifier(nn.Module):
         self.train(training)
         return (perf_counter() - began) / len(pictures)
 
-    def check_head(self) -> None:
-        """Whether the head, which anybody may have replaced by assignment, answers with a logit for each class.
+    def check_head(self, head: nn.Module | None = None) -> None:
+        """Whether the head, which anybody may have replaced by assignment, or this one answers with a logit for each
+        class; one that is solved cannot be asked before.
 
         Raises:
             InputError: if it does not, or cannot take this backbone's features.
         """
-        layer = last_layer(self.head) if is_built_in(self.head) else None
-        fits = layer is not None and layer.out_features == len(self.classes)
-        if not fits and not solvable(self.head):
-            shape = _features_shape(self.parts, self.preprocess.size, takes_map(self.head))
-            check_head(self.head, shape, len(self.classes))
+        head = self.head if head is None else head
+        if not solvable(head):
+            check_head(head, _features_shape(self.parts, self.preprocess.size, takes_map(head)), len(self.classes))
 
     @property
     def metric(self) -> str:

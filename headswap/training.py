@@ -204,7 +204,12 @@ def _start_of(model: Classifier, kept: Kept | None) -> Offer:
     if start is None:
         raise ValueError("This is the last event of a refit; give that of the training before it, which held back.")
     state = model.state_dict()
-    if any(name not in state or state[name].shape != weight.shape for name, weight in start.weights.items()):
+    strange = any(name not in state or state[name].shape != weight.shape for name, weight in start.weights.items())
+    try:
+        model.check_head(start.head)
+    except InputError:
+        strange = True
+    if strange:
         raise ValueError("kept is the last event of a training of another model.")
     return start
 

@@ -5,18 +5,22 @@ import csv
 import io
 import json
 import re
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import segno
+from bundles import TINY as BACKBONE
 from bundles import packed, tiny_model, unpacked
 from drawings import SHAPES, draw_folder, load_shapes, shape
 from typer.testing import CliRunner
 
 import headswap
 import headswap.ui
-from headswap import cli
+from headswap import cli, console
 from headswap.backbones import backbones
 from headswap.heads import HEADS, head_options, head_sentence
 from headswap.plan import NAMED, Phase, Plan
@@ -582,3 +586,192 @@ def test_weights_are_fetched_before_class(run, monkeypatch, tmp_path):
 def test_a_backbone_that_nobody_knows_is_not_fetched(run):
     status, said = run("fetch", "resnet81")
     assert status and "resnet" in said and "Traceback" not in said
+
+
+# Ctrl+C
+
+
+@pytest.fixture
+def press(monkeypatch, tiny):
+    """Has Ctrl+C pressed as soon as so many events of a kind have been told; afterwards the key does what it did."""
+    before = signal.getsignal(signal.SIGINT)
+
+    def press(kind, times=1, presses=1):
+        heard = []
+
+        def telling(told):
+            def tell(event, *more):
+                heard.append(type(event).__name__)
+                if heard[-1] == kind and heard.count(kind) == times:
+                    for _ in range(presses):
+                        signal.raise_signal(signal.SIGINT)
+                return told(event, *more)
+
+            return tell
+
+        for name in ("plain_event", "_show"):
+            monkeypatch.setattr(console, name, telling(getattr(console, name)))
+
+    yield press
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.fixture
+def long(monkeypatch, tiny):
+    """A plan that would take longer than anybody waits, a phase in which stages learn included."""
+    plan = Plan((Phase(8, 0, 1e-2), Phase(10_000, 1, 1e-3, 1e-4)), views=1)
+    monkeypatch.setattr(cli.Plan, "suggest", lambda images, model: plan)
+
+
+TINY = ("--backbone", BACKBONE)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Networks are built without weights, which would have to be downloaded."""
+    adapt = cli.adapt
+    for place in map(sys.modules.get, ("headswap.cli", "headswap.race")):
+        monkeypatch.setattr(place, "adapt", lambda *given, **how: adapt(*given, **how | {"pretrained": False}))
+
+
+@pytest.mark.parametrize("epochs", [3, 10])
+def test_ctrl_c_keeps_the_best_so_far_and_writes_the_file(out, press, long, folder, tmp_path, epochs):
+    press("Epoch", epochs)
+    status, said, errors = out("train", folder, *TINY, "--out", tmp_path / "x.headswap", "--json")
+    told = rows(said)
+    judged = [row for row in told if row["event"] == "Epoch"]
+    best = [row for row in judged if row["best"]][-1]
+    assert (status, errors) == (130, "")
+    assert [row["event"] for row in told[-2:]] == ["Stopped", "Saved"] and len(judged) == epochs
+    assert told[-2]["learned"] and (told[-2]["epoch"], told[-2]["right"]) == (best["number"], best["right"])
+    record = headswap.load(tmp_path / "x.headswap").record
+    assert (record.kept, record.epoch, record.result.right) == ("best", best["number"], best["right"])
+
+
+def test_ctrl_c_is_said_to_a_person_and_nothing_more_is_done(run, press, long, folder, new, tmp_path):
+    press("Epoch", 3)
+    more = ("--refit", "--classify", new)
+    status, said = run("train", folder, *TINY, "--out", tmp_path / "x.headswap", *more)
+    assert status == 130 and "Traceback" not in said and "Learned again" not in said and "=new.png" not in said
+    assert re.search(r"Stopped\. Kept the weights of epoch [123], the best so far: \d of 3 validation images", said)
+    assert "is being written; Ctrl+C again ends at once." in said and "was loaded again: no difference" in said
+    assert (tmp_path / "x.headswap").is_file()
+
+
+def test_ctrl_c_without_a_file_to_write_says_so(run, press, long, folder):
+    press("Epoch", 2)
+    status, said = run("train", folder, *TINY)
+    assert status == 130 and "Stopped. Kept" in said and "Without --out nothing is saved." in said
+
+
+@pytest.mark.parametrize("kind", ["FrozenPass", "Reference", "Fold"])
+def test_ctrl_c_before_anything_was_learned_says_so_and_writes_nothing(run, press, folder, tmp_path, kind):
+    press(kind)
+    (tmp_path / "x.headswap").write_text("older")
+    status, said = run("train", folder, *TINY, "--folds", "2", "--out", tmp_path / "x.headswap")
+    assert status == 130 and "Traceback" not in said
+    assert f"Stopped before anything was learned; {tmp_path / 'x.headswap'} was not written." in said
+    assert (tmp_path / "x.headswap").read_text() == "older"
+
+
+@pytest.mark.parametrize("verb", ["train", "race", "check"])
+def test_ctrl_c_while_images_are_read_ends_in_a_line(run, folder, monkeypatch, temporary, verb):
+    loading = cli.loading
+
+    def pressed(folder):
+        for step in loading(folder):
+            signal.raise_signal(signal.SIGINT)
+            yield step
+
+    monkeypatch.setattr(cli, "loading", pressed)
+    status, said = run(verb, folder)
+    assert status == 130 and "Traceback" not in said
+    assert said == ("Stopped." if verb == "check" else "Stopped before anything was learned.")
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_second_ctrl_c_ends_at_once(run, press, long, folder, tmp_path):
+    press("Epoch", 3, presses=2)
+    status, said = run("train", folder, *TINY, "--out", tmp_path / "x.headswap")
+    assert status == 130 and "Traceback" not in said
+    assert said.endswith("Ended at once. What was learned and not yet written is lost.")
+    assert not (tmp_path / "x.headswap").exists()
+
+
+def test_a_second_ctrl_c_while_the_file_is_written_leaves_no_half_of_it(
+    run, press, long, folder, tmp_path, monkeypatch
+):
+    (tmp_path / "x.headswap").write_text("older")
+    monkeypatch.setattr("headswap.bundle.prove", lambda *_: signal.raise_signal(signal.SIGINT))
+    press("Epoch", 3)
+    status, said = run("train", folder, *TINY, "--out", tmp_path / "x.headswap")
+    assert status == 130 and "Ended at once." in said
+    assert (tmp_path / "x.headswap").read_text() == "older"
+    assert {path.name for path in tmp_path.iterdir()} == {"shapes", "x.headswap"}
+
+
+def test_a_first_ctrl_c_while_the_file_is_written_lets_it_be_written(out, tiny, folder, new, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli.Plan, "suggest", lambda images, model: Plan((Phase(1, 0, 1e-3),), views=1))
+    save = cli.save
+    monkeypatch.setattr(cli, "save", lambda *given: (signal.raise_signal(signal.SIGINT), save(*given))[1])
+    status, said, errors = out("train", folder, *TINY, "--out", tmp_path / "x.headswap", "--classify", new, "--json")
+    assert (status, errors) == (130, "")
+    assert [row["event"] for row in rows(said)[-3:]] == ["Kept", "Saved", "Stopped"]
+    assert headswap.load(tmp_path / "x.headswap").classes == tuple(sorted(SHAPES))
+
+
+def test_ctrl_c_while_it_learns_again_keeps_the_honest_network(out, press, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli.Plan, "suggest", lambda images, model: Plan((Phase(2, 0, 1e-2),), views=1))
+    press("Epoch", 3)
+    status, said, _ = out("train", folder, *TINY, "--refit", "--out", tmp_path / "x.headswap", "--json")
+    *_, kept, _, stopped, saved = [
+        row for row in rows(said) if row["event"] not in ("FrozenPass", "PhaseBegins", "Step")
+    ]
+    assert status == 130 and (kept["event"], saved["event"]) == ("Kept", "Saved")
+    assert stopped["epoch"] == kept["epoch"] and "It has not learned again from all images." in stopped["sentence"]
+    assert not headswap.load(tmp_path / "x.headswap").record.refitted
+
+
+@pytest.mark.parametrize(("kind", "times"), [("Lap", 20), ("Won", 1)])
+def test_ctrl_c_in_a_race_keeps_the_head_that_is_ahead(run, press, folder, tmp_path, monkeypatch, kind, times):
+    plan = Plan((Phase(20, 0, 1e-2), Phase(10_000, 1, 1e-3, 1e-4)), views=1)
+    monkeypatch.setattr("headswap.learning.EVERY", 0)
+    monkeypatch.setattr(Plan, "suggest", staticmethod(lambda images, model: plan))
+    press(kind, times)
+    heads = ("--head", "linear", "--head", "bottleneck")
+    status, said = run("race", folder, *TINY, *heads, "--out", tmp_path / "x.headswap")
+    [ahead] = re.findall(r"The head (\w+) was ahead\.", said)
+    assert status == 130 and "Stopped. Kept the weights of epoch" in said
+    model = headswap.load(tmp_path / "x.headswap")
+    assert type(model.head).__name__.lower() == ahead and model.record.kept == "best"
+
+
+def test_ctrl_c_in_a_race_before_anything_was_learned_writes_nothing(run, press, folder, tmp_path):
+    press("FrozenPass")
+    status, said = run("race", folder, *TINY, "--out", tmp_path / "x.headswap")
+    assert status == 130 and "Stopped before anything was learned" in said
+    assert not (tmp_path / "x.headswap").exists()
+
+
+def test_a_model_that_goes_on_is_not_written_where_nothing_new_was_learned(run, press, kept, folder, tmp_path):
+    press("FrozenPass")
+    status, said = run("train", folder, "--from", kept, "--out", tmp_path / "x.headswap")
+    assert status == 130 and "Stopped before anything was learned" in said
+    assert not (tmp_path / "x.headswap").exists()
+
+
+@pytest.mark.slow
+def test_ctrl_c_at_the_installed_command_keeps_the_best(folder, tmp_path):
+    """The same with a process of its own, wherever the signal meets it."""
+    command = [sys.executable, "-W", "ignore", "-m", "headswap", "train", str(folder), "--json", "--out"]
+    with subprocess.Popen(
+        [*command, str(tmp_path / "x.headswap")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stdout:
+            if json.loads(line)["event"] == "Epoch":
+                process.send_signal(signal.SIGINT)
+                break
+        rest, errors = process.communicate(timeout=300)
+    assert (process.returncode, errors) == (130, "")
+    assert [json.loads(line)["event"] for line in rest.splitlines()[-2:]] == ["Stopped", "Saved"]
+    assert headswap.load(tmp_path / "x.headswap").record.kept == "best"

@@ -1,19 +1,25 @@
 """Labelled images share their files and pixels, and are split fairly."""
 
+import copy
 import dataclasses
 import gc
+import multiprocessing
 import os
+import pickle
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from drawings import NARROW, small_model
 from pictures import folder
+from torch.utils.data import DataLoader, Subset, random_split
 
 from headswap import images as room
 from headswap import pixels
 from headswap.errors import InputError
-from headswap.reading import load_images
+from headswap.reading import load_images, loading
 
 pytestmark = pytest.mark.usefixtures("private_folders")
 
@@ -207,3 +213,135 @@ def test_a_class_goes_with_its_images_but_a_label_alone(many):
     assert many.without_class("b").counts == {"a": 20, "c": 2}
     labelled = many.as_multi_label().without_class("b")
     assert len(labelled) == len(many) and labelled.counts == {"a": 20, "c": 2}
+
+
+# A dataset like any other
+
+
+def test_each_image_is_had_by_its_place_with_its_label(many):
+    assert len(many) == 29
+    pixels, label = many[0]
+    assert torch.equal(pixels, many.pixels(0)) and label == 0
+    assert [many[place][1] for place in (-1, -29, 20)] == [2, 0, 1]
+    for place in (np.int64(27), torch.tensor(27)):
+        assert many[place][1] == 2
+    assert [label for _, label in many] == list(many.labels)
+
+
+@pytest.mark.parametrize("place", [29, -30, 10**30])
+def test_there_is_nothing_beyond_the_last(many, place):
+    with pytest.raises(IndexError, match=f"no image {place} among 29"):
+        many[place]
+
+
+@pytest.mark.parametrize("place", [[0, 1], "0", 1.0, None, (0, 1), np.array([True] * 29)])
+def test_what_is_no_place_says_how_several_are_had(many, place):
+    with pytest.raises(TypeError, match=r"images\.subset"):
+        many[place]
+
+
+@pytest.mark.parametrize("places", [slice(2, 5), slice(None, None, -1), slice(-2, None), slice(40, 50)])
+def test_a_slice_is_a_subset(many, places):
+    some = many[places]
+    assert some.names == many.names[places] and some.classes == many.classes and some.shares_files_with(many)
+
+
+def test_several_labels_come_as_they_are(many):
+    assert many.as_multi_label()[0][1] == (0,)
+
+
+def test_torch_takes_them_for_a_dataset(many):
+    some = Subset(many, [28, 0])
+    assert [label for _, label in some] == [2, 0]
+    parts = random_split(many, [0.5, 0.5], torch.Generator().manual_seed(0))
+    assert sorted(label for part in parts for _, label in part) == sorted(many.labels)
+
+
+def test_a_transform_is_seen_by_whoever_asks_for_an_image_and_by_nobody_else(many):
+    halved = many.with_transform(lambda pixels: pixels[:, ::2])
+    assert halved[0][0].shape[1] == many[0][0].shape[1] // 2 and next(iter(halved))[0].shape == halved[0][0].shape
+    assert torch.equal(halved.pixels(0), many.pixels(0)) and halved[:2][0][0].shape == halved[0][0].shape
+    assert halved.with_transform(None)[0][0].shape == many[0][0].shape
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*")
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="only Windows cannot fork")
+def test_workers_load_them_in_batches_and_take_nothing_away(many):
+    ready = many.with_transform(small_model(3, backbone=NARROW).preprocess)
+    seen = []
+    for pictures, labels in DataLoader(ready, batch_size=8, num_workers=2, multiprocessing_context="fork"):
+        assert pictures.shape[1:] == (3, 32, 32) and pictures.is_floating_point()
+        seen += labels.tolist()
+    assert seen == list(many.labels)
+    assert all(path.exists() for path in many.paths)
+
+
+@pytest.mark.slow
+def test_workers_that_begin_anew_load_them_as_well(flowers):
+    images = load_images(flowers)
+    ready = images.with_transform(small_model(2, backbone=NARROW).preprocess)
+    loader = DataLoader(ready, batch_size=4, num_workers=1, multiprocessing_context="spawn")
+    [(pictures, labels)] = loader
+    assert torch.equal(pictures[0], ready[0][0]) and labels.tolist() == list(images.labels)
+    assert all(path.exists() for path in images.paths)
+
+
+def test_a_copy_keeps_the_files_as_long_as_the_original_would(flowers):
+    for copied in (copy.deepcopy, copy.copy, lambda images: pickle.loads(pickle.dumps(images))):
+        images = load_images(flowers)
+        other, place = copied(images), images.paths[0].parent
+        assert other.shares_files_with(images) and other.names == images.names
+        del images
+        gc.collect()
+        assert other.pixels(0, side=20).shape == (3, 20, 24)
+        del other
+        gc.collect()
+        assert not place.exists()
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """Unpickles as another process does, which knows none of the stores of this one."""
+
+    def unpickled(content):
+        with monkeypatch.context() as patch:
+            patch.setattr(room, "_stores", {})
+            return pickle.loads(content)
+
+    return unpickled
+
+
+def test_a_copy_in_another_process_reads_the_same_files_and_removes_none(flowers, elsewhere):
+    images = load_images(flowers)
+    other = elsewhere(pickle.dumps(images))
+    assert not other.shares_files_with(images)
+    assert torch.equal(other.pixels(3), images.pixels(3))
+    other.close()
+    with pytest.raises(ValueError, match="closed"):
+        other.pixels(3)
+    del other
+    gc.collect()
+    assert torch.equal(images.pixels(0, side=20), load_images(flowers).pixels(0, side=20))
+
+
+def test_a_copy_whose_original_was_let_go_of_says_so(flowers, elsewhere):
+    images = load_images(flowers)
+    other = elsewhere(pickle.dumps(images))
+    images.close()
+    with pytest.raises(ValueError, match="These images have been closed; load them again"):
+        other[0]
+
+
+def test_nothing_can_be_added_to_a_copy_in_another_process(flowers, elsewhere):
+    images = load_images(flowers)
+    other = elsewhere(pickle.dumps(images))
+    with pytest.raises(ValueError, match="came from another process"):
+        list(loading(flowers, onto=other))
+
+
+@pytest.mark.parametrize("name", ["", "  ", 3, None, b"rust"])
+def test_a_class_is_renamed_to_a_name_or_not_at_all(many, name):
+    with pytest.raises(ValueError, match="The name of a class is a text"):
+        many.renamed("a", name)
+    with pytest.raises(ValueError, match="The name of a class is a text"):
+        many.relabelled(0, name)
