@@ -4,8 +4,8 @@
 
 The page runs in a process of its own and is used as a browser uses it, by its own events: the sample, or a FOLDER with
 one sub-folder for each class, is loaded, heads are chosen in turn and learn by *Train*, every third time by *Race the
-heads*; images that were held back are tried, the model is judged and taken along as ONNX. What is counted is all that
-is resident of that process, libraries included; the start is the page that answers before anybody came.
+heads*; the last model is judged and taken along as ONNX. What is counted is all that is resident of that process,
+libraries included; the start is the page that answers before anybody came.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from pictures import folder
 from torch.utils.data import DataLoader, Subset, random_split
 
 from headswap import images as room
-from headswap import pixels
+from headswap import pixels, system_memory
 from headswap.errors import InputError
 from headswap.reading import load_images, loading
 
@@ -105,6 +105,14 @@ def test_the_store_keeps_no_more_than_it_may(flowers, read):
     assert len(read) == 4 + 3 * 2
     assert images._store._bytes == 2 * one
     assert len(load_images(flowers, store_bytes=0)) == 4
+
+
+def test_the_store_keeps_less_where_little_memory_is_free(flowers, read, monkeypatch):
+    one = 3 * 256 * 307
+    monkeypatch.setattr(system_memory, "available", lambda: 8 * one)
+    images = load_images(flowers)
+    list(images)
+    assert images._store._bytes == one
 
 
 def test_threads_may_read_at_once(flowers):

@@ -2,6 +2,8 @@
 
 import logging
 import threading
+import weakref
+from collections import OrderedDict
 from dataclasses import fields
 from itertools import pairwise
 from types import SimpleNamespace
@@ -9,6 +11,7 @@ from typing import get_args
 
 import pytest
 
+from headswap import engines, system_memory
 from headswap.errors import InputError
 from headswap.events import Epoch, Event, Figures, FrozenPass, Kept, PhaseBegins, Reference, Step
 from headswap.plan import Phase
@@ -588,3 +591,46 @@ def test_two_jobs_take_turns(begin, until):
     assert room.most == 1
     first, second = room.visits[:2]
     assert room.visits == [first, second] * 20
+
+
+# Memory
+
+
+class Held:
+    """Stands for images, and for what is kept of them."""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_at_its_end_a_training_gives_back_its_memory_once_nothing_of_it_is_held(monkeypatch, fails):
+    held, seen, gate = Held(), [], threading.Event()
+    gone = weakref.ref(held)
+
+    def train(model, held):
+        gate.wait(30)
+        yield PASS
+        if fails:
+            raise InputError("no such class")
+
+    monkeypatch.setattr(system_memory, "trim", lambda: seen.append(gone()))
+    job = Job(lambda progress: Network(), lambda model, held=held: train(model, held), Turns())
+    del held
+    gate.set()
+    job.join(30)
+    assert seen == [None]
+
+
+@pytest.mark.parametrize("forgotten", [True, False])
+def test_a_training_that_ends_after_it_was_forgotten_leaves_no_copy_of_its_network(monkeypatch, forgotten):
+    ready, gate = OrderedDict(key=lambda x: [x]), threading.Event()
+    monkeypatch.setattr(engines, "_ready", ready)
+
+    def train(model):
+        gate.wait(30)
+        yield PASS
+
+    job = Job(lambda progress: Network(), train, Turns())
+    if forgotten:
+        job.forget()
+    gate.set()
+    job.join(30)
+    assert bool(ready) is not forgotten

@@ -2,12 +2,14 @@
 
 import gc
 import threading
+from collections import OrderedDict
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from pictures import FLOWERS, folder
 
+from headswap import engines, system_memory
 from headswap.catalogue import DEFAULT
 from headswap.events import Epoch, Figures, FrozenPass, Kept, Offer, PhaseBegins
 from headswap.plan import Phase
@@ -397,3 +399,50 @@ def test_whoever_has_no_tab_is_there_while_they_ask_and_away_afterwards(visitors
         assert again == ticket
     clock.now += PATIENCE + 1
     assert visitors.sweep() == 1
+
+
+# Memory
+
+
+@pytest.mark.parametrize("leaving", ["forget", "sweep"])
+def test_whoever_is_let_go_of_leaves_no_copy_of_a_network_and_no_memory_behind(visitors, clock, monkeypatch, leaving):
+    """What is ready to run frozen stages holds their weights, which may be those that somebody has taught."""
+    trimmed, ready = [], OrderedDict(key=lambda x: [x])
+    monkeypatch.setattr(engines, "_ready", ready)
+    monkeypatch.setattr(system_memory, "trim", lambda: trimmed.append(len(ready)))
+    ticket = visitors.arrive(None, "tab")
+    assert visitors.sweep() == 0 and ready and not trimmed
+    if leaving == "forget":
+        visitors.forget(ticket)
+    else:
+        visitors.leave("tab")
+        clock.now += PATIENCE + 1
+        visitors.sweep()
+    assert trimmed == [0]
+
+
+# At the same moment
+
+
+def test_two_tabs_that_watch_one_training_note_it_down_once(monkeypatch, network):
+    visitor, together = Visitor(), threading.Barrier(4)
+    epoch = Epoch(1, 0.5, 0.8, 0.6, 0.67, 4, 6, "accuracy", 0.1, best=True)
+    story = (PhaseBegins(1, 1, Phase(1, 0, 1e-3), 1, 1, (), 30, 70, 10, ()), epoch, replace(KEPT, epoch=1))
+    visitor.job = job = Job(lambda progress: network, lambda model: (event for event in story), Turns())
+    job.join(30)
+
+    def take_over():
+        together.wait(30)
+        visitor.take_over(job)
+
+    threads = [threading.Thread(target=take_over) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(visitor.runs) == 1 and visitor.trained.number == 1
+
+
+def test_measuring_begins_once():
+    visitor = Visitor()
+    assert [visitor.measure(), visitor.measure()] == [True, False]

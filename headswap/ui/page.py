@@ -81,7 +81,6 @@ def launch(invite: Callable[[int], None] | None = None, **settings: Any) -> None
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _end)
     system_memory.share_heaps()
-    gc.collect()
     gc.freeze()  # half a million objects of the libraries, which need not be looked through again and again
     visitors, turns = Visitors(), Turns()
     visitors.sweep_in_background()
