@@ -127,14 +127,14 @@ def _fails(contents: Mapping[str, bytes], described: Description, model: Classif
         return ["its golden images cannot be read"]
     if classes != described.classes:
         return ["its golden images are answered with other classes"]
-    difference = float((model.probabilities(squares) - expected).abs().nan_to_num(torch.inf).max())
+    difference = float((model.answer_squares(squares) - expected).abs().nan_to_num(torch.inf).max())
     if difference > AGREEMENT:
         return [f"it answers its golden images otherwise, by up to {difference:.1g}"]
     return []
 
 
-def _golden(contents: Mapping[str, bytes], described: Description) -> tuple[tuple[str, ...], list[Tensor], Tensor]:
-    """Classes, pictures uint8 ``[3, size, size]`` and the answers ``[N, classes]`` to them; nothing is trusted."""
+def _golden(contents: Mapping[str, bytes], described: Description) -> tuple[tuple[str, ...], Tensor, Tensor]:
+    """Classes, pictures uint8 ``[N, 3, size, size]`` and the answers ``[N, classes]`` to them; nothing is trusted."""
     told = parsed(contents[GOLDEN + "golden.json"])
     rows, side = told["images"], described.preprocess.size
     if not 1 <= len(rows) <= MOST_GOLDEN:
@@ -148,4 +148,4 @@ def _golden(contents: Mapping[str, bytes], described: Description) -> tuple[tupl
         if (picture.format, picture.mode, picture.size) != ("PNG", "RGB", (side, side)):
             raise ValueError("no such square")
         squares.append(pil_to_tensor(picture))
-    return tuple(told["classes"]), squares, expected
+    return tuple(told["classes"]), torch.stack(squares), expected

@@ -20,7 +20,7 @@ from headswap.bundle import DESCRIPTION, WEIGHTS, opened
 from headswap.integrity import GOLDEN, SUM
 
 OLD = Path(__file__).parent / "files" / "format-1.headswap"
-PARTS = ("README.md", "confusion.png", "curves.png", "golden/golden.json", "golden/1.png", "golden/5.jpg")
+PARTS = ("README.md", "confusion.png", "curves.png", "golden/golden.json", "golden/1.png", "golden/5-original.png")
 PARTS = (DESCRIPTION, DESCRIPTION + SUM, WEIGHTS, *PARTS, "thumbnails/1-1.jpg")
 
 
