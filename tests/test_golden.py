@@ -132,8 +132,8 @@ def test_of_several_labels_the_clearest_are_chosen():
 
 
 def test_classes_in_any_script_are_told():
-    known = golden(tiny_model(("猫", "\n", "😀")))
-    assert json.loads(known.files()["golden.json"])["classes"] == ["猫", "\n", "😀"]
+    known = golden(tiny_model(("猫", "a\nb", "😀")))
+    assert json.loads(known.files()["golden.json"])["classes"] == ["猫", "a\nb", "😀"]
 
 
 # Whose they are

@@ -245,7 +245,7 @@ def test_a_file_of_the_first_format_opens_without_a_word_and_answers_as_it_did(t
         (tmp_path / row["pixels"]).write_bytes(unpacked(OLD)[GOLDEN + row["pixels"]])
         squares.append(headswap.pixels.read_pixels(tmp_path / row["pixels"], model.preprocess.size))
     expected = torch.tensor([row["probabilities"] for row in known["images"]])
-    assert torch.allclose(model.probabilities(squares), expected, atol=1e-4)
+    assert torch.allclose(model.answer_squares(torch.stack(squares)), expected, atol=1e-4)
 
 
 def test_a_file_of_the_first_format_has_no_hashes_and_its_golden_images_are_asked_all_the_same(other):
