@@ -314,7 +314,14 @@ class Classifier(nn.Module):
     def _logits(self, images: Tensor) -> Tensor:
         """In whichever precision the weights have, and float32 in the end."""
         # Contiguous, because the last bit of an answer may depend on how the pixels lie in memory.
-        return self(images.to(next(self.parameters())).contiguous()).float().cpu()
+        try:
+            logits = self(images.to(next(self.parameters())).contiguous())
+        except RuntimeError:
+            self.check_head()
+            raise
+        if not isinstance(logits, Tensor) or logits.shape[1:] != (len(self.classes),):
+            self.check_head()  # which says what is wrong with a head that was assigned
+        return logits.float().cpu()
 
     def _shares(self, logits: list[Tensor]) -> Tensor:
         together = torch.cat(logits) if logits else torch.empty(0, len(self.classes))

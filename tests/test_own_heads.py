@@ -249,6 +249,8 @@ def test_a_replaced_head_that_does_not_fit_is_refused_before_anything_is_learned
     for verb in (headswap.train, headswap.fit, headswap.find_rate):
         with pytest.raises(InputError, match=r"answers with \[2, \d+\] for two images, but there are 3|cannot take"):
             verb(model, images, plan=PLAN)
+    with pytest.raises(InputError, match=r"answers with \[2, \d+\] for two images, but there are 3|cannot take"):
+        model.predict(images.paths[0])
 
 
 # The layer that gives the logits
