@@ -4,6 +4,7 @@ import re
 
 MOST = 990  # characters of a message
 _WORD = 200  # of a word in it, such as a path
+_NAME = 150  # of a picture's name
 
 
 class InputError(ValueError):
@@ -21,7 +22,7 @@ class PictureError(InputError):
     """One picture that cannot be used: ``name`` says which, ``reason`` why and what to do about it."""
 
     def __init__(self, name: str, reason: str) -> None:
-        self.name = harmless(name)
+        self.name = _cut(harmless(name), _NAME)
         self.reason = reason
         super().__init__(f"{self.name}: {reason}.")
 

@@ -318,7 +318,7 @@ def test_copies_are_shown_and_removed_by_a_press(visit, fruits, tmp_path):
         me.at(".hs-skipped summary").click()
         me.at(".hs-skipped a[download]").click()
     assert download.value.suggested_filename == "left-out.csv"
-    assert 'messy/blue/notes.txt,"is not a picture' in download.value.path().read_text("utf-8-sig")
+    assert "messy/blue/notes.txt,is not a picture" in download.value.path().read_text("utf-8-sig")
 
     twins.get_by_role("button", name="Remove: messy/blue/twin.png").click()
     me.expect(twins).to_have_count(0)
