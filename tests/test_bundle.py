@@ -374,7 +374,8 @@ def test_nobodys_images_are_in_it_unless_they_are_given(file):
         WEIGHTS,
         "README.md",
         "golden/golden.json",
-        *(f"golden/{i}.{kind}" for i in range(1, 6) for kind in ("png", "jpg")),
+        *(f"golden/{i}.{kind}" for i in range(1, 5) for kind in ("png", "jpg")),
+        *("golden/5.png", "golden/5-original.png"),  # which has 16 bits
     }
 
 
@@ -517,9 +518,10 @@ def test_a_file_that_was_cut_short_is_refused_wherever(file, other):
     for place in sorted(places):
         other.write_bytes(content[:place])
         refusal(other)
+        # Without its beginning, where the description's hash lies, it may be whole but for that, which is told.
         other.write_bytes(content[place:] if place else b"")
-        if place:
-            refusal(other)
+        with pytest.raises((InputError, headswap.DamageWarning), match=r"save or download it again|Save or download"):
+            headswap.load(other)
 
 
 @pytest.mark.parametrize("entry", [DESCRIPTION, WEIGHTS])
