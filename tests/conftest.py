@@ -5,6 +5,7 @@ import os
 import random
 import secrets
 import shutil
+import signal
 import tempfile
 import threading
 from types import SimpleNamespace
@@ -22,6 +23,15 @@ from headswap.ui.jobs import Turns
 from headswap.ui.visitors import Visitor
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of programs that tests start
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c_is_heard():
+    """Also where the tests were started in the background, which ignores it and so do all programs started there."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+
 
 COLOURS = {"red": (215, 40, 40), "green": (40, 160, 60), "blue": (45, 75, 220)}
 
