@@ -228,7 +228,7 @@ def export(
     if not (onnx or program or script or page):
         raise typer.BadParameter("Say as what: --onnx, --program, --script or --space; several may be given.")
     loaded, title = _load(model), model.stem
-    folder = out or model.with_suffix("")
+    folder = out or _beside(model)
     learned = _read(images, False) if images else None
     ways: list[tuple[bool, Callable[[], str]]] = [
         (onnx, lambda: _written(onnx_kit(loaded, title, learned), folder / "onnx")),
@@ -540,6 +540,15 @@ def _classify(model: Classifier, paths: Iterable[Path], form: Form) -> None:
         show_answers(answers, form.value)
     if unread:
         raise SystemExit(1)
+
+
+def _beside(model: Path) -> Path:
+    """Where exports of a model go: a folder of its name, unless one is there that holds something else."""
+    folder = model.with_suffix("")
+    ours = {"onnx", "space", f"{model.stem}.pt2", f"{model.stem}.py"}
+    if os.path.isdir(folder) and not {path.name for path in folder.iterdir()} <= ours:
+        return folder.with_name(f"{folder.name}-exported")  # such as the images that it learned from
+    return folder
 
 
 def _made(folder: Path) -> Path:

@@ -36,7 +36,7 @@ def name_of(given: object) -> str:
     if not isinstance(given, str | os.PathLike):
         return UNNAMED
     text = os.fsdecode(given)
-    return text[:_SHOWN] if _is_address(text) else Path(text).name or text or "An empty path"
+    return text[:_SHOWN] if is_address(text) else Path(text).name or text or "An empty path"
 
 
 def understood(given: Any) -> Path | bytes | Image.Image:
@@ -71,12 +71,13 @@ def understood(given: Any) -> Path | bytes | Image.Image:
     raise TypeError(f"A picture is {KINDS}, not {type(given).__name__}{several}.")
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
+    """Whether this is an address in the web, or of data, and no file here."""
     return bool(_ADDRESS.match(text) or text.startswith("data:")) and not os.path.exists(text)
 
 
 def _path(text: str) -> Path:
-    if _is_address(text):
+    if is_address(text):
         if text.startswith("data:"):
             reason = "is a data address; give the bytes in it, base64.b64decode(address.partition(',')[2])"
         else:

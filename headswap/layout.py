@@ -71,6 +71,7 @@ def arrange(
     listings: Sequence[Listing] = (),
     *,
     table: str = "",
+    folder: str = "",
     for_evaluation: bool = False,
     multi_label: bool | None = None,
 ) -> Layout:
@@ -80,6 +81,7 @@ def arrange(
         pictures: the files that may be pictures.
         listings: the files that may be tables of labels.
         table: the name of the table that counts; without one ``labels.csv``, or those whose header says so.
+        folder: what the folder that holds everything is called.
         for_evaluation: choose what judges a model, ``test/`` where there is one or else ``val/``, instead of what it
             learns from.
         multi_label: whether an image may carry several labels; None leaves it to the tables.
@@ -91,7 +93,15 @@ def arrange(
     folders = _by_folders(pictures)
     layout = _by_tables(pictures, listings, table, folders, multi_label)
     layout = _spelled_alike(layout)
+    if for_evaluation and folder and not layout.placed and all(len(picture.parts) == 1 for picture in pictures):
+        return _of_one_class(pictures, folder)
     return _to_judge(layout) if for_evaluation else _to_learn(layout)
+
+
+def _of_one_class(pictures: Sequence[Found], folder: str) -> Layout:
+    """Pictures without folders or a table to say what they show: to judge by, they show what their own is called."""
+    said = (f"The images lie in {folder}/ itself, so {folder} is their class.",) if pictures else ()
+    return Layout(tuple(Picture(picture, (folder,)) for picture in pictures), understood=said)
 
 
 # Halves
@@ -139,8 +149,10 @@ def _to_learn(layout: Layout) -> Layout:
 
 def _halves(learned: Sequence[Picture]) -> str:
     by_role = {role: sorted({p.half for p in learned if p.role == role}) for role in (TRAINING, VALIDATION)}
-    if not by_role[VALIDATION] or not by_role[TRAINING]:
+    if by_role[TRAINING] == [""] or not by_role[TRAINING]:
         return ""
+    if not by_role[VALIDATION]:
+        return f"{_joined(by_role[TRAINING])} to learn from, and a part drawn by lot to check on."
     return f"{_joined(by_role[TRAINING])} to learn from, {_joined(by_role[VALIDATION])} to check on."
 
 

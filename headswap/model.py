@@ -309,7 +309,7 @@ class Classifier(nn.Module):
         except PictureError as error:
             raise PictureError(name if error.name == UNNAMED else error.name, error.reason) from error
         except TypeError as error:
-            raise TypeError(f"{name}: {error}") from error
+            raise TypeError(str(error) if name == UNNAMED else f"{name}: {error}") from error
 
     def _logits(self, images: Tensor) -> Tensor:
         """In whichever precision the weights have, and float32 in the end."""

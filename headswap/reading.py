@@ -20,6 +20,7 @@ from headswap import archives, tables
 from headswap import layout as layouts
 from headswap.errors import InputError, PictureError, harmless
 from headswap.images import INTERPOLATION, SIDE, STORE_BYTES, LabelledImages, Report, Store, how_many, natural
+from headswap.inputs import is_address
 from headswap.layout import Layout, Listing
 from headswap.limits import limits
 from headswap.pixels import size_of
@@ -96,6 +97,11 @@ def loading(
         onto: images to add these to; they stay as they are and share their store with what is returned.
         least: how many classes there must be in the end.
     """
+    if is_address(os.fspath(source)):
+        raise InputError(
+            f"{harmless(os.fspath(source))} is a web address, and nothing is fetched here; download it, and give the "
+            "path of the file or the folder."
+        )
     path = Path(source)
     label = harmless(name or path.name or str(path))
     how = _How(label, store_bytes, onto, least, for_evaluation=for_evaluation, multi_label=multi_label)
@@ -103,7 +109,7 @@ def loading(
         home = path.absolute().parent
         yield from _load(walk(home, home.name), replace(how, table=path.name))
     elif os.path.isdir(path):  # unlike Path's own, never raises
-        yield from _load(walk(path, name or path.name), how)
+        yield from _load(walk(path, name or path.name), replace(how, folder=path.resolve().name))
     elif not os.path.exists(path):
         raise InputError(f"{label} does not exist; check the name.")
     else:
@@ -157,6 +163,7 @@ class _How:
     least: int
     table: str = ""  # the one that counts, if it was given itself
     of_class: str = ""
+    folder: str = ""  # what the folder itself is called
     for_evaluation: bool = False
     multi_label: bool | None = None
 
@@ -188,7 +195,12 @@ def _load(found: Iterable[Found], how: _How) -> Loading:
         else:
             read = _read_tables(listings, store, how.label)
             layout = layouts.arrange(
-                pictures, read, table=how.table, for_evaluation=how.for_evaluation, multi_label=how.multi_label
+                pictures,
+                read,
+                table=how.table,
+                folder=harmless(how.folder),
+                for_evaluation=how.for_evaluation,
+                multi_label=how.multi_label,
             )
         placed = [
             _Picture(p.found.name, p.labels, p.role == layouts.VALIDATION, p.found.fetch, p.found.burst)
@@ -200,7 +212,8 @@ def _load(found: Iterable[Found], how: _How) -> Loading:
         usable, strangers = _with_training(decoded, how.onto)
         notes = [*layout.notes, *_linked(skipped), *_missing(placed, usable, how.onto)]
         skipped = sorted([*skipped, *layout.skipped, *unusable, *broken, *strangers], key=lambda pair: natural(pair[0]))
-        halves = [layout.halves] if layout.halves and any(picture.held_out for picture in usable) else []
+        unchecked = any(picture.held_out for picture in placed) and not any(picture.held_out for picture in usable)
+        halves = [layout.halves] if layout.halves and not unchecked else []
         report = Report(len(usable), tuple(skipped), tuple(notes), (*layout.understood, *halves))
         images = _labelled(usable, report, store, how, layout.multi_label)
     except BaseException:

@@ -385,6 +385,16 @@ def test_a_kept_model_is_judged(out, kept, folder):
     assert told["of"] == 12 and sum(map(sum, told["confusion"])) == 12 and len(told["per_class"]) == 3
 
 
+def test_an_export_goes_beside_the_images_and_never_among_them(run, kept, tmp_path):
+    model = tmp_path / "pets.headswap"
+    model.write_bytes(kept.read_bytes())
+    draw_folder(tmp_path / "pets", each=1)
+    for _ in range(2):  # into its own folder again
+        status, _ = run("export", model, "--program")
+        assert status == 0 and (tmp_path / "pets-exported" / "pets.pt2").is_file()
+    assert {path.name for path in (tmp_path / "pets").iterdir()} == set(SHAPES)
+
+
 @pytest.mark.parametrize("verb", ["predict", "evaluate", "export"])
 def test_a_file_that_is_no_model_is_said(run, folder, verb, tmp_path):
     (tmp_path / "no.headswap").write_bytes(b"PK")
@@ -678,8 +688,8 @@ def test_ctrl_c_before_anything_was_learned_says_so_and_writes_nothing(run, pres
 def test_ctrl_c_while_images_are_read_ends_in_a_line(run, folder, monkeypatch, temporary, verb):
     loading = cli.loading
 
-    def pressed(folder):
-        for step in loading(folder):
+    def pressed(folder, **how):
+        for step in loading(folder, **how):
             signal.raise_signal(signal.SIGINT)
             yield step
 

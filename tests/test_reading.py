@@ -8,6 +8,7 @@ import pytest
 import torch
 from pictures import FLOWERS, check_refused, drawn, folder, own, reasons, zipped
 
+import headswap
 from headswap import archives
 from headswap.errors import InputError
 from headswap.images import Report, natural
@@ -222,6 +223,7 @@ def test_halves_are_known_by_many_names_and_are_no_classes(tmp_path, tops):
     else:
         assert set(images.names) == set(names[:6])
         assert images.report.notes == (f"{second}/: 6 images set aside; a test folder never chooses anything.",)
+        assert images.report.understood == (f"{first}/ to learn from, and a part drawn by lot to check on.",)
 
 
 @pytest.mark.parametrize("tops", [("part 1", "part 2"), ("2019", "2020", "2021"), ("hall", "val")])
@@ -293,6 +295,20 @@ def test_what_judges_is_the_test_folder_or_the_validation_folder_and_is_said(tmp
     assert set(images.names) == set(expected) and not any(images.held_out)
     said = images.report.understood
     assert said[0].startswith(f"Judged by {judging}/: 4 images.") if judging else said == ()
+
+
+def test_pictures_that_lie_in_the_folder_of_their_class_itself_judge_as_that_class(tmp_path):
+    images = load_images(folder(tmp_path / "cat", "1.png", "2.png"), for_evaluation=True)
+    assert images.counts == {"cat": 2}
+    assert images.report.understood == ("The images lie in cat/ itself, so cat is their class.",)
+    check_refused(folder(tmp_path / "dog", "1.png", "2.png"), "2 images lying loose")
+
+
+@pytest.mark.parametrize("address", ["https://example.org/pets.zip", "www.example.org/pets", "ftp://example.org/a.csv"])
+def test_a_web_address_says_that_it_is_no_file_here(address):
+    check_refused(address, f"{address} is a web address, and nothing is fetched here; download it")
+    with pytest.raises(InputError, match="is a web address, and nothing is fetched here"):
+        headswap.load(address)
 
 
 def test_one_class_is_enough_to_judge_by_and_a_mute_test_folder_is_not(tmp_path):

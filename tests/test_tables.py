@@ -416,7 +416,10 @@ def test_a_contest_s_folder_is_read_by_the_table_that_has_labels(tmp_path):
     (root / "sample_submission.csv").write_text("id,breed\n" + "".join(f"b{i},cat\n" for i in range(4)))
     images = load_images(root)
     assert images.counts == {"cat": 3, "dog": 3}
-    assert images.report.understood == ("train.csv: column breed, 2 classes.",)
+    assert images.report.understood == (
+        "train.csv: column breed, 2 classes.",
+        "train/ to learn from, and a part drawn by lot to check on.",
+    )
     assert set(reasons(images)) == {"test.csv", "sample_submission.csv"}
     assert images.report.notes == ("test/: 4 images set aside; a test folder never chooses anything.",)
 

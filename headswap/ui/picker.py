@@ -27,7 +27,7 @@ TEMPLATE = """
 <div class="hs-picker">
   <div class="hs-drop">
     <p class="hs-way">Drop a folder, a zip or images here</p>
-    <p>In a folder or a zip, each sub-folder is a class.</p>
+    <p>In a folder or a zip, each sub-folder is a class, or a labels.csv says what each image shows.</p>
     <div class="hs-buttons">
       <button type="button" class="hs-choose-folder">Choose a folder</button>
       <button type="button" class="hs-choose-files">Choose files</button>
