@@ -33,9 +33,11 @@ _FILE_COLUMNS = (
 _LABEL_COLUMNS = (
     "label", "labels", "class", "classes", "tag", "tags", "class_name", "classname", "label_name", "class_label",
     "category", "categories", "category_name", "target", "targets", "keyword", "keywords", "species", "breed",
-    "diagnosis", "y", "class_id", "classid", "label_id", "category_id",
+    "diagnosis", "dx", "finding", "emotion", "expression", "genre", "genres", "variety", "grade", "y", "class_id",
+    "classid", "label_id", "category_id",
 )
-_SEVERAL_COLUMNS = ("labels", "classes", "tags", "categories", "targets", "keywords")  # whose cells may be lists
+# Whose cells may be lists.
+_SEVERAL_COLUMNS = ("labels", "classes", "tags", "categories", "targets", "keywords", "genre", "genres")
 _LABEL_ENDINGS = ("_label", "_labels", "_class", "_classes", "_tag", "_tags", "_category")
 # Of an image, but never what it shows.
 _OTHER_COLUMNS = frozenset(
@@ -103,7 +105,9 @@ def read_sheet(path: Path, label: str) -> Sheet:
     except UnicodeDecodeError:
         text = raw.decode("cp1252", errors="replace")
     text = unicodedata.normalize("NFC", text).lstrip("\r\n ")
-    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    if told := re.match(r"sep=([,;\t])\r?\n", text):  # which Excel writes, and reads
+        text = text[told.end() :]
+    delimiter = told[1] if told else max(",;\t", key=text.partition("\n")[0].count)
     table: list[list[str]] = []
     most = limits()
     try:
@@ -267,7 +271,8 @@ def _is_categorical(name: str, cells: Sequence[str]) -> bool:
     filled = [cell for cell in cells if cell]
     different = set(filled)
     words = not any(_NUMBER.fullmatch(cell) for cell in different)
-    return (not name or name not in _OTHER_COLUMNS) and words and 1 < len(different) < len(filled)
+    known = name and (name in _OTHER_COLUMNS or name.endswith("_id"))  # of a patient, a camera
+    return not known and words and 1 < len(different) < len(filled)
 
 
 # What its cells mean

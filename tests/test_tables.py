@@ -41,9 +41,10 @@ ONE_EACH = {"a.png": ["rose"], "b.png": ["tulip"], "c.png": ["rose"], "in/d.png"
         "label;filename\nrose;a.png\ntulip;b.png\nrose;c.png\ntulip;in/d.png\n",
         "path\tclass\n./a.png\trose\nb.png\ttulip\nc.png\trose\nin\\d.png\ttulip\n",
         "a.png,rose\nb.png,tulip\n\nc.png,rose\nd.png,tulip\n",
+        "sep=;\r\nfile;label\r\na.png;rose\r\nb.png;tulip\r\nc.png;rose\r\nin/d.png;tulip\r\n",
         "file,rose,tulip\na.png,1,0\nb.png,0,1\nc.png,1,0\nin/d.png,,1\n",
     ],
-    ids=["commas", "semicolons", "tabs", "no header", "zeros and ones"],
+    ids=["commas", "semicolons", "tabs", "no header", "as Excel separates", "zeros and ones"],
 )
 def test_one_label_an_image_is_an_ordinary_set(folder, text):
     images = load_images(folder(text).parent)
@@ -243,6 +244,15 @@ def test_a_word_that_recurs_is_the_label_where_no_column_is_named_so(folder):
     images = twelve(folder, "image,weight,dog_or_not,url", lambda i: f"im{i}.jpg,{i / 7},{kind(i)},http://x/{i}")
     assert images.counts == {"cat": 6, "dog": 6}
     assert "columns weight and url are not used" in images.report.understood[0]
+
+
+def test_whose_an_image_is_is_no_label(folder):
+    images = twelve(folder, "lesion_id,image_id,what,age", lambda i: f"L{i // 3},im{i},{kind(i)},{i}")
+    assert images.counts == {"cat": 6, "dog": 6}
+    images = twelve(folder, "lesion_id,image_id,dx,dx_type", lambda i: f"L{i // 3},im{i},{kind(i)},{'ab'[i > 4]}")
+    assert images.report.understood == (
+        "labels.csv: column dx, 2 classes; columns lesion_id and dx_type are not used.",
+    )
 
 
 def test_probabilities_are_no_labels(folder):
