@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from time import monotonic, perf_counter
 
 import torch
@@ -31,11 +32,7 @@ class Chance:
 
     def __init__(self, seed: int) -> None:
         self.order = torch.Generator().manual_seed(seed)
-        self._drawing = Seeded(seed)
-
-    def drawn(self) -> Seeded:
-        """What torch draws by itself in this block, as dropout does, is drawn from here."""
-        return self._drawing
+        self.drawing = Seeded(seed)  # what torch draws by itself in this block, as dropout does, is drawn from here
 
 
 class Throttle:
@@ -85,6 +82,7 @@ class Learner:
         self.batch_size = plan.batch_size
         # A head of somebody's own may compare the images of a batch, as batch norm does, so it gets none of one image.
         self._fewest = 1 if is_built_in(model.head) else 2
+        self._watches = True
         self._balance = metrics.balance(learned.targets, len(model.classes)) if plan.class_weights else None
 
     def settle(self) -> None:
@@ -134,7 +132,19 @@ class Learner:
     def enter(self, phase: Phase) -> Optimizer:
         """A phase begins; its optimizer."""
         self.batch_size = phase.batch_size or self.plan.batch_size
+        self._watches, self.chance.drawing.drew = True, False
         return Optimizer(self.model, phase, self.plan.weight_decay, self.steps)
+
+    @contextmanager
+    def drawing(self) -> Iterator[None]:
+        """The block of a step in which torch may draw by itself, from the training's own numbers.
+
+        To watch for it costs half of a small head's step, and such a head draws in every step or in none.
+        """
+        with self.chance.drawing if self._watches else nullcontext():
+            yield
+        small = is_built_in(self.model.head) and self.model.boundary == len(self.model.sequence)
+        self._watches = self.chance.drawing.drew or not small
 
     def loss(self, logits: Tensor, images: Tensor) -> Tensor:
         """Of the answers to these images ``[n]``, as the plan wants it."""
@@ -231,7 +241,7 @@ def step(learner: Learner, chosen: Tensor, view: Tensor, optimizer: Optimizer) -
     """One batch: its loss, and the logits as they were before it was learned from."""
     model, boundary = learner.model, learner.model.boundary
     x = learner.learned.batch(boundary, chosen, view)
-    with learner.chance.drawn():
+    with learner.drawing():
         x, share, other = _mixed(x, learner.plan.mixup)
         with devices.autocast(learner.device):
             logits = model.logits(x, boundary).to(x.dtype)

@@ -25,10 +25,14 @@ class Seeded(TorchDispatchMode):
     The same seed gives what ``torch.manual_seed`` would have given, whatever others draw meanwhile, and the default
     generators stay as they are. Two threads may not share one. What is computed once more on the way back
     (``torch.utils.checkpoint``, non-reentrant) is left to the default generators, which torch sets back for it.
+
+    Attributes:
+        drew: whether anything was drawn from here; whoever wants to know from when on sets it to False.
     """
 
     def __init__(self, seed: int) -> None:
         super().__init__()
+        self.drew = False
         self._seed = seed
         self._generators: dict[torch.device, Generator] = {}
 
@@ -40,6 +44,7 @@ class Seeded(TorchDispatchMode):
         device = _device(given, named)
         if device.type == "meta":  # numbers that nobody sees
             return called(*given, **named)
+        self.drew = True
         own, taking = self._of(device), _taking_a_generator(called)
         if taking is None:
             return _lent(own, called, given, named)

@@ -286,7 +286,7 @@ def test_a_step_gives_back_the_random_numbers_of_others(images, every_step):
 def test_dropout_is_drawn_anew_for_every_step():
     chance, drawn = learning.Chance(0), []
     for _ in range(2):
-        with chance.drawn():
+        with chance.drawing:
             drawn.append(torch.rand(4))
     assert not torch.equal(*drawn)
 

@@ -6,7 +6,7 @@ import threading
 import pytest
 import timm
 import torch
-from drawings import NARROW, load_shapes, small_model
+from drawings import HEAD_ONLY, NARROW, load_shapes, small_model
 from listening import events
 from timm.layers import DropPath
 from torch import nn
@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.ops import StochasticDepth
 
 import headswap
-from headswap import Phase, Plan
+from headswap import Phase, Plan, learning
 from headswap.events import Epoch
 from headswap.rng import Seeded
 from headswap.ui.networks import preview
@@ -184,3 +184,19 @@ def test_two_trainings_beside_twenty_others_who_adapt_have_the_curves_of_each_al
     for (losses, weights), (same, theirs) in zip(alone, together, strict=True):
         assert losses and losses == same
         assert all(torch.equal(tensor, theirs[name]) for name, tensor in weights.items())
+
+
+@pytest.mark.parametrize(("head", "options"), [("linear", {}), ("linear", {"dropout": 0.5}), ("mlp", {})])
+def test_a_small_head_is_watched_only_while_it_draws_and_learns_the_same(tmp_path, head, options, monkeypatch):
+    images = load_shapes(tmp_path / "shapes")
+    entered, enter = [], Seeded.__enter__
+    monkeypatch.setattr(Seeded, "__enter__", lambda self: (entered.append(self), enter(self))[1])
+
+    def watched_curve():
+        entered.clear()
+        return curve(small_model(images.classes, head, **options), images, HEAD_ONLY)[0]
+
+    sparing, few = watched_curve(), len(entered)
+    monkeypatch.setattr(learning, "is_built_in", lambda head: False)
+    assert watched_curve() == sparing
+    assert (few < len(entered)) == (head == "linear" and not options)
