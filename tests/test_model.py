@@ -279,7 +279,7 @@ def test_the_one_of_many_that_cannot_be_read_is_named(model, picture, tmp_path):
     for wrong in (None, [picture], (picture, 1)):
         with pytest.raises(TypeError, match=r"^pictures\[1\]: A picture is a path"):
             model.predict([picture, wrong])
-    with pytest.raises(TypeError, match=r"^The picture: A picture is a path"):
+    with pytest.raises(TypeError, match=r"^A picture is a path"):
         model.predict(None)
 
 
