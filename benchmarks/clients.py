@@ -19,11 +19,10 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from common import drawn, watched
+from common import answers, drawn, watched
 from gradio_client import Client, handle_file
 
 
@@ -123,17 +122,6 @@ def names(number: int) -> list[str]:
 def zipped(home: Path, number: int, each: int) -> Path:
     folder = drawn(home / str(number), names(number), each)
     return Path(shutil.make_archive(str(folder), "zip", folder))
-
-
-def answers(address: str) -> None:
-    """Wait until the page does."""
-    for _ in range(600):
-        try:
-            with urllib.request.urlopen(address, timeout=10):
-                return
-        except OSError:
-            time.sleep(0.2)
-    raise SystemExit("The page did not answer.")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import random
 import statistics
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -132,3 +133,14 @@ def drawn(folder: Path, names: Iterable[str], each: int, side: int = 160) -> Pat
                 getattr(pen, form)((x - radius, y - radius, x + radius, y + radius), fill=colour)
             picture.save(folder / name / f"{number}.png")
     return folder
+
+
+def answers(address: str) -> None:
+    """Wait until the page does."""
+    for _ in range(900):
+        try:
+            with urllib.request.urlopen(address, timeout=10):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise SystemExit("The page did not answer.")

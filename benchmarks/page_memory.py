@@ -26,6 +26,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from common import answers
+
 SAMPLE = Path(__file__).parents[1] / "assets" / "leaves"
 HEADS = ("linear", "bottleneck", "mlp", "lda", "attention")
 SETTLED = 3.0  # seconds after which whatever a handler left behind has been let go of
@@ -170,17 +172,6 @@ class Tab:
             for line in lines:
                 if line.startswith(b"data:"):
                     yield json.loads(line[5:])
-
-
-def answers(address: str) -> None:
-    """Wait until the page does."""
-    for _ in range(900):
-        try:
-            with urllib.request.urlopen(address, timeout=10):
-                return
-        except OSError:
-            time.sleep(0.2)
-    raise SystemExit("The page did not answer.")
 
 
 def watch(process: int, peak: list[float], over: threading.Event) -> None:

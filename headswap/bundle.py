@@ -46,7 +46,7 @@ from headswap.files import written_whole
 from headswap.golden import Disagreement, Golden, Proof, golden, prove
 from headswap.heads import recipe
 from headswap.images import LabelledImages
-from headswap.inputs import is_address
+from headswap.inputs import refuse_address
 from headswap.integrity import DamageWarning, damage, own_sum, sums
 from headswap.model import Classifier
 from headswap.model_card import card
@@ -118,10 +118,7 @@ def load(path: str | os.PathLike[str]) -> Classifier:
 
 def opened(path: str | os.PathLike[str]) -> tuple[Classifier, str]:
     """As ``load``, which warns: the model, and in a sentence what else of its file is not as it was saved, or ""."""
-    if is_address(os.fspath(path)):
-        raise InputError(
-            f"{harmless(os.fspath(path))} is a web address, and nothing is fetched here; download it first."
-        )
+    refuse_address(path)
     path = Path(path)
     with _opening(path) as file:
         model, described = _read(file, path.name)

@@ -456,9 +456,7 @@ def _check_place(out: Path) -> None:
 
 def _read(folder: Path, machine: bool, for_evaluation: bool = False) -> LabelledImages:
     """The images, read with a bar, and what their report says."""
-    least = 1 if for_evaluation else 2
-    steps = loading(folder, least=least, for_evaluation=for_evaluation)
-    with bars(quiet=machine) as progress, closing(steps):
+    with bars(quiet=machine) as progress, closing(loading(folder, for_evaluation=for_evaluation)) as steps:
         bar = progress.add_task("Images", total=None)
         for step in steps:
             if isinstance(step, Reading):

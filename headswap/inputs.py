@@ -18,7 +18,7 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from headswap import depth
-from headswap.errors import PictureError
+from headswap.errors import InputError, PictureError, harmless
 from headswap.limits import MEGABYTE, limits
 
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray | torch.Tensor | bytes | bytearray | memoryview | BinaryIO
@@ -36,7 +36,7 @@ def name_of(given: object) -> str:
     if not isinstance(given, str | os.PathLike):
         return UNNAMED
     text = os.fsdecode(given)
-    return text[:_SHOWN] if is_address(text) else Path(text).name or text or "An empty path"
+    return text[:_SHOWN] if _is_address(text) else Path(text).name or text or "An empty path"
 
 
 def understood(given: Any) -> Path | bytes | Image.Image:
@@ -71,13 +71,22 @@ def understood(given: Any) -> Path | bytes | Image.Image:
     raise TypeError(f"A picture is {KINDS}, not {type(given).__name__}{several}.")
 
 
-def is_address(text: str) -> bool:
-    """Whether this is an address in the web, or of data, and no file here."""
+def refuse_address(source: str | os.PathLike[str]) -> None:
+    """Raises ``InputError`` where an address in the web stands in place of a file or a folder."""
+    text = os.fspath(source)
+    if _is_address(text):
+        raise InputError(
+            f"{harmless(text)} is a web address, and nothing is fetched here; download it, and give the path of the "
+            "file or the folder."
+        )
+
+
+def _is_address(text: str) -> bool:
     return bool(_ADDRESS.match(text) or text.startswith("data:")) and not os.path.exists(text)
 
 
 def _path(text: str) -> Path:
-    if is_address(text):
+    if _is_address(text):
         if text.startswith("data:"):
             reason = "is a data address; give the bytes in it, base64.b64decode(address.partition(',')[2])"
         else:

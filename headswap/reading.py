@@ -20,7 +20,7 @@ from headswap import archives, tables
 from headswap import layout as layouts
 from headswap.errors import InputError, PictureError, harmless
 from headswap.images import INTERPOLATION, SIDE, STORE_BYTES, LabelledImages, Report, Store, how_many, natural
-from headswap.inputs import is_address
+from headswap.inputs import refuse_address
 from headswap.layout import Layout, Listing
 from headswap.limits import limits
 from headswap.pixels import size_of
@@ -75,8 +75,9 @@ def load_images(
         InputError: if there is no such source, no image or only one class in it, or more of something than
             ``headswap.limits`` allows, counted while it is read.
     """
-    options = {"for_evaluation": for_evaluation, "multi_label": multi_label, "least": 1 if for_evaluation else 2}
-    *_, images = loading(source, name=name, store_bytes=store_bytes, **options)
+    *_, images = loading(
+        source, name=name, store_bytes=store_bytes, for_evaluation=for_evaluation, multi_label=multi_label
+    )
     return images
 
 
@@ -95,13 +96,9 @@ def loading(
     Args:
         source, name, store_bytes, for_evaluation, multi_label: as for ``load_images``.
         onto: images to add these to; they stay as they are and share their store with what is returned.
-        least: how many classes there must be in the end.
+        least: how many classes there must be in the end; to judge by, one is enough.
     """
-    if is_address(os.fspath(source)):
-        raise InputError(
-            f"{harmless(os.fspath(source))} is a web address, and nothing is fetched here; download it, and give the "
-            "path of the file or the folder."
-        )
+    refuse_address(source)
     path = Path(source)
     label = harmless(name or path.name or str(path))
     how = _How(label, store_bytes, onto, least, for_evaluation=for_evaluation, multi_label=multi_label)
@@ -382,7 +379,7 @@ def _labelled(usable: _Pictures, report: Report, store: Store, how: _How, multi_
         raise InputError(
             f"{how.label} holds no image to learn from; expected {EXPECTED}, but found {_instead(report)}."
         )
-    if len(classes) < how.least:
+    if len(classes) < (1 if how.for_evaluation else how.least):
         wanted = "add a sub-folder with what it is to be told from."
         raise InputError(" ".join([f"{how.label} holds only one class, '{classes[0]}';", wanted, *report.notes]))
     images = LabelledImages(

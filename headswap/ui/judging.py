@@ -153,9 +153,9 @@ def judge_by(visitor: Visitor, turns: Turns, sent: object) -> Iterator[tuple[Any
         uploads.extend(received(getattr(sent, "files", None)))
         first = uploads[0] if len(uploads) == 1 else None
         if first and first.name.lower().endswith(ARCHIVES):
-            steps = loading(first.path, name=first.name, least=1, for_evaluation=True)
+            steps = loading(first.path, name=first.name, for_evaluation=True)
         else:
-            steps = gathering([(each.name, each.path, "") for each in uploads], least=1, for_evaluation=True)
+            steps = gathering([(each.name, each.path, "") for each in uploads], for_evaluation=True)
         images, said = None, 0.0
         try:
             for step in steps:
