@@ -1,6 +1,7 @@
 """The exceptions that are written for a person, and text made fit for one. Knows nothing of what went wrong."""
 
 import re
+from collections.abc import Sequence
 
 MOST = 990  # characters of a message
 _WORD = 200  # of a word in it, such as a path
@@ -37,3 +38,10 @@ def harmless(text: str) -> str:
     """The text with control characters, direction marks and undecodable bytes written out: ``\\x1b``."""
     joiners = "\u200c\u200d"  # parts of words in many scripts
     return "".join(c if c.isprintable() or c in joiners else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def listed(names: Sequence[str], most: int = 0, rest: str = "more") -> str:
+    """``a, b and c``; from ``most`` on the ``rest`` is only counted."""
+    if most and len(names) > most:
+        names = [*names[:most], f"{len(names) - most} {rest}"]
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

@@ -12,10 +12,11 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 
 from headswap import tables
-from headswap.errors import InputError, harmless
+from headswap.errors import InputError, harmless, listed
 from headswap.file_names import FileNames, Meaning, like_a_picture
 from headswap.images import how_many, natural
 from headswap.sources import Found, leads_outside
@@ -158,24 +159,24 @@ def _halves(learned: Sequence[Picture]) -> str:
 
 def _to_judge(layout: Layout) -> Layout:
     """The test pictures, or those for validation, or all where there are no halves."""
-    mute = [picture for picture in layout.placed if not picture.labels and not layout.multi_label]
-    able = [picture for picture in layout.placed if picture not in mute]
-    skipped = (*layout.skipped, *((picture.found.name, LOOSE) for picture in mute))
-    halves: dict[str, list[str]] = {role: [] for role in (TEST, VALIDATION, TRAINING)}
-    for picture in able:
-        if picture.half and picture.half not in halves[picture.role]:
-            halves[picture.role].append(picture.half)
+    able = [picture for picture in layout.placed if picture.labels or layout.multi_label]
+    mute = [picture for picture in layout.placed if not (picture.labels or layout.multi_label)]
+    halves = {role: sorted({p.half for p in able if p.role == role} - {""}) for role in (TEST, VALIDATION, TRAINING)}
     role = next((role for role in halves if halves[role]), TRAINING)
     if role == TRAINING and any(picture.role != TRAINING for picture in layout.placed):
         where = _joined(sorted({picture.half for picture in mute}))
         raise InputError(f"{where} has no sub-folder for each class, so it cannot judge a model; give one that has.")
     chosen = tuple(replace(p, role=TRAINING) for p in able if p.role == role)
     rest = sorted({picture.half for picture in layout.placed if picture.role != role})
-    said = [f"Judged by {_joined(sorted(halves[role]))}: {how_many(len(chosen))}."] if rest else []
+    said = ()
     if rest:
-        said.append(f"{_joined(rest)} {'is' if len(rest) == 1 else 'are'} left out.")
+        are = "is" if len(rest) == 1 else "are"
+        said = (f"Judged by {_joined(halves[role])}: {how_many(len(chosen))}. {_joined(rest)} {are} left out.",)
     return replace(
-        layout, placed=chosen, skipped=skipped, understood=(*layout.understood, *filter(None, [" ".join(said)]))
+        layout,
+        placed=chosen,
+        skipped=(*layout.skipped, *((picture.found.name, LOOSE) for picture in mute)),
+        understood=(*layout.understood, *said),
     )
 
 
@@ -183,9 +184,8 @@ def _folders(names: Sequence[str]) -> str:
     return _joined([f"{name}/" for name in names])
 
 
-def _joined(names: Sequence[str], most: int = _MOST_NAMED) -> str:
-    shown = [*names[:most], *([f"{len(names) - most} others"] if len(names) > most else [])]
-    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+def _joined(names: Sequence[str]) -> str:
+    return listed(names, _MOST_NAMED, "others")
 
 
 def _spelled_alike(layout: Layout) -> Layout:
@@ -225,40 +225,44 @@ def _same(name: str) -> str:
 
 def _by_folders(pictures: Sequence[Found]) -> Layout:
     """Give each picture the class that its folder names."""
+    inside, tops = _inside(pictures)
+    if roles := _roles(tops):
+        return _in_halves(_peeled(inside), roles)
+    subs = _sub_folders(inside)
+    if tops and subs.keys() == tops:
+        within = _roles({sub for found in subs.values() for sub in found})
+        if within and None not in within.values():  # cat/train, cat/test, dog/train, dog/test
+            turned = {picture: (parts[1], parts[0], *parts[2:]) for picture, parts in inside.items() if len(parts) > 2}
+            return _in_halves(inside | turned, within)
+        if _bear_the_same(subs.values()):
+            return _in_parts(inside, subs)
+    return Layout(
+        tuple(Picture(picture, parts[:1]) for picture, parts in inside.items() if len(parts) > 1),
+        tuple((picture.name, LOOSE) for picture, parts in inside.items() if len(parts) < 2),
+    )
+
+
+def _inside(pictures: Sequence[Found]) -> tuple[dict[Found, tuple[str, ...]], set[str]]:
+    """The parts of each path below the folders that hold everything, and the folders that stand first there."""
     depth = _wrappers([picture.parts for picture in pictures])
     inside = {picture: picture.parts[depth:] for picture in pictures}
-    tops = {parts[0] for parts in inside.values() if len(parts) > 1}
-    roles, notes = _roles(tops), ()
-    if roles:
-        inside = _peeled(inside)
-        return _in_halves(inside, roles)
-    subs = _sub_folders(inside)
-    within = _roles({sub for found in subs.values() for sub in found})
-    if subs.keys() == tops and within and None not in within.values():
-        # cat/train, cat/test, dog/train, dog/test
-        turned = {picture: (parts[1], parts[0], *parts[2:]) for picture, parts in inside.items() if len(parts) > 2}
-        return _in_halves(inside | turned, within)
-    if tops and subs.keys() == tops and _bear_the_same(subs.values()):
-        said = {top: role_of(top) for top in tops}
-        roles = {top: _ROLES.get(role[0], VALIDATION) if role else TRAINING for top, role in said.items()}
-        if TRAINING not in roles.values():
-            roles = dict.fromkeys(roles, TRAINING)
-        common = sorted({sub for found in subs.values() for sub in found}, key=natural)
-        names = sorted(tops, key=natural)
-        notes = (
-            f"{_folders(names)} have the same sub-folders ({_joined(common)}), so these are the classes, and "
-            f"{_folders(names)} are {'halves' if len(names) == 2 else 'parts'} of one set. Where they are the classes, "
-            "put their pictures into them without sub-folders.",
-        )
-        layout = _in_halves(inside, roles)
-        return replace(layout, notes=notes)
-    placed, skipped = [], []
-    for picture, parts in inside.items():
-        if len(parts) < 2:
-            skipped.append((picture.name, LOOSE))
-        else:
-            placed.append(Picture(picture, parts[:1]))
-    return Layout(tuple(placed), tuple(skipped))
+    return inside, {parts[0] for parts in inside.values() if len(parts) > 1}
+
+
+def _in_parts(inside: Mapping[Found, tuple[str, ...]], subs: Mapping[str, set[str]]) -> Layout:
+    """Folders that bear the same sub-folders are parts of one set, each for what its name says, or else to learn."""
+    said = {top: role_of(top) for top in subs}
+    roles = {top: _ROLES.get(role[0], VALIDATION) if role else TRAINING for top, role in said.items()}
+    if TRAINING not in roles.values():
+        roles = dict.fromkeys(roles, TRAINING)
+    classes = _joined(sorted({sub for found in subs.values() for sub in found}, key=natural))
+    tops = _folders(sorted(subs, key=natural))
+    note = (
+        f"{tops} have the same sub-folders ({classes}), so these are the classes, and {tops} are "
+        f"{'halves' if len(subs) == 2 else 'parts'} of one set. Where they are the classes, put their pictures into "
+        "them without sub-folders."
+    )
+    return replace(_in_halves(inside, roles), notes=(note,))
 
 
 def _in_halves(inside: Mapping[Found, tuple[str, ...]], roles: Mapping[str, str | None]) -> Layout:
@@ -337,17 +341,27 @@ class _Counting:
     listing: Listing
     columns: tables.Columns
     meant: Mapping[str, Meaning]
+    one_label: bool
 
     @property
     def name(self) -> str:
         return self.listing.found.parts[-1]
 
-    @property
+    @cached_property
+    def table(self) -> tables.Table | None:
+        """What it says by itself."""
+        return _read_as_one([self])
+
+    @cached_property
     def places(self) -> set[int]:
         return {each.place for each in self.meant.values() if each.place is not None}
 
     def place(self, name: str) -> int | None:
         return self.meant[name].place
+
+
+def _read_as_one(some: Sequence[_Counting]) -> tables.Table | None:
+    return tables.understood([(each.listing.sheet, each.columns, each.place) for each in some], some[0].one_label)
 
 
 def _by_tables(
@@ -360,13 +374,14 @@ def _by_tables(
         expected = [each for each in listings if each.found.parts == (table,)]
     else:
         expected = [each for each in listings if each.found.parts[-1].casefold() == tables.NAME]
-    counting, idle = _readable(expected or listings, names, classes, len(pictures))
+    counting, idle = _readable(expected or listings, names, classes, len(pictures), multi_label is False)
     if not expected:
         counting = _explicit(counting, idle, folders, len(classes))
     counting = _disjoint(counting, idle)
-    said = _understood(counting, idle, one_label=multi_label is False)
-    others = [each for each in listings if each not in expected and expected]
-    idle |= dict.fromkeys(others, f"is a table that does not count, because {table or tables.NAME} does")
+    said = _understood(counting, idle)
+    if expected:
+        others = [each for each in listings if each not in expected]
+        idle |= dict.fromkeys(others, f"is a table that does not count, because {table or tables.NAME} does")
     if said:
         return _placed_by(pictures, said, idle, multi_label)
     if expected and len(classes) < 2 and pictures:
@@ -394,7 +409,7 @@ def _unused(idle: Mapping[Listing, str]) -> list[tuple[str, str]]:
 
 
 def _readable(
-    listings: Sequence[Listing], names: FileNames, classes: set[str], pictures: int
+    listings: Sequence[Listing], names: FileNames, classes: set[str], pictures: int, one_label: bool
 ) -> tuple[list[_Counting], dict[Listing, str]]:
     """Those that name pictures; and what the others are instead."""
     counting, idle = [], {}
@@ -410,7 +425,7 @@ def _readable(
         elif len(classes) > 1 and classes <= keys.keys() and 2 * columns.hits < pictures:
             idle[each] = "is a table that lists the classes"
         else:
-            counting.append(_Counting(each, columns, names.find_all(keys, home)))
+            counting.append(_Counting(each, columns, names.find_all(keys, home), one_label))
     return counting, idle
 
 
@@ -421,15 +436,14 @@ def _explicit(
     in_a_class = {picture.found.parts[:-1] for picture in folders.placed} if classes > 1 else set()
     kept = []
     for each in counting:
-        table = tables.understood([(each.listing.sheet, each.columns, each.place)])
         home = each.listing.found.parts[:-1]
-        if table is None:
+        if each.table is None:
             idle[each.listing] = "is a table without a column of labels"
         elif home and home in in_a_class:
             idle[each.listing] = "is a table inside a class folder, which says what its pictures show"
         elif "submission" in each.name.casefold():
             idle[each.listing] = "is a table to be filled in, by its name"
-        elif not table.explicit and (classes > 1 or len(counting) > 1):
+        elif not each.table.explicit and (classes > 1 or len(counting) > 1):
             idle[each.listing] = "is a table whose header does not say which column names the files and which the label"
         else:
             kept.append(each)
@@ -449,7 +463,7 @@ def _disjoint(counting: Sequence[_Counting], idle: dict[Listing, str]) -> list[_
 
 
 def _understood(
-    counting: Sequence[_Counting], idle: dict[Listing, str], one_label: bool
+    counting: Sequence[_Counting], idle: dict[Listing, str]
 ) -> list[tuple[Sequence[_Counting], tables.Table]]:
     """Tables with the same header are read as one."""
     alike: dict[tuple[object, ...], list[_Counting]] = defaultdict(list)
@@ -457,7 +471,7 @@ def _understood(
         alike[each.columns.header, each.columns.names, each.columns.file].append(each)
     said = []
     for some in alike.values():
-        table = tables.understood([(each.listing.sheet, each.columns, each.place) for each in some], one_label)
+        table = some[0].table if len(some) == 1 else _read_as_one(some)
         if table is None:
             idle |= {each.listing: "is a table that has no column of labels" for each in some}
         else:
@@ -472,19 +486,16 @@ def _placed_by(
     multi_label: bool | None,
 ) -> Layout:
     """Give each picture the labels that a table names beside it, and the half of its folder or of its table."""
-    labels: dict[int, tuple[str, ...]] = {}
-    empty: dict[int, tuple[str, ...]] = {}  # images whose cell is empty, and what that is where labels are several
-    for _, table in said:
-        labels |= table.labels
     several = any(table.several or (table.by_marks and () in table.labels.values()) for _, table in said)
     as_several = several if multi_label is None else multi_label
+    labels: dict[int, tuple[str, ...]] = {}
+    for _, table in said:
+        labels |= table.labels
+        if as_several and not table.by_marks:  # an empty cell of several labels is none of them
+            labels |= dict.fromkeys(table.unlabelled, ())
     called = {place: each.name for some, _ in said for each in some for place in each.places}
     roles = _roles_by(pictures, said)
     everywhere = _joined(sorted({each.name for some, _ in said for each in some}))
-    for _, table in said:
-        if not table.by_marks and as_several:
-            empty |= dict.fromkeys(table.unlabelled, ())
-    labels |= empty
     placed, skipped = [], list(_unused(idle))
     for place, picture in enumerate(pictures):
         role, half = roles.get(place, (TRAINING, ""))
@@ -504,7 +515,7 @@ def _placed_by(
     outside, notes = _not_here(said)
     empties = [place for _, table in said for place in sorted(table.unlabelled)]
     if empties:
-        notes.append(_empties(pictures, empties, called, bool(empty)))
+        notes.append(_empties(pictures, empties, called, carried=any(place in labels for place in empties)))
     if as_several:
         notes.append("Some images carry several labels or none, so each label is decided on its own.")
     return Layout(
@@ -524,13 +535,12 @@ def _roles_by(
     pictures: Sequence[Found], said: Sequence[tuple[Sequence[_Counting], tables.Table]]
 ) -> dict[int, tuple[str | None, str]]:
     """For what each picture is, with the folder or table that says so: by its folder, else by its table's name."""
-    depth = _wrappers([picture.parts for picture in pictures])
-    tops = {picture.parts[depth] for picture in pictures if len(picture.parts) > depth + 1}
+    inside, tops = _inside(pictures)
     if roles := _roles(tops):
         return {
-            place: (roles[picture.parts[depth]], f"{picture.parts[depth]}/")
+            place: (roles[parts[0]], f"{parts[0]}/")
             for place, picture in enumerate(pictures)
-            if len(picture.parts) > depth + 1
+            if len(parts := inside[picture]) > 1
         }
     by_name = {each.name: each for some, _ in said for each in some}
     roles = _roles(os.path.splitext(name)[0] for name in by_name)
@@ -566,9 +576,8 @@ def _not_here(
     return skipped, notes
 
 
-def _empties(pictures: Sequence[Found], empties: Sequence[int], called: Mapping[int, str], none: bool) -> str:
-    first = empties[0]
-    many = "1 image has" if len(empties) == 1 else f"{len(empties)} images have"
-    then = "carries none of the labels" if none else "is left out"
-    then = then if len(empties) == 1 else {"is left out": "are left out"}.get(then, "carry none of the labels")
+def _empties(pictures: Sequence[Found], empties: Sequence[int], called: Mapping[int, str], carried: bool) -> str:
+    first, one = empties[0], len(empties) == 1
+    many = "1 image has" if one else f"{len(empties)} images have"
+    then = f"{'carries' if one else 'carry'} none of the labels" if carried else f"{'is' if one else 'are'} left out"
     return f"{called[first]}: {many} an empty cell in place of a label and {then}; the first is {pictures[first].name}."

@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from headswap.errors import InputError, harmless
+from headswap.errors import InputError, harmless, listed
 from headswap.limits import limits
 
 NAME = "labels.csv"  # a file of this name in a folder or zip says what the images show, instead of their folders
 MAX_BYTES = 16 * 1024**2
+_MOST_NAMED = 6  # columns in a sentence
 
 # Names of columns as people write them, in lower case with _ between words, the likeliest first.
 # fmt: off
@@ -42,7 +43,7 @@ _LABEL_ENDINGS = ("_label", "_labels", "_class", "_classes", "_tag", "_tags", "_
 # Of an image, but never what it shows.
 _OTHER_COLUMNS = frozenset(
     {
-        "", "index", "idx", "row", "number", "age", "sex", "gender", "width", "height", "size", "date", "year", "time",
+        "index", "idx", "row", "number", "age", "sex", "gender", "width", "height", "size", "date", "year", "time",
         "is_valid", "is_train", "is_test", "valid", "train", "test", "split", "fold", "set", "partition", "subset",
         "usage", "url", "source", "author", "license", "comment", "notes",
     }
@@ -51,7 +52,7 @@ _OTHER_COLUMNS = frozenset(
 _YES = frozenset({"1", "1.0", "true", "yes", "y", "t", "x"})
 _NO = frozenset({"0", "0.0", "-1", "-1.0", "false", "no", "n", "f", ""})
 _NUMBER = re.compile(r"[-+]?\d*[.,]?\d+(e[-+]?\d+)?", re.IGNORECASE)
-_BETWEEN = MappingProxyType({";": "semicolons", "|": "|", ",": "commas", " ": "spaces"})
+_BETWEEN = MappingProxyType({";": "semicolons", "|": "bars", ",": "commas", " ": "spaces"})
 _PARTS = re.compile(r"[^\w]+")
 
 Place = Callable[[str], int | None]  # of the image that a name in a table means
@@ -143,9 +144,10 @@ def columns_of(sheet: Sheet, place: Place, named_file: Callable[[str], bool]) ->
     headed = known or (place(first[file]) is None and not named_file(first[file]))
     headed = headed or (not hits[file] and any(map(_is_label_name, header)))
     body = sheet.rows[1:] if headed else sheet.rows
+    above = headed and place(first[file]) is not None  # a header that is a picture's name as well
     names = tuple((headed and harmless(cell)) or f"column {i}" for i, cell in enumerate(first, 1))
     header = header if headed else ("",) * width
-    return Columns(names, header, file, known, body, sum(place(row[file]) is not None for row in body))
+    return Columns(names, header, file, known, body, hits[file] - above)
 
 
 def understood(parts: Sequence[tuple[Sheet, Columns, Place]], one_label: bool = False) -> Table | None:
@@ -214,12 +216,9 @@ def _is_label_name(name: str) -> bool:
     return name in _LABEL_COLUMNS or name.endswith(_LABEL_ENDINGS)
 
 
-def _listed(names: Sequence[str], places: Sequence[int], most: int = 6) -> str:
-    shown = [names[i].removeprefix("column ") for i in places[:most]]
-    if len(places) > most:
-        shown.append(f"{len(places) - most} others")
-    text = " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
-    return f"column{'s' if len(places) > 1 else ''} {text}"
+def _listed(names: Sequence[str], places: Sequence[int]) -> str:
+    shown = [names[i].removeprefix("column ") for i in places]
+    return f"column{'s' if len(places) > 1 else ''} {listed(shown, _MOST_NAMED, 'others')}"
 
 
 # Which column is the label
@@ -231,7 +230,7 @@ def _marks(header: Sequence[str], body: Sequence[Sequence[str]], others: Sequenc
     for i in others:
         cells = {row[i].casefold() for row in body}
         counts_up = [row[i] for row in body] == [str(n) for n in range(len(body))]
-        unnamed = header[i].startswith("unnamed") or header[i] in _OTHER_COLUMNS
+        unnamed = not header[i] or header[i].startswith("unnamed") or header[i] in _OTHER_COLUMNS
         if cells <= _YES | _NO and cells & _YES and cells & _NO and not (unnamed or counts_up):
             found.append(i)
     return found if len(found) > 1 else []  # the cells of one column alone are labels
@@ -258,9 +257,7 @@ def _label_column(
         return None
     if words:
         return words[0]
-    left = [
-        i for i in others if (not header[i] or header[i] not in _OTHER_COLUMNS) and len({row[i] for row in body}) > 1
-    ]
+    left = [i for i in others if header[i] not in _OTHER_COLUMNS and len({row[i] for row in body}) > 1]
     binary = [i for i in left if {row[i].casefold() for row in body} <= _YES | _NO]
     few = [i for i in left if len({row[i] for row in body}) <= len(body) / 2]
     return next(iter([*binary, *few]), None)
@@ -271,7 +268,7 @@ def _is_categorical(name: str, cells: Sequence[str]) -> bool:
     filled = [cell for cell in cells if cell]
     different = set(filled)
     words = not any(_NUMBER.fullmatch(cell) for cell in different)
-    known = name and (name in _OTHER_COLUMNS or name.endswith("_id"))  # of a patient, a camera
+    known = name in _OTHER_COLUMNS or name.endswith("_id")  # of a patient, a camera
     return not known and words and 1 < len(different) < len(filled)
 
 
@@ -296,33 +293,41 @@ def _odd_marks(name: str, names: Sequence[str], body: Sequence[Sequence[str]], m
 def _by_column(name: str, plain: str, body: Sequence[Sequence[str]], column: int, delimiter: str) -> _Said:
     """Cells with one label each, or with several between semicolons, bars, and where that is sure commas or spaces."""
     cells = [row[column] for row in body]
-    different = dict.fromkeys(filter(None, cells))
-    column_called = _listed([name], [0])
+    different = list(dict.fromkeys(filter(None, cells)))
+    called = _listed([name], [0])
     several = plain in _SEVERAL_COLUMNS or plain.endswith(("_labels", "_tags", "_classes"))
-    for mark in _BETWEEN:
-        if mark == delimiter and mark != ",":
-            continue
-        holding = [cell for cell in different if mark in cell]
-        if not holding:
-            continue
-        if mark == ";" or (mark == "|" and _any_recurs(different, mark)):
-            split = {cell: _split(cell, ";|" if delimiter != ";" else "|") for cell in different}
-            return _Said([split.get(cell) for cell in cells], column_called)
-        if mark in ", ":
-            parts = _recurring(different, mark)
-            if parts and several:
-                split = {cell: _split(cell, mark) for cell in different}
-                return _Said([split.get(cell) for cell in cells], f"{column_called} with {_BETWEEN[mark]} between tags")
-            if parts or (several and len(holding) > 1):
-                return _Said(
-                    [(harmless(cell),) if cell else None for cell in cells],
-                    column_called,
-                    (
-                        f"cells of {column_called} hold {_BETWEEN[mark]}, such as '{harmless(holding[0])}', and each "
-                        "cell was taken for one label; where it is several labels, separate them with ; or |.",
-                    ),
-                )
-    return _Said([(harmless(cell),) if cell else None for cell in cells], column_called)
+    marks, hint = _between(different, several, delimiter)
+    said = {cell: _split(cell, marks) if marks else (harmless(cell),) for cell in different}
+    phrase = f"{called} with {_BETWEEN[marks]} between tags" if marks in _BETWEEN and marks in ", " else called
+    notes = ()
+    if hint:
+        first = next(cell for cell in different if hint in cell)
+        notes = (
+            f"cells of {called} hold {_BETWEEN[hint]}, such as '{harmless(first)}', and each cell was taken for one "
+            "label; where it is several labels, separate them with ; or |.",
+        )
+    return _Said([said.get(cell) for cell in cells], phrase, notes)
+
+
+def _between(different: Sequence[str], several: bool, delimiter: str) -> tuple[str, str]:
+    """The marks that stand between labels in a cell, if any; else a mark that only looks as if it did, if any.
+
+    Args:
+        different: the cells, each once.
+        several: whether the column is named for more than one label, so that a comma or a space may be a mark.
+        delimiter: between the cells.
+    """
+    found = [mark for mark in _BETWEEN if any(mark in cell for cell in different)]
+    sure = [mark for mark in found if mark in ";|" and mark != delimiter]
+    if any(mark == ";" or _any_recurs(different, mark) for mark in sure):
+        return (";|" if delimiter != ";" else "|"), ""
+    for mark in (mark for mark in found if mark in ", "):
+        parts = _recurring(different, mark)
+        if parts and several:
+            return mark, ""
+        if parts or (several and sum(mark in cell for cell in different) > 1):
+            return "", mark
+    return "", ""
 
 
 def _split(cell: str, marks: str) -> tuple[str, ...]:

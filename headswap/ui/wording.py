@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from headswap.errors import listed as listed  # the library lists in its sentences, too
 
 SMALL = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
@@ -43,10 +43,3 @@ def size(number: float) -> str:
         if number >= factor / 10:
             return f"{float(f'{number / factor:.2g}'):g} {unit}"
     return count(int(number), "byte")
-
-
-def listed(names: Sequence[str], most: int = 0) -> str:
-    """``a, b and c``; from ``most`` on the rest is only counted."""
-    if most and len(names) > most:
-        names = [*names[:most], f"{len(names) - most} more"]
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
