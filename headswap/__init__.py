@@ -3,13 +3,13 @@
 One idea carries it: a network is a sequence of stages with a head on top, and frozen stages are computed once.
 """
 
-from headswap import privacy  # noqa: F401, first: what is imported below would report home
+from headswap.common import privacy  # noqa: F401, first: what is imported below would report home
 
 # isort: split
 from headswap.bundle import load, save
 from headswap.catalogue import backbones
+from headswap.common.errors import InputError
 from headswap.eject import eject
-from headswap.errors import InputError
 from headswap.evaluation import evaluate
 from headswap.exports import export_onnx
 from headswap.findings import findings

@@ -18,8 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from headswap.errors import InputError, PictureError
-from headswap.limits import MEGABYTE, limits
+from headswap.common.errors import InputError, PictureError
+from headswap.common.limits import MEGABYTE, limits
 from headswap.sources import ARCHIVES, EXPECTED, START, Found, Meter, adopt, copy
 
 _ALWAYS = 64 * MEGABYTE  # may be unpacked whatever the archive's own size

@@ -34,8 +34,8 @@ from headswap.catalogue import (
     published,
     too_large,
 )
-from headswap.errors import InputError
-from headswap.names import nearest
+from headswap.common.errors import InputError
+from headswap.common.text import nearest
 from headswap.pixels import MAX_ASPECT, read_pixels
 from headswap.stages import Parts, take_apart
 from headswap.weights import DownloadError, Progress, fetch, fetch_from_hub

@@ -28,6 +28,10 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as pictures
 
 from headswap.catalogue import find
+from headswap.common.atomic import written_whole
+from headswap.common.errors import InputError
+from headswap.common.rng import Seeded
+from headswap.common.text import harmless
 from headswap.description import (
     MOST_DESCRIBED,
     Description,
@@ -41,8 +45,6 @@ from headswap.description import (
     skeleton,
     written,
 )
-from headswap.errors import InputError, harmless
-from headswap.files import written_whole
 from headswap.golden import Disagreement, Golden, Proof, golden, prove
 from headswap.heads import recipe
 from headswap.images import LabelledImages
@@ -51,7 +53,6 @@ from headswap.integrity import DamageWarning, damage, own_sum, sums
 from headswap.model import Classifier
 from headswap.model_card import card
 from headswap.pixels import jpeg, read_pixels
-from headswap.rng import Seeded
 
 SUFFIX = ".headswap"
 DESCRIPTION, WEIGHTS = "headswap.json", "weights.safetensors"

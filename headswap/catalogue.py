@@ -24,8 +24,8 @@ import torch
 from torchvision import models as tv
 from torchvision.models import Weights
 
-from headswap.errors import InputError
-from headswap.names import nearest
+from headswap.common.errors import InputError
+from headswap.common.text import nearest
 from headswap.parts import count_weights
 from headswap.weights import hub_file, torch_file
 

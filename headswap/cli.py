@@ -16,9 +16,13 @@ import typer
 from rich.table import Table
 from typer.core import TyperGroup
 
-from headswap import catalogue, devices
+from headswap import catalogue
 from headswap.bundle import opened, save
 from headswap.catalogue import DEFAULT
+from headswap.common import devices
+from headswap.common.atomic import write
+from headswap.common.errors import InputError
+from headswap.common.plain_data import plain
 from headswap.console import (
     bars,
     bytes_column,
@@ -31,19 +35,16 @@ from headswap.console import (
     watch,
 )
 from headswap.eject import eject
-from headswap.errors import InputError
 from headswap.evaluation import evaluate
 from headswap.events import Kept
 from headswap.exports import export_program
-from headswap.files import write
 from headswap.findings import findings
 from headswap.heads import HEADS, head_options, head_sentence
 from headswap.hub import push
-from headswap.images import LabelledImages
+from headswap.images import LabelledImages, plain_report
 from headswap.interruption import Interruption
 from headswap.kits import Kit, onnx_kit, space
 from headswap.model import Classifier, adapt
-from headswap.plain import plain, plain_report
 from headswap.plan import NAMED, Plan
 from headswap.race import Lap, Won, leader, race
 from headswap.reading import Reading, loading

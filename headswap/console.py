@@ -23,10 +23,10 @@ from rich.progress import (
 from rich.table import Column, Table
 from rich.text import Text
 
-from headswap.errors import harmless
+from headswap.common.plain_data import plain, plain_answers, plain_event
+from headswap.common.text import harmless
 from headswap.evaluation import Evaluation
 from headswap.events import Epoch, Event, FrozenPass, Kept, PhaseBegins, Reference
-from headswap.plain import plain, plain_answers, plain_event
 from headswap.race import Lap, Won
 from headswap.tables import written
 from headswap.validation import CrossValidated, Fold

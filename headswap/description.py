@@ -20,10 +20,10 @@ import torch
 
 from headswap.backbones import Preprocess
 from headswap.catalogue import find
-from headswap.errors import harmless
+from headswap.common.limits import MEGABYTE, limits
+from headswap.common.text import harmless
 from headswap.heads import HEADS, head_options, recipe
 from headswap.leakage import NOTHING_SEEN, Seen
-from headswap.limits import MEGABYTE, limits
 from headswap.model import Classifier, adapt
 from headswap.pixels import INTERPOLATIONS
 from headswap.record import Record, Several

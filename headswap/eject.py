@@ -24,7 +24,7 @@ from torchvision import models as tv
 from headswap import sources
 from headswap.backbones import build_whole, options_without_weights
 from headswap.catalogue import BUNDLED, TIMM, Backbone, find
-from headswap.errors import InputError
+from headswap.common.errors import InputError
 from headswap.heads import ACTIVATIONS, Recipe, recipe, takes_map
 from headswap.images import LabelledImages
 from headswap.model import Classifier, features_in, map_channels

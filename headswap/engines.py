@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from headswap.names import nearest
+from headswap.common.text import nearest
 from headswap.onnx_tracing import traced
 from headswap.parts import channels_last, count_weights, fingerprint
 

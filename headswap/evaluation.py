@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from headswap import metrics
-from headswap.errors import InputError
+from headswap.common.errors import InputError
 from headswap.images import LabelledImages
 from headswap.leakage import told_of
 from headswap.model import Classifier

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from headswap.catalogue import find
-from headswap.errors import InputError
-from headswap.files import write
+from headswap.common.atomic import write
+from headswap.common.errors import InputError
 from headswap.golden import Answer, Golden, Proof, golden, prove
 from headswap.model import Classifier
 from headswap.onnx_tracing import exporting, traced, without_fast_attention

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from headswap.errors import harmless
+from headswap.common.text import harmless
 from headswap.sources import ENDINGS
 
 _EXACT = 10_000  # nearer than any number of folders

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from headswap.errors import InputError
-from headswap.images import LabelledImages, how_many
+from headswap.common.errors import InputError
+from headswap.common.text import how_many
+from headswap.images import LabelledImages
 from headswap.traits import Traits, resembling
 
 SIDE = 224  # pixels a side that most networks look at

@@ -32,8 +32,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from headswap import depth
-from headswap.errors import PictureError
-from headswap.limits import MEGABYTE, limits
+from headswap.common.errors import PictureError
+from headswap.common.limits import MEGABYTE, limits
 
 ORIENTATION_TAG = 0x0112
 

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
 
-from headswap.errors import InputError
+from headswap.common.errors import InputError
+from headswap.common.text import nearest
 from headswap.metrics import loss
-from headswap.names import nearest
 
 Activation = str
 ACTIVATIONS: Mapping[str, type[nn.Module]] = MappingProxyType(

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from headswap.errors import InputError, harmless
+from headswap.common.errors import InputError
+from headswap.common.text import harmless
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 LOGIN = "Log in with `hf auth login`, or give a token with write access from https://huggingface.co/settings/tokens."

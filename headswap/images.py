@@ -22,8 +22,9 @@ from typing import Any
 
 import torch
 
-from headswap import system_memory
-from headswap.errors import InputError, PictureError
+from headswap.common import system_memory
+from headswap.common.errors import InputError, PictureError
+from headswap.common.text import how_many, natural
 from headswap.names import class_name
 from headswap.pixels import read_pixels
 from headswap.splits import draw
@@ -416,14 +417,13 @@ def _remove(folder: Path, owner: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def how_many(number: int) -> str:
-    """Of images, in words: 1 image, 2 images."""
-    return f"{number} image" if number == 1 else f"{number} images"
-
-
-def natural(name: str) -> tuple[list[object], str]:
-    """A key that sorts photo2 before photo10, whatever the case; equal ones by their exact name."""
-    pieces = re.split(r"([0-9]+)", name.casefold())
-    # By its length and digits, because a number of thousands of digits is more than int() takes.
-    pieces[1::2] = [(len(digits), digits) for digits in (piece.lstrip("0") for piece in pieces[1::2])]
-    return pieces, name
+def plain_report(images: LabelledImages) -> dict[str, Any]:
+    """What loading images understood: their number, the classes, and all that its report says."""
+    report = images.report
+    return {
+        "images": len(images),
+        "classes": images.counts,
+        "understood": list(report.understood),
+        "notes": list(report.notes),
+        "skipped": [{"file": name, "reason": reason} for name, reason in report.skipped],
+    }

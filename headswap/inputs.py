@@ -18,8 +18,9 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from headswap import depth
-from headswap.errors import InputError, PictureError, harmless
-from headswap.limits import MEGABYTE, limits
+from headswap.common.errors import InputError, PictureError
+from headswap.common.limits import MEGABYTE, limits
+from headswap.common.text import harmless
 
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray | torch.Tensor | bytes | bytearray | memoryview | BinaryIO
 

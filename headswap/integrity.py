@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from headswap.common.text import harmless
 from headswap.description import Description, brief, parsed
-from headswap.errors import harmless
 from headswap.formats import opened
 from headswap.golden import AGREEMENT
 from headswap.model import Classifier

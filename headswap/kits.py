@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from headswap.errors import InputError, harmless
+from headswap.common.atomic import write
+from headswap.common.errors import InputError
+from headswap.common.text import harmless
 from headswap.exports import about, export_onnx
-from headswap.files import write
 from headswap.golden import Proof, golden
 from headswap.images import LabelledImages
 from headswap.model import Classifier

@@ -16,9 +16,9 @@ from functools import cached_property
 from types import MappingProxyType
 
 from headswap import tables
-from headswap.errors import InputError, harmless, listed
+from headswap.common.errors import InputError
+from headswap.common.text import harmless, how_many, listed, natural
 from headswap.file_names import FileNames, Meaning, like_a_picture
-from headswap.images import how_many, natural
 from headswap.sources import Found, leads_outside
 
 TRAINING, VALIDATION, TEST = "training", "validation", "test"

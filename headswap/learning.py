@@ -14,14 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from headswap import devices, metrics
+from headswap import metrics
 from headswap.activations import Activations
-from headswap.errors import InputError
+from headswap.common import devices
+from headswap.common.errors import InputError
+from headswap.common.rng import Seeded
 from headswap.events import Figures, FrozenPass, Rate, Step
 from headswap.heads import is_built_in, solvable
 from headswap.model import Classifier
 from headswap.plan import Phase, Plan
-from headswap.rng import Seeded
 
 EVERY = 0.1  # seconds between two steps, or two batches of the frozen pass, that are told
 ANSWERED = 16  # images at once

@@ -15,8 +15,8 @@ import weakref
 import torch
 from torch import Tensor
 
-from headswap import system_memory
-from headswap.errors import InputError
+from headswap.common import system_memory
+from headswap.common.errors import InputError
 
 LARGEST_IN_HALF = 1e4  # of a sample's values; half precision ends at 65,504, and the next image may reach further
 

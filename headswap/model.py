@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from headswap.backbones import CROPS, Preprocess, build, preprocess_of
-from headswap.errors import InputError, PictureError
+from headswap.common.errors import InputError, PictureError
+from headswap.common.plain_data import plain_value
 from headswap.heads import (
     Head,
     build_head,
@@ -514,3 +515,6 @@ def _features_shape(parts: Parts, size: int, whole_map: bool) -> tuple[int, ...]
     with torch.no_grad():
         features = torch.func.functional_call(parts.stages, shapes, (image,))
     return tuple(features.movedim(parts.channels, -1).flatten(1, -2).shape[1:])
+
+
+plain_value.register(Classifier, lambda model: model.backbone)

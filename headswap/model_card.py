@@ -10,7 +10,7 @@ import re
 from html import escape
 
 from headswap.catalogue import find
-from headswap.errors import harmless
+from headswap.common.text import harmless
 from headswap.heads import head_sentence, recipe
 from headswap.metrics import ACCURACY, wilson
 from headswap.model import Classifier

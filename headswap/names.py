@@ -1,22 +1,12 @@
 """Names of classes as a person gives them, and what to offer to somebody who mistyped a name."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 from operator import index
 from typing import Any
 
 MOST_CLASSES = 65_536  # logits of a head
 SHOWN = 60  # characters of what was given, in a sentence
-LONGEST = 100  # characters that are compared: what comes from a file may be megabytes of them
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A sentence that offers the nearest of the known names, or a few of them where none is near."""
-    known = list(known)
-    close = get_close_matches(str(name)[:LONGEST], known, n=3, cutoff=0.5)
-    offered = close or known[:6]
-    return f"{'Did you mean' if close else 'There are, for example,'} {', '.join(offered)}{'?' if close else '.'}"
 
 
 def class_names(classes: Any) -> tuple[str, ...]:

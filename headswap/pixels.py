@@ -22,10 +22,10 @@ from PIL.PngImagePlugin import PngImageFile
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from headswap import depth
-from headswap.errors import InputError, PictureError
+from headswap.common.errors import InputError, PictureError
+from headswap.common.limits import limits
 from headswap.formats import ORIENTATION_TAG, directory, opened, opened_bytes, opened_file
 from headswap.inputs import Picture, name_of, understood
-from headswap.limits import limits
 
 MAX_ASPECT = 4
 

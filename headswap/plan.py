@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from headswap.common.text import nearest
 from headswap.heads import solvable
-from headswap.names import nearest
 from headswap.parts import count_weights
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from headswap.errors import harmless
+from headswap.common.text import harmless
 from headswap.record import Record
 
 FONT = Path(__file__).with_name("fonts") / "DejaVuSans.ttf"

@@ -18,11 +18,12 @@ from pathlib import Path
 
 from headswap import archives, tables
 from headswap import layout as layouts
-from headswap.errors import InputError, PictureError, harmless
-from headswap.images import INTERPOLATION, SIDE, STORE_BYTES, LabelledImages, Report, Store, how_many, natural
+from headswap.common.errors import InputError, PictureError
+from headswap.common.limits import limits
+from headswap.common.text import harmless, how_many, natural
+from headswap.images import INTERPOLATION, SIDE, STORE_BYTES, LabelledImages, Report, Store
 from headswap.inputs import refuse_address
 from headswap.layout import Layout, Listing
-from headswap.limits import limits
 from headswap.pixels import size_of
 from headswap.sources import EXPECTED, LINKED, TABLES, Fetch, Found, Meter, adopt, start_of, walk
 from headswap.traits import Traits, measured, resembling
@@ -73,7 +74,7 @@ def load_images(
 
     Raises:
         InputError: if there is no such source, no image or only one class in it, or more of something than
-            ``headswap.limits`` allows, counted while it is read.
+            ``headswap.common.limits`` allows, counted while it is read.
     """
     *_, images = loading(
         source, name=name, store_bytes=store_bytes, for_evaluation=for_evaluation, multi_label=multi_label

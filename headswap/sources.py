@@ -17,9 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from headswap.errors import InputError, PictureError, harmless
+from headswap.common.errors import InputError, PictureError
+from headswap.common.limits import MEGABYTE, limits
+from headswap.common.text import harmless
 from headswap.formats import looks_like_picture
-from headswap.limits import MEGABYTE, limits
 
 EXPECTED = "one sub-folder per class, such as roses/a.jpg and tulips/b.jpg"
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst")

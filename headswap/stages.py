@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import models as tv
 
-from headswap.errors import InputError
+from headswap.common.errors import InputError
 from headswap.parts import Parts, Stage, in_a_dozen, staged
 from headswap.timm_stages import is_timms, take_apart_timm
 

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from headswap.errors import InputError, harmless, listed
-from headswap.limits import limits
+from headswap.common.errors import InputError
+from headswap.common.limits import limits
+from headswap.common.text import harmless, listed
 
 NAME = "labels.csv"  # a file of this name in a folder or zip says what the images show, instead of their folders
 MAX_BYTES = 16 * 1024**2

@@ -23,7 +23,7 @@ from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from headswap.errors import InputError
+from headswap.common.errors import InputError
 from headswap.parts import MOST, Parts, Stage, in_a_dozen, staged
 
 # What timm calls a child that is the network's body: `stages`, `blocks`, `layer1`, `level2`, `features`.

@@ -20,8 +20,8 @@ import torch
 from headswap import metrics
 from headswap.activations import Activations
 from headswap.beforehand import Beforehand, first_pass
+from headswap.common.errors import InputError
 from headswap.engines import Engine
-from headswap.errors import InputError
 from headswap.event_stream import EventStream
 from headswap.events import Epoch, Event, Figures, FrozenPass, Kept, LabelFigures, Offer, PhaseBegins, Reference
 from headswap.heads import build_head, multiply, soften, solvable, surest

@@ -14,17 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from headswap import devices, metrics
+from headswap import metrics
 from headswap.activations import Activations
-from headswap.errors import InputError
+from headswap.common import devices
+from headswap.common.errors import InputError
+from headswap.common.rng import Seeded
+from headswap.common.text import how_many
 from headswap.event_stream import EventStream
 from headswap.events import FrozenPass, Step
 from headswap.heads import Head, solvable
-from headswap.images import LabelledImages, how_many
+from headswap.images import LabelledImages
 from headswap.learning import Learner, answers, epoch_of, frozen_pass
 from headswap.model import Classifier, adapt, crown
 from headswap.plan import Plan
-from headswap.rng import Seeded
 from headswap.splits import folds as drawn
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from headswap.privacy import SILENCED
+from headswap.common.privacy import SILENCED
 
 ROOT = Path(__file__).parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

@@ -17,7 +17,7 @@ from drawings import NARROW, load_shapes, small_model
 from pictures import FLOWERS, folder, nothing_left_in
 from PIL import Image, ImageDraw
 
-from headswap import devices
+from headswap.common import devices
 from headswap.reading import gather, load_images
 from headswap.ui.jobs import Turns
 from headswap.ui.visitors import Visitor

@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 from PIL import Image
 
-from headswap.errors import InputError
+from headswap.common.errors import InputError
 from headswap.reading import load_images
 
 FLOWERS = ("roses/a.png", "roses/b.png", "tulips/a.png", "tulips/b.png")

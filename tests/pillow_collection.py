@@ -21,7 +21,7 @@ from pathlib import Path
 import PIL
 
 import headswap
-from headswap.errors import PictureError
+from headswap.common.errors import PictureError
 from headswap.formats import NO_PICTURE
 from headswap.pixels import read_pixels, size_of
 

@@ -5,7 +5,7 @@ import torch
 from drawings import THAWED, load_shapes, small_model
 
 import headswap
-from headswap import devices
+from headswap.common import devices
 from headswap.heads import HEADS
 from headswap.race import Won
 

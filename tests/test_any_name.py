@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pictures import own
 
-from headswap.errors import InputError
+from headswap.common.errors import InputError
 from headswap.reading import gathering, load_images
 from headswap.sources import Found
 from headswap.tables import written

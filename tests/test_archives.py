@@ -10,7 +10,7 @@ import pytest
 from pictures import FLOWERS, check_refused, drawn, own, reasons, zipped
 
 from headswap import archives
-from headswap.errors import InputError
+from headswap.common.errors import InputError
 from headswap.reading import load_images
 
 pytestmark = pytest.mark.usefixtures("private_folders")

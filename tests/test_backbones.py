@@ -15,7 +15,7 @@ from timm.data import create_transform, resolve_model_data_config
 from torchvision import models as tv
 
 from headswap.backbones import BUNDLED, DEFAULT, backbones, build, find
-from headswap.errors import InputError
+from headswap.common.errors import InputError
 
 LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 SMALL = "squeezenet1_1"  # its weights are 5 MB

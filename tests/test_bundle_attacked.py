@@ -35,7 +35,8 @@ from bundles import (
 from drawings import NARROW, SHAPES, TWO, load_shapes, small_model
 
 import headswap
-from headswap import InputError, bundle, files
+from headswap import InputError, bundle
+from headswap.common import atomic
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded by Linux")
 POSIX = pytest.mark.skipif(os.name != "posix", reason="programs are killed otherwise there")
@@ -351,7 +352,7 @@ def test_a_disc_that_fails_at_the_end_leaves_the_old_file(called, kept, monkeypa
     def failing(*_):
         raise FULL
 
-    monkeypatch.setattr(files.os, called, failing)
+    monkeypatch.setattr(atomic.os, called, failing)
     with pytest.raises(InputError, match="No space left on device"):
         headswap.save(tiny_model(seed=2), kept)
 

@@ -23,7 +23,7 @@ from headswap import catalogue
 from headswap.backbones import BUNDLED, backbones, build, find, too_large
 from headswap.catalogue import packaged_file
 from headswap.cli import cli
-from headswap.errors import InputError
+from headswap.common.errors import InputError
 from headswap.model import features_in
 from headswap.stages import take_apart
 from headswap.ui import comparison, model_step

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from test_pixels import HEIC, photograph
 
-from headswap.errors import InputError
+from headswap.common.errors import InputError
 from headswap.pixels import MAX_ASPECT, read_pixels, size_of
 
 SIDE = 16

@@ -32,7 +32,7 @@ def images(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def on_the_processor(monkeypatch):
     """Some accelerators have no double precision."""
-    monkeypatch.setattr(headswap.devices, "best", lambda: torch.device("cpu"))
+    monkeypatch.setattr(headswap.common.devices, "best", lambda: torch.device("cpu"))
 
 
 def planned(phases, **how):

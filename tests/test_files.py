@@ -5,9 +5,9 @@ import stat
 
 import pytest
 
-from headswap import files
-from headswap.errors import InputError
-from headswap.files import write, written_whole
+from headswap.common import atomic
+from headswap.common.atomic import write, written_whole
+from headswap.common.errors import InputError
 
 
 def names(folder):
@@ -112,8 +112,8 @@ def test_its_bytes_reach_the_disc_before_its_name_and_its_name_thereafter(tmp_pa
         told.append("name")
         replace(*paths)
 
-    monkeypatch.setattr(files.os, "fsync", flushed)
-    monkeypatch.setattr(files.os, "replace", renamed)
+    monkeypatch.setattr(atomic.os, "fsync", flushed)
+    monkeypatch.setattr(atomic.os, "replace", renamed)
     write(tmp_path / "file", b"content")
     assert told == ["file", "name", "folder"]
 
@@ -127,7 +127,7 @@ def test_a_folder_that_cannot_be_flushed_is_no_failure(tmp_path, monkeypatch):
             raise OSError(22, "Invalid argument")
         fsync(handle)
 
-    monkeypatch.setattr(files.os, "fsync", failing)
+    monkeypatch.setattr(atomic.os, "fsync", failing)
     write(tmp_path / "file", b"content")
     assert (tmp_path / "file").read_bytes() == b"content"
 
@@ -139,5 +139,5 @@ def test_what_a_killed_writing_left_is_removed_by_a_later_one_and_a_young_one_is
         left.write_bytes(b"half")
     for left in (old, other):
         os.utime(left, (0, 0))
-    files.write(path, b"whole")
+    atomic.write(path, b"whole")
     assert path.read_bytes() == b"whole" and not old.exists() and young.exists() and other.exists()

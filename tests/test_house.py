@@ -23,24 +23,12 @@ README = (ROOT / "README.md").read_text("utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 PYPROJECT = (ROOT / "pyproject.toml").read_text("utf-8")
 
-SMALL = {"errors", "names"}  # anyone may import these, and they import no room
-ENTRANCES = {"__init__", "__main__"}
-
-
-# The rooms
-
-
-def rooms():
-    """The rooms of CONTRIBUTING.md's table from the top down; those that share a row share a number."""
-    rows = re.findall(r"^\| (`.*?) \|", CONTRIBUTING, re.MULTILINE)
-    names = [re.findall(r"`(?:headswap/)?(\w+)(?:\.py|/)`", row) for row in rows]
-    return {name: number for number, row in enumerate(names) for name in row}
+# The packages
 
 
 def sources():
-    """The files of each room: the page is one room."""
-    found = {path.stem: [path] for path in (ROOT / "headswap").glob("*.py")}
-    return found | {"ui": sorted((ROOT / "headswap" / "ui").glob("*.py"))}
+    """Every file of the library and of the page."""
+    return sorted((ROOT / "headswap").rglob("*.py"))
 
 
 def imported(path):
@@ -51,45 +39,6 @@ def imported(path):
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.name} imports relatively"
             yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names if node.module == "headswap")
-
-
-def neighbours(name):
-    """The rooms from which a room imports."""
-    modules = set()
-    for path in sources()[name]:
-        for module in imported(path):
-            top, *rest = module.split(".")
-            if top == "headswap" and rest:
-                modules.add(rest[0])
-    return (modules & sources().keys()) - {name}
-
-
-def test_the_table_of_rooms_names_every_room():
-    assert rooms().keys() == sources().keys() - SMALL - ENTRANCES
-
-
-@pytest.mark.parametrize("name", sorted(sources().keys() - SMALL - ENTRANCES))
-def test_a_room_imports_only_from_rooms_further_down(name):
-    order = rooms()
-    for other in neighbours(name) & order.keys():
-        assert order[other] >= order.get(name, 0), f"{name} imports {other}, which stands above it"
-
-
-def test_rooms_that_share_a_row_import_one_another_one_way():
-    for name in sources():
-        for other in neighbours(name):
-            assert name not in neighbours(other), f"{name} and {other} import each other"
-
-
-def test_the_small_ones_import_no_room():
-    assert {name: neighbours(name) for name in SMALL} == {name: set() for name in SMALL}
-
-
-def test_only_the_page_imports_gradio():
-    for name, paths in sources().items():
-        tops = {module.split(".")[0] for path in paths for module in imported(path)}
-        assert ("gradio" in tops) == (name == "ui"), name
 
 
 FRESH = """
@@ -289,7 +238,7 @@ def test_every_requirement_is_met_here(name):
 
 
 def test_everything_that_is_imported_is_required():
-    tops = {module.split(".")[0] for paths in sources().values() for path in paths for module in imported(path)}
+    tops = {module.split(".")[0] for path in sources() for module in imported(path)}
     distributions = importlib.metadata.packages_distributions()  # Pillow is imported as PIL, and so on
     required = {name.lower().replace("_", "-") for name in requirements("requirements.txt")}
     names = {
@@ -297,15 +246,6 @@ def test_everything_that_is_imported_is_required():
         for top in tops - set(sys.stdlib_module_names) - {"headswap", "spaces"}  # a Space brings the latter along
     }
     assert [top for top, named in names.items() if not named & required] == []
-
-
-def test_every_package_is_installed_and_the_page_brings_its_files():
-    [named] = re.findall(r"^packages = \[(.*)\]$", PYPROJECT, re.MULTILINE)
-    packages = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "headswap").rglob("__init__.py")}
-    assert set(re.findall(r'"(.+?)"', named)) == packages
-    others = {path.suffix for path in (ROOT / "headswap").rglob("*") if path.is_file()} - {".py", ".pyc"}
-    if others:
-        assert "package-data" in PYPROJECT or "include-package-data" in PYPROJECT, others
 
 
 def test_the_licence_is_the_same_everywhere():

@@ -17,8 +17,9 @@ from pictures import folder
 from torch.utils.data import DataLoader, Subset, random_split
 
 from headswap import images as room
-from headswap import pixels, system_memory
-from headswap.errors import InputError
+from headswap import pixels
+from headswap.common import system_memory
+from headswap.common.errors import InputError
 from headswap.reading import load_images, loading
 
 pytestmark = pytest.mark.usefixtures("private_folders")

@@ -11,8 +11,9 @@ from typing import get_args
 
 import pytest
 
-from headswap import engines, system_memory
-from headswap.errors import InputError
+from headswap import engines
+from headswap.common import system_memory
+from headswap.common.errors import InputError
 from headswap.events import Epoch, Event, Figures, FrozenPass, Kept, PhaseBegins, Reference, Step
 from headswap.plan import Phase
 from headswap.ui import jobs

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from headswap.errors import InputError
-from headswap.limits import Limits, limits
+from headswap.common.errors import InputError
+from headswap.common.limits import Limits, limits
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Limits)])

@@ -13,7 +13,8 @@ from contextlib import suppress
 import pytest
 import torch
 
-from headswap import InputError, memory, system_memory
+from headswap import InputError, memory
+from headswap.common import system_memory
 from headswap.memory import Budget, Room, default_limit
 
 SAMPLE = torch.linspace(-3, 3, 100)  # 400 bytes

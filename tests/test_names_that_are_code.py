@@ -10,7 +10,7 @@ from telling import FINISHED, HEAD, STORY, epoch
 from visiting import Reader, choose, text_of
 
 from headswap.catalogue import DEFAULT
-from headswap.errors import InputError
+from headswap.common.errors import InputError
 from headswap.events import LabelFigures
 from headswap.model import adapt
 from headswap.reading import gather

@@ -6,7 +6,7 @@ import re
 import pytest
 from gradio.utils import get_upload_folder
 
-from headswap.errors import InputError
+from headswap.common.errors import InputError
 from headswap.ui.picker import LONGEST_BURST, LONGEST_NAME, TEMPLATE, forget, picker, received
 
 

@@ -20,8 +20,9 @@ from PIL import Image, ImageCms, ImageDraw, ImageFile
 from torchvision.transforms import v2
 
 from headswap import formats, pixels
-from headswap.errors import InputError, PictureError, harmless
-from headswap.limits import limits
+from headswap.common.errors import InputError, PictureError
+from headswap.common.limits import limits
+from headswap.common.text import harmless
 from headswap.pixels import INTERPOLATIONS, read_pixels, size_of
 
 ROOT = Path(__file__).parents[1]

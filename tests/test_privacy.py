@@ -18,7 +18,7 @@ from drawings import HEAD_ONLY, SHAPES, draw_folder, load_shapes
 from tracing import traced
 
 import headswap
-from headswap.privacy import SILENCED
+from headswap.common.privacy import SILENCED
 
 ROOT = Path(__file__).parents[1]
 
@@ -185,13 +185,15 @@ def test_the_switch_is_what_silences_onnxruntime(watched):
     _, loud = watched("import onnxruntime")
     assert bool(loud) == reports
     shutil.rmtree(watched.home / ".cache", ignore_errors=True)
-    _, silenced = watched(f"import runpy; runpy.run_path({str(ROOT / 'headswap/privacy.py')!r}); import onnxruntime")
+    _, silenced = watched(
+        f"import runpy; runpy.run_path({str(ROOT / 'headswap/common/privacy.py')!r}); import onnxruntime"
+    )
     assert silenced == []
 
 
 LOOK = """
 import os
-import headswap.privacy as privacy
+import headswap.common.privacy as privacy
 assert os.environ.items() >= privacy.SILENCED.items(), os.environ
 from huggingface_hub import constants
 assert constants.HF_HUB_DISABLE_TELEMETRY
@@ -215,8 +217,8 @@ def imports_of(path):
 
 def test_the_package_imports_its_silence_first_and_that_imports_nothing_that_speaks():
     first, *_ = imports_of(ROOT / "headswap/__init__.py")
-    assert first == "headswap.privacy"
-    assert {name.split(".")[0] for name in imports_of(ROOT / "headswap/privacy.py")} <= sys.stdlib_module_names
+    assert first == "headswap.common.privacy"
+    assert {name.split(".")[0] for name in imports_of(ROOT / "headswap/common/privacy.py")} <= sys.stdlib_module_names
 
 
 def test_a_space_is_silent_before_it_borrows_a_gpu_from_a_package_that_imports_gradio():

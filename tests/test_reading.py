@@ -10,8 +10,9 @@ from pictures import FLOWERS, check_refused, drawn, folder, own, reasons, zipped
 
 import headswap
 from headswap import archives
-from headswap.errors import InputError
-from headswap.images import Report, natural
+from headswap.common.errors import InputError
+from headswap.common.text import natural
+from headswap.images import Report
 from headswap.reading import gather, load_images
 
 pytestmark = pytest.mark.usefixtures("private_folders")

@@ -16,8 +16,8 @@ from torchvision.ops import StochasticDepth
 
 import headswap
 from headswap import Phase, Plan, learning
+from headswap.common.rng import Seeded
 from headswap.events import Epoch
-from headswap.rng import Seeded
 from headswap.ui.networks import preview
 from headswap.ui.visitors import Choice
 

@@ -11,7 +11,7 @@ import pytest
 from pictures import FLOWERS, check_refused, folder, reasons, zipped
 from PIL import Image
 
-from headswap.errors import InputError
+from headswap.common.errors import InputError
 from headswap.images import Report
 from headswap.reading import gather, load_images
 from headswap.sources import pictures_in

@@ -10,7 +10,7 @@ from torch import nn
 from torchvision import models as tv
 
 from headswap.backbones import backbones
-from headswap.errors import InputError
+from headswap.common.errors import InputError
 from headswap.model import features_in, map_channels
 from headswap.stages import Stage, take_apart
 

@@ -268,4 +268,4 @@ def test_the_drawings_know_neither_gradio_nor_torch(room):
     names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     assert not {name.split(".")[0] for name in names} & {"gradio", "torch", "torchvision", "timm"}
-    assert {name for name in names if name.startswith("headswap")} <= {"headswap.ui", "headswap.ui.wording"}
+    assert {name for name in names if name.startswith("headswap")} <= {"headswap.ui", "headswap.common.text"}

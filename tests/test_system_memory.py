@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from headswap import system_memory
+from headswap.common import system_memory
 
 GB = 10**9
 UNLIMITED = 9223372036854771712  # what the older control groups say where there is no limit

@@ -12,8 +12,9 @@ from PIL import Image
 from telling import FINISHED
 from visiting import is_error, text_of
 
+from headswap.common import text
 from headswap.reading import load_images
-from headswap.ui import judging, test_step, train_step, wording
+from headswap.ui import judging, test_step, train_step
 from headswap.ui.jobs import Turns
 from headswap.ui.visitors import Trained, Visitor
 
@@ -379,7 +380,7 @@ def test_a_training_with_several_labels_is_judged_by_precision_and_answers_with_
     path = str(fruits / "red/1.png")
     ((verdict, bars),) = answers(test_step.classify(visitor, TURNS, [path]))
     model = visitor.trained.model
-    assert verdict == (wording.listed(model.labels(path)) or "None of the labels")
+    assert verdict == (text.listed(model.labels(path)) or "None of the labels")
     assert bars == [(name, f"{share:.1%}") for name, share in model.predict(path)]
     shown = last(judging.judge(visitor, TURNS))
     words = text_of(shown.told)

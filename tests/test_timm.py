@@ -9,7 +9,7 @@ from torch import nn
 
 from headswap import adapt
 from headswap.backbones import build, find
-from headswap.errors import InputError
+from headswap.common.errors import InputError
 from headswap.model import features_in
 from headswap.stages import Stage, take_apart
 

@@ -12,7 +12,7 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from headswap.backbones import BUNDLED, build, find
-from headswap.errors import InputError
+from headswap.common.errors import InputError
 
 SMALL = "timm/test_resnet"
 REPOSITORY = "timm/test_resnet.r160_in1k"

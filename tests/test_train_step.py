@@ -13,7 +13,7 @@ from drawings import copied, moved, small_model
 from telling import HEAD, KEPT, STORY, THAW, epoch
 from visiting import Reader, choose, is_error, text_of
 
-from headswap.errors import InputError
+from headswap.common.errors import InputError
 from headswap.events import Epoch, Figures, FrozenPass, Kept, Reference, Step
 from headswap.metrics import Answers
 from headswap.plan import Phase, Plan

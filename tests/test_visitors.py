@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 from pictures import FLOWERS, folder
 
-from headswap import engines, system_memory
+from headswap import engines
 from headswap.catalogue import DEFAULT
+from headswap.common import system_memory
 from headswap.events import Epoch, Figures, FrozenPass, Kept, Offer, PhaseBegins
 from headswap.plan import Phase
 from headswap.reading import load_images

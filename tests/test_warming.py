@@ -7,7 +7,7 @@ from weakref import ref
 import pytest
 from drawings import small_model
 
-from headswap.errors import InputError
+from headswap.common.errors import InputError
 from headswap.reading import load_images
 from headswap.ui import trainings, warming
 from headswap.ui.jobs import Turns

@@ -8,7 +8,7 @@ import torch
 from drawings import copied, moved, small_model
 from visiting import text_of
 
-from headswap import devices
+from headswap.common import devices
 from headswap.reading import load_images
 from headswap.ui import page, train_step, trainings, zero
 from headswap.ui.jobs import Turns

@@ -12,7 +12,7 @@ def launch(invite: Callable[[int], None] | None = None, **settings: Any) -> None
     # Gradio reads these when it is imported: few milliseconds of bookkeeping for each event.
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "200")
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000")
-    from headswap import devices
+    from headswap.common import devices
     from headswap.ui import page
 
     devices.use_every_core()

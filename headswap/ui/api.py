@@ -14,11 +14,12 @@ from typing import Any
 import gradio as gr
 
 from headswap.catalogue import DEFAULT, find, too_large
-from headswap.errors import InputError
+from headswap.common.errors import InputError
+from headswap.common.plain_data import plain_answers, plain_event
 from headswap.events import Event
 from headswap.findings import findings
+from headswap.images import plain_report
 from headswap.pixels import read_pixels
-from headswap.plain import plain_answers, plain_event, plain_report
 from headswap.plan import Plan
 from headswap.reading import loading
 from headswap.sources import ARCHIVES

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
+from headswap.common.text import count, listed
 from headswap.findings import Finding, findings, pairs_apart
 from headswap.images import LabelledImages, Report
 from headswap.leakage import NOTHING_SEEN, Seen
 from headswap.tables import written
 from headswap.ui.cards import data_address, thumbnail
-from headswap.ui.wording import count, listed
 
 THUMBNAILS = 6  # for each class
 MOST_THUMBNAILS = 120  # on the page

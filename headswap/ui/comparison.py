@@ -13,13 +13,13 @@ from html import escape
 import gradio as gr
 
 from headswap.catalogue import BUNDLED, Backbone, backbones, find, too_large
+from headswap.common.text import count
 from headswap.images import LabelledImages
 from headswap.plan import views_of
 from headswap.ui.jobs import Turns
 from headswap.ui.networks import known, measured
 from headswap.ui.notes import note
 from headswap.ui.visitors import Visitor
-from headswap.ui.wording import count
 
 OFFERED = (*BUNDLED, "resnet18", "vgg16")
 MOST = 200  # million weights; larger ones would hold everybody up, and are measured only if they are chosen

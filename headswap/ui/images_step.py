@@ -12,9 +12,10 @@ from typing import Any
 import gradio as gr
 
 from headswap.bundle import SUFFIX
-from headswap.errors import InputError, harmless
+from headswap.common.errors import InputError
+from headswap.common.limits import limits
+from headswap.common.text import harmless
 from headswap.images import LabelledImages
-from headswap.limits import limits
 from headswap.reading import Loading, gathering, loading
 from headswap.sources import ARCHIVES
 from headswap.ui.assets import SAMPLE

@@ -14,11 +14,12 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from headswap import engines, system_memory
-from headswap.errors import InputError
+from headswap import engines
+from headswap.common import system_memory
+from headswap.common.errors import InputError
+from headswap.common.limits import limits
 from headswap.events import Epoch, Event, FrozenPass, Kept, PhaseBegins, Reference, Step
 from headswap.images import LabelledImages
-from headswap.limits import limits
 from headswap.model import Classifier, StageOutline
 from headswap.plan import Plan
 from headswap.race import Lap, Won

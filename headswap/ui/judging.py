@@ -16,10 +16,11 @@ import gradio as gr
 import torch
 from torch import Tensor
 
-from headswap.errors import InputError, PictureError
+from headswap.common.errors import InputError, PictureError
+from headswap.common.limits import limits
+from headswap.common.text import count, listed, percent
 from headswap.evaluation import Evaluation, Mistake, answered, compared
 from headswap.images import LabelledImages
-from headswap.limits import limits
 from headswap.model import Classifier
 from headswap.reading import gathering, loading
 from headswap.sources import ARCHIVES
@@ -29,7 +30,6 @@ from headswap.ui.jobs import Turns
 from headswap.ui.notes import note
 from headswap.ui.picker import Upload, forget, received
 from headswap.ui.visitors import Judged, Visitor
-from headswap.ui.wording import count, listed, percent
 
 BATCH = 8  # images in one turn
 TELLS = 0.5  # seconds between two words on how far it is

@@ -16,10 +16,11 @@ import gradio as gr
 
 from headswap.bundle import SUFFIX, opened, save
 from headswap.catalogue import find
+from headswap.common.atomic import write
+from headswap.common.errors import InputError
+from headswap.common.text import count, listed, size
 from headswap.eject import eject
-from headswap.errors import InputError
 from headswap.exports import export_program
-from headswap.files import write
 from headswap.hub import push
 from headswap.images import LabelledImages
 from headswap.kits import onnx_kit, space
@@ -32,7 +33,6 @@ from headswap.ui.model_step import draw, head_title, head_weights, title
 from headswap.ui.networks import preview
 from headswap.ui.notes import note
 from headswap.ui.visitors import Trained, Visitor
-from headswap.ui.wording import count, listed, size
 
 NAMED = "my model"
 MAKING = '<p class="hs-card hs-hint" role="status">Making the file, and comparing its answers with the model.</p>'

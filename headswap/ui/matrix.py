@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from headswap.common.text import count
 from headswap.ui import theme
-from headswap.ui.wording import count
 
 WIDEST = 25  # classes that a table still shows
 SHORT = 10  # characters of a name that stands upright above its column

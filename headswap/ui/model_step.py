@@ -12,7 +12,8 @@ import gradio as gr
 import torch
 
 from headswap.catalogue import DEFAULT, backbones, find, too_large
-from headswap.errors import InputError
+from headswap.common.errors import InputError
+from headswap.common.text import count, listed, million, seconds
 from headswap.heads import ACTIVATIONS, HEADS, head_options, head_sentence
 from headswap.model import Classifier, StageOutline, crown
 from headswap.parts import count_weights
@@ -26,7 +27,6 @@ from headswap.ui.networks import measured, preview
 from headswap.ui.notes import NOTES, note
 from headswap.ui.trainings import wanted_stages
 from headswap.ui.visitors import Choice, Visitor
-from headswap.ui.wording import count, listed, million, seconds
 
 SEEN = 6  # images in the preview of what the network sees
 TITLES = {"mlp": "MLP", "lda": "LDA"}

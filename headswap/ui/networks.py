@@ -8,9 +8,9 @@ from itertools import chain
 
 import torch
 
+from headswap.common.rng import Seeded
 from headswap.images import LabelledImages
 from headswap.model import Classifier, adapt, crown
-from headswap.rng import Seeded
 from headswap.ui.jobs import Turns
 from headswap.ui.visitors import Choice
 

@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from headswap import system_memory
+from headswap.common import system_memory
 from headswap.ui import api, images_step, keep_step, model_step, notes, test_step, theme, train_step, way, zero
 from headswap.ui.assets import LOGO
 from headswap.ui.jobs import Turns

@@ -15,8 +15,8 @@ from pathlib import Path
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from headswap.errors import InputError
-from headswap.limits import limits
+from headswap.common.errors import InputError
+from headswap.common.limits import limits
 from headswap.sources import ENDINGS
 
 SCRIPTS = ("shrink", "sending", "camera", "picker")  # one program in the end: each uses what stands before it

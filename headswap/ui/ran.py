@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from math import isfinite
 
+from headswap.common.text import count
 from headswap.events import Figures, PhaseBegins
 from headswap.model import Classifier
 from headswap.ui.jobs import Run
-from headswap.ui.wording import count
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from html import escape
 
 import gradio as gr
 
-from headswap.errors import InputError
+from headswap.common.errors import InputError
+from headswap.common.text import seconds
 from headswap.events import FrozenPass, Step
 from headswap.ranges import HIGHEST, LOWEST, RateTest, find_rate
 from headswap.ui import curve
@@ -19,7 +20,6 @@ from headswap.ui.jobs import Turns
 from headswap.ui.networks import network
 from headswap.ui.notes import note
 from headswap.ui.visitors import Visitor
-from headswap.ui.wording import seconds
 
 DECADES = round(math.log10(HIGHEST / LOWEST))
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import gradio as gr
 
+from headswap.common.text import percent
 from headswap.events import Epoch
 from headswap.metrics import ACCURACY
 from headswap.ui import matrix
 from headswap.ui.jobs import Job, Run
 from headswap.ui.notes import note
 from headswap.ui.visitors import Visitor
-from headswap.ui.wording import percent
 
 
 @dataclass(frozen=True)

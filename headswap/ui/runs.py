@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from headswap.common.text import percent, seconds
 from headswap.events import Figures
 from headswap.metrics import ACCURACY
 from headswap.ui import curve
@@ -15,7 +16,6 @@ from headswap.ui.model_step import TITLES, title
 from headswap.ui.notes import note
 from headswap.ui.ran import Ran
 from headswap.ui.visitors import Visitor
-from headswap.ui.wording import percent, seconds
 
 MOST_CURVES = 5  # of the newest runs, and the one whose model answers
 INSTEAD = {"frozen": "the frozen network kept", "reference": "the head solved at once kept"}

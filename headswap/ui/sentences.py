@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from headswap.common.limits import limits
+from headswap.common.text import count, listed, million, percent, seconds, size, small
 from headswap.events import Figures, LabelFigures, PhaseBegins
-from headswap.limits import limits
 from headswap.metrics import ACCURACY
 from headswap.plan import Phase
 from headswap.ui.jobs import Run
 from headswap.ui.model_step import TITLES
 from headswap.ui.visitors import Trained
-from headswap.ui.wording import count, listed, million, percent, seconds, size, small
 
 FLATTERED = "These images chose the epoch, so the figure flatters."
 CHOSEN = "These images chose the head, so the figure flatters a little."

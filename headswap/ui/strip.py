@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from headswap.common.text import count, listed, size, weights
 from headswap.ui import theme
-from headswap.ui.wording import count, listed, size, weights
 
 TALLEST = 112 * 112  # positions of the largest map that is drawn at full height: a stem halves 224 pixels
 

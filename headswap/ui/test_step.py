@@ -11,7 +11,8 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from headswap.errors import InputError, PictureError, harmless
+from headswap.common.errors import InputError, PictureError
+from headswap.common.text import count, harmless, listed, percent
 from headswap.model import Classifier
 from headswap.pixels import read_pixels
 from headswap.sources import ENDINGS
@@ -25,7 +26,6 @@ from headswap.ui.networks import preview
 from headswap.ui.notes import note
 from headswap.ui.picker import forget, received
 from headswap.ui.visitors import Answer, Answers, Visitor
-from headswap.ui.wording import count, listed, percent
 
 MOST = 300  # images at once
 SHOWN = 50  # of them with their bars; the table has all

@@ -11,8 +11,8 @@ from typing import Any
 
 import gradio as gr
 
+from headswap.common.errors import InputError
 from headswap.engines import Engine
-from headswap.errors import InputError
 from headswap.plan import HEAD, Plan
 from headswap.ui import model_step, rates, replay, runs, trainings, tries
 from headswap.ui.cards import problem_card

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from headswap.common.rng import Seeded
 from headswap.engines import Engine
 from headswap.events import FrozenPass
 from headswap.heads import solvable
 from headswap.model import Classifier
 from headswap.plan import HEAD, Phase, Plan, stages_to_unfreeze
 from headswap.race import race
-from headswap.rng import Seeded
 from headswap.training import begin_pass, refit, train
 from headswap.ui.jobs import Job, Lesson, Turns
 from headswap.ui.networks import SEED, network, preview

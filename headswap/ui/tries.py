@@ -8,10 +8,10 @@ from pathlib import Path
 
 import gradio as gr
 
+from headswap.common.text import listed
 from headswap.images import LabelledImages
 from headswap.ui.cards import thumbnail
 from headswap.ui.visitors import Visitor
-from headswap.ui.wording import listed
 
 OFFERED = 6
 

@@ -20,17 +20,18 @@ from pathlib import Path
 
 from torch import Tensor
 
-from headswap import engines, system_memory
+from headswap import engines
 from headswap.beforehand import Beforehand
 from headswap.catalogue import DEFAULT
-from headswap.errors import InputError
+from headswap.common import system_memory
+from headswap.common.errors import InputError
+from headswap.common.limits import limits
 from headswap.evaluation import Evaluation
 from headswap.events import Figures, Offer
 from headswap.heads import head_options
 from headswap.images import LabelledImages
 from headswap.keeping import keep
 from headswap.leakage import NOTHING_SEEN, Seen
-from headswap.limits import limits
 from headswap.model import Classifier
 from headswap.ui.jobs import Job, Run
 from headswap.ui.ran import Ran

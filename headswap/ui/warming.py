@@ -11,10 +11,10 @@ import time
 from dataclasses import dataclass
 from weakref import ref
 
-from headswap import devices
 from headswap.beforehand import Beforehand
 from headswap.catalogue import find
-from headswap.errors import InputError
+from headswap.common import devices
+from headswap.common.errors import InputError
 from headswap.images import LabelledImages
 from headswap.training import begin_pass
 from headswap.ui.jobs import Turns

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from headswap.devices import ON_LOAN
+from headswap.common.devices import ON_LOAN
 from headswap.engines import Cuts, Run
 from headswap.parts import channels_last
 

@@ -1,7 +1,8 @@
 """The exceptions that are written for a person, and text made fit for one. Knows nothing of what went wrong."""
 
 import re
-from collections.abc import Sequence
+
+from headswap.common.text import harmless
 
 MOST = 990  # characters of a message
 _WORD = 200  # of a word in it, such as a path
@@ -32,16 +33,3 @@ def _cut(text: str, most: int) -> str:
     """The text without its middle where it is too long: names begin and advice ends a message."""
     half = (most - 3) // 2
     return text if len(text) <= most else f"{text[:half]}...{text[-half:]}"
-
-
-def harmless(text: str) -> str:
-    """The text with control characters, direction marks and undecodable bytes written out: ``\\x1b``."""
-    joiners = "\u200c\u200d"  # parts of words in many scripts
-    return "".join(c if c.isprintable() or c in joiners else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
-def listed(names: Sequence[str], most: int = 0, rest: str = "more") -> str:
-    """``a, b and c``; from ``most`` on the ``rest`` is only counted."""
-    if most and len(names) > most:
-        names = [*names[:most], f"{len(names) - most} {rest}"]
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-from headswap.errors import InputError, harmless
+from headswap.common.errors import InputError
+from headswap.common.text import harmless
 
 ABANDONED = 3600.0  # seconds after which nobody writes a file any more
 

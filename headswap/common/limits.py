@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, fields
 
-from headswap.errors import InputError
+from headswap.common.errors import InputError
 
 PREFIX = "HEADSWAP_MAX_"
 MEGABYTE = 1024**2
