@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageDraw
 
 import headswap
-from headswap.images import Store
+from headswap.data.store import Store
 
 BACKBONE = "efficientnet_lite0"
 

@@ -6,8 +6,8 @@ import io
 from PIL import Image
 
 import headswap
-from headswap.pixels import read_pixels
-from headswap.traits import measured, resembling
+from headswap.data.decoding import read_pixels
+from headswap.data.duplicates import measured, resembling
 
 MOST = 100  # copies of each kind
 

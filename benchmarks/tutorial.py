@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 import headswap
-from headswap.pixels import read_pixels
+from headswap.data.decoding import read_pixels
 
 
 class Photographs(Dataset):

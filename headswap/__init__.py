@@ -9,18 +9,18 @@ from headswap.common import privacy  # noqa: F401, first: what is imported below
 from headswap.bundle import load, save
 from headswap.catalogue import backbones
 from headswap.common.errors import InputError
+from headswap.data.checks import findings
+from headswap.data.dataset import LabelledImages
+from headswap.data.loading import load_images
 from headswap.eject import eject
 from headswap.evaluation import evaluate
 from headswap.exports import export_onnx
-from headswap.findings import findings
-from headswap.images import LabelledImages
 from headswap.integrity import DamageWarning
 from headswap.keeping import keep
 from headswap.model import Classifier, adapt
 from headswap.plan import Phase, Plan
 from headswap.race import race
 from headswap.ranges import find_rate
-from headswap.reading import load_images
 from headswap.training import fit, refit, train
 from headswap.validation import cross_validate
 

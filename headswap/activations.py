@@ -13,8 +13,8 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from headswap.data.dataset import LabelledImages
 from headswap.engines import Engine, check, frozen
-from headswap.images import LabelledImages
 from headswap.memory import Room
 from headswap.model import Classifier
 from headswap.views import squares

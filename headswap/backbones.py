@@ -36,7 +36,7 @@ from headswap.catalogue import (
 )
 from headswap.common.errors import InputError
 from headswap.common.text import nearest
-from headswap.pixels import MAX_ASPECT, read_pixels
+from headswap.data.decoding import MAX_ASPECT, read_pixels
 from headswap.stages import Parts, take_apart
 from headswap.weights import DownloadError, Progress, fetch, fetch_from_hub
 

@@ -32,6 +32,9 @@ from headswap.common.atomic import written_whole
 from headswap.common.errors import InputError
 from headswap.common.rng import Seeded
 from headswap.common.text import harmless
+from headswap.data.dataset import LabelledImages
+from headswap.data.decoding import jpeg, read_pixels
+from headswap.data.picture_inputs import refuse_address
 from headswap.description import (
     MOST_DESCRIBED,
     Description,
@@ -47,12 +50,9 @@ from headswap.description import (
 )
 from headswap.golden import Disagreement, Golden, Proof, golden, prove
 from headswap.heads import recipe
-from headswap.images import LabelledImages
-from headswap.inputs import refuse_address
 from headswap.integrity import DamageWarning, damage, own_sum, sums
 from headswap.model import Classifier
 from headswap.model_card import card
-from headswap.pixels import jpeg, read_pixels
 
 SUFFIX = ".headswap"
 DESCRIPTION, WEIGHTS = "headswap.json", "weights.safetensors"

@@ -34,21 +34,21 @@ from headswap.console import (
     tell_machine,
     watch,
 )
+from headswap.data.checks import findings
+from headswap.data.dataset import LabelledImages, plain_report
+from headswap.data.loading import Reading, loading
+from headswap.data.sources import pictures_in
 from headswap.eject import eject
 from headswap.evaluation import evaluate
 from headswap.events import Kept
 from headswap.exports import export_program
-from headswap.findings import findings
 from headswap.heads import HEADS, head_options, head_sentence
 from headswap.hub import push
-from headswap.images import LabelledImages, plain_report
 from headswap.interruption import Interruption
 from headswap.kits import Kit, onnx_kit, space
 from headswap.model import Classifier, adapt
 from headswap.plan import NAMED, Plan
 from headswap.race import Lap, Won, leader, race
-from headswap.reading import Reading, loading
-from headswap.sources import pictures_in
 from headswap.training import refit, train
 from headswap.validation import cross_validate
 

@@ -25,10 +25,10 @@ from rich.text import Text
 
 from headswap.common.plain_data import plain, plain_answers, plain_event
 from headswap.common.text import harmless
+from headswap.data.label_tables import written
 from headswap.evaluation import Evaluation
 from headswap.events import Epoch, Event, FrozenPass, Kept, PhaseBegins, Reference
 from headswap.race import Lap, Won
-from headswap.tables import written
 from headswap.validation import CrossValidated, Fold
 
 Told = Event | Fold | CrossValidated | Lap | Won

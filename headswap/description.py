@@ -22,10 +22,10 @@ from headswap.backbones import Preprocess
 from headswap.catalogue import find
 from headswap.common.limits import MEGABYTE, limits
 from headswap.common.text import harmless
+from headswap.data.decoding import INTERPOLATIONS
+from headswap.data.leakage import NOTHING_SEEN, Seen
 from headswap.heads import HEADS, head_options, recipe
-from headswap.leakage import NOTHING_SEEN, Seen
 from headswap.model import Classifier, adapt
-from headswap.pixels import INTERPOLATIONS
 from headswap.record import Record, Several
 
 FORMAT = 1

@@ -21,15 +21,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from torch import nn
 from torchvision import models as tv
 
-from headswap import sources
 from headswap.backbones import build_whole, options_without_weights
 from headswap.catalogue import BUNDLED, TIMM, Backbone, find
 from headswap.common.errors import InputError
+from headswap.data import sources
+from headswap.data.dataset import LabelledImages
+from headswap.data.decoding import has_deep_colours
 from headswap.heads import ACTIVATIONS, Recipe, recipe, takes_map
-from headswap.images import LabelledImages
 from headswap.model import Classifier, features_in, map_channels
 from headswap.parts import Parts, count_weights
-from headswap.pixels import has_deep_colours
 from headswap.plan import Phase, Plan
 from headswap.stages import take_apart
 from headswap.timm_stages import Given

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from headswap import metrics
 from headswap.common.errors import InputError
-from headswap.images import LabelledImages
-from headswap.leakage import told_of
+from headswap.data.dataset import LabelledImages
+from headswap.data.leakage import told_of
 from headswap.model import Classifier
 
 

@@ -12,7 +12,7 @@ from math import nan
 from torch import Tensor, nn
 
 from headswap import metrics
-from headswap.leakage import NOTHING_SEEN, Seen
+from headswap.data.leakage import NOTHING_SEEN, Seen
 from headswap.plan import Phase
 from headswap.record import Record, Result
 from headswap.verdict import Verdict

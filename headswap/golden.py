@@ -21,9 +21,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from headswap.images import LabelledImages
+from headswap.data.dataset import LabelledImages
+from headswap.data.decoding import read_pixels
 from headswap.model import Classifier
-from headswap.pixels import read_pixels
 
 COUNT = 5
 AGREEMENT = 1e-4

@@ -20,8 +20,8 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from headswap.common.text import harmless
+from headswap.data.formats import opened
 from headswap.description import Description, brief, parsed
-from headswap.formats import opened
 from headswap.golden import AGREEMENT
 from headswap.model import Classifier
 

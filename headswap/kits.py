@@ -19,9 +19,9 @@ from pathlib import Path
 from headswap.common.atomic import write
 from headswap.common.errors import InputError
 from headswap.common.text import harmless
+from headswap.data.dataset import LabelledImages
 from headswap.exports import about, export_onnx
 from headswap.golden import Proof, golden
-from headswap.images import LabelledImages
 from headswap.model import Classifier
 from headswap.model_card import card
 

@@ -21,6 +21,9 @@ from torch import Tensor, nn
 from headswap.backbones import CROPS, Preprocess, build, preprocess_of
 from headswap.common.errors import InputError, PictureError
 from headswap.common.plain_data import plain_value
+from headswap.data.class_names import class_name, class_names
+from headswap.data.leakage import NOTHING_SEEN
+from headswap.data.picture_inputs import KINDS, UNNAMED, Picture
 from headswap.heads import (
     Head,
     build_head,
@@ -31,10 +34,7 @@ from headswap.heads import (
     takes_map,
     takes_option,
 )
-from headswap.inputs import KINDS, UNNAMED, Picture
-from headswap.leakage import NOTHING_SEEN
 from headswap.metrics import ACCURACY, AVERAGE_PRECISION
-from headswap.names import class_name, class_names
 from headswap.parts import channels_last, count_weights
 from headswap.stages import Parts, Stage, take_apart
 from headswap.weights import Progress

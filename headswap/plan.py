@@ -15,7 +15,7 @@ from headswap.heads import solvable
 from headswap.parts import count_weights
 
 if TYPE_CHECKING:
-    from headswap.images import LabelledImages
+    from headswap.data.dataset import LabelledImages
     from headswap.model import Classifier
 
 MOST_LEARNING_WEIGHTS = (

@@ -13,10 +13,10 @@ from typing import Any
 from torch import nn
 
 from headswap.beforehand import Beforehand, first_pass
+from headswap.data.dataset import LabelledImages
 from headswap.event_stream import EventStream
 from headswap.events import Epoch, Event, PhaseBegins, Step
 from headswap.heads import HEADS
-from headswap.images import LabelledImages
 from headswap.model import Classifier, adapt, crown
 from headswap.parts import count_weights
 from headswap.plan import Plan

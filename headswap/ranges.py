@@ -14,9 +14,9 @@ from time import perf_counter
 import torch
 
 from headswap.activations import Activations
+from headswap.data.dataset import LabelledImages
 from headswap.event_stream import EventStream
 from headswap.events import FrozenPass, Rate, Step
-from headswap.images import LabelledImages
 from headswap.keeping import Keeper
 from headswap.learning import Learner, LossIsNoNumber, Optimizer, batches, frozen_pass, step, training_mode
 from headswap.model import Classifier

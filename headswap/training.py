@@ -21,13 +21,13 @@ from headswap import metrics
 from headswap.activations import Activations
 from headswap.beforehand import Beforehand, first_pass
 from headswap.common.errors import InputError
+from headswap.data.dataset import LabelledImages
+from headswap.data.leakage import Seen
 from headswap.engines import Engine
 from headswap.event_stream import EventStream
 from headswap.events import Epoch, Event, Figures, FrozenPass, Kept, LabelFigures, Offer, PhaseBegins, Reference
 from headswap.heads import build_head, multiply, soften, solvable, surest
-from headswap.images import LabelledImages
 from headswap.keeping import Keeper, keep
-from headswap.leakage import Seen
 from headswap.learning import (
     Learner,
     LossIsNoNumber,

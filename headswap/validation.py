@@ -20,14 +20,14 @@ from headswap.common import devices
 from headswap.common.errors import InputError
 from headswap.common.rng import Seeded
 from headswap.common.text import how_many
+from headswap.data.dataset import LabelledImages
+from headswap.data.splits import folds as drawn
 from headswap.event_stream import EventStream
 from headswap.events import FrozenPass, Step
 from headswap.heads import Head, solvable
-from headswap.images import LabelledImages
 from headswap.learning import Learner, answers, epoch_of, frozen_pass
 from headswap.model import Classifier, adapt, crown
 from headswap.plan import Plan
-from headswap.splits import folds as drawn
 
 
 @dataclass(frozen=True)

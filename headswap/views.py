@@ -15,7 +15,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as pictures
 
 from headswap.backbones import Preprocess
-from headswap.images import LabelledImages
+from headswap.data.dataset import LabelledImages
 
 SMALLEST_CROP = 0.6  # of the picture's shorter side
 DECODERS = 2  # threads

@@ -57,7 +57,7 @@ def tiny_model(classes=3, **options):
 
 def pictures(count=2):
     """Shapes that no golden image shows, as uint8 tensors."""
-    return [headswap.pixels.read_pixels(shape(name, 3 + i), 96) for name in SHAPES for i in range(count)]
+    return [headswap.data.decoding.read_pixels(shape(name, 3 + i), 96) for name in SHAPES for i in range(count)]
 
 
 def same_answers(one, other):

@@ -18,7 +18,7 @@ from pictures import FLOWERS, folder, nothing_left_in
 from PIL import Image, ImageDraw
 
 from headswap.common import devices
-from headswap.reading import gather, load_images
+from headswap.data.loading import gather, load_images
 from headswap.ui.jobs import Turns
 from headswap.ui.visitors import Visitor
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from headswap.common.errors import InputError
-from headswap.reading import load_images
+from headswap.data.loading import load_images
 
 FLOWERS = ("roses/a.png", "roses/b.png", "tulips/a.png", "tulips/b.png")
 

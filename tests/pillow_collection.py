@@ -22,8 +22,8 @@ import PIL
 
 import headswap
 from headswap.common.errors import PictureError
-from headswap.formats import NO_PICTURE
-from headswap.pixels import read_pixels, size_of
+from headswap.data.decoding import read_pixels, size_of
+from headswap.data.formats import NO_PICTURE
 
 PATIENCE = 20.0  # seconds
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pictures import own
 
 from headswap.common.errors import InputError
-from headswap.reading import gathering, load_images
-from headswap.sources import Found
-from headswap.tables import written
+from headswap.data.label_tables import written
+from headswap.data.loading import gathering, load_images
+from headswap.data.sources import Found
 from headswap.ui.classes import describe
 
 PARTS = st.one_of(

@@ -9,9 +9,9 @@ import zipfile
 import pytest
 from pictures import FLOWERS, check_refused, drawn, own, reasons, zipped
 
-from headswap import archives
 from headswap.common.errors import InputError
-from headswap.reading import load_images
+from headswap.data import archives
+from headswap.data.loading import load_images
 
 pytestmark = pytest.mark.usefixtures("private_folders")
 

@@ -9,7 +9,7 @@ import torch
 from visiting import text_of
 
 from headswap.catalogue import DEFAULT, backbones, find
-from headswap.images import LabelledImages
+from headswap.data.dataset import LabelledImages
 from headswap.ui import comparison, networks
 from headswap.ui.comparison import COLUMNS, OFFERED
 from headswap.ui.jobs import Turns

@@ -13,7 +13,7 @@ from PIL import Image
 from test_pixels import HEIC, photograph
 
 from headswap.common.errors import InputError
-from headswap.pixels import MAX_ASPECT, read_pixels, size_of
+from headswap.data.decoding import MAX_ASPECT, read_pixels, size_of
 
 SIDE = 16
 EACH = 350

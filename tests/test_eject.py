@@ -25,10 +25,10 @@ import headswap
 from headswap import Classifier, InputError, Phase, Plan
 from headswap.backbones import build_whole
 from headswap.catalogue import BUNDLED, find
+from headswap.data.decoding import read_pixels
 from headswap.eject import _Network, assigned, eject, literal
 from headswap.heads import HEADS, build_head, takes_map
 from headswap.model import features_in, map_channels
-from headswap.pixels import read_pixels
 from headswap.plan import NAMED
 from headswap.record import Passed, Record, Result, Stretch
 from headswap.stages import take_apart

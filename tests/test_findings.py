@@ -8,9 +8,9 @@ import pytest
 from pictures import own
 from PIL import Image, ImageFilter
 
-from headswap.findings import findings, pairs_apart
-from headswap.images import LabelledImages
-from headswap.reading import gathering, load_images
+from headswap.data.checks import findings, pairs_apart
+from headswap.data.dataset import LabelledImages
+from headswap.data.loading import gathering, load_images
 
 
 def picture(seed, size=(400, 300)):

@@ -13,8 +13,8 @@ from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 import headswap
+from headswap.data.decoding import read_pixels
 from headswap.golden import AGREEMENT, COUNT, DEEP, DRAWN, Disagreement, deep, draw, golden, prove
-from headswap.pixels import read_pixels
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,11 @@ from drawings import NARROW, small_model
 from pictures import folder
 from torch.utils.data import DataLoader, Subset, random_split
 
-from headswap import images as room
-from headswap import pixels
 from headswap.common import system_memory
 from headswap.common.errors import InputError
-from headswap.reading import load_images, loading
+from headswap.data import dataset as room
+from headswap.data import decoding, store
+from headswap.data.loading import load_images, loading
 
 pytestmark = pytest.mark.usefixtures("private_folders")
 
@@ -53,7 +53,7 @@ def test_closing_removes_the_files_for_everyone(flowers):
 
 def test_a_forked_child_takes_nothing_away(flowers):
     images = load_images(flowers)
-    room._remove(images.paths[0].parent, os.getpid() + 1)
+    store._remove(images.paths[0].parent, os.getpid() + 1)
     assert images.paths[0].exists()
 
 
@@ -74,7 +74,7 @@ def read(monkeypatch):
 
     def reading(path, side, interpolation):
         decoded.append((Path(path).name, side, interpolation))
-        return pixels.read_pixels(path, side, interpolation)
+        return decoding.read_pixels(path, side, interpolation)
 
     monkeypatch.setattr(room, "read_pixels", reading)
     return decoded

@@ -14,7 +14,7 @@ import torch
 from pictures import folder
 from visiting import is_error, text_of
 
-from headswap.reading import load_images
+from headswap.data.loading import load_images
 from headswap.ui import images_step
 from headswap.ui.cards import thumbnail
 from headswap.ui.classes import describe, nothing_yet

@@ -243,7 +243,7 @@ def test_a_file_of_the_first_format_opens_without_a_word_and_answers_as_it_did(t
     squares = []
     for row in known["images"]:
         (tmp_path / row["pixels"]).write_bytes(unpacked(OLD)[GOLDEN + row["pixels"]])
-        squares.append(headswap.pixels.read_pixels(tmp_path / row["pixels"], model.preprocess.size))
+        squares.append(headswap.data.decoding.read_pixels(tmp_path / row["pixels"], model.preprocess.size))
     expected = torch.tensor([row["probabilities"] for row in known["images"]])
     assert torch.allclose(model.answer_squares(torch.stack(squares)), expected, atol=1e-4)
 

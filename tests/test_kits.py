@@ -16,8 +16,8 @@ from drawings import SHAPES, load_shapes, shape
 from PIL import Image
 
 from headswap import InputError
+from headswap.data.decoding import read_pixels
 from headswap.kits import onnx_kit, space
-from headswap.pixels import read_pixels
 
 # As if headswap and torch were not installed; Gradio, which takes seconds, is played.
 ALONE = """

@@ -13,9 +13,10 @@ from drawings import HEAD_ONLY, NARROW, small_model
 from PIL import Image
 
 import headswap
-from headswap import InputError, Phase, Plan, leakage
+from headswap import InputError, Phase, Plan
 from headswap.bundle import DESCRIPTION
-from headswap.leakage import KEY, MOST_KEYS, NOTHING_SEEN
+from headswap.data import leakage
+from headswap.data.leakage import KEY, MOST_KEYS, NOTHING_SEEN
 
 CLASSES = ("cat", "dog")
 ONE = Plan((Phase(1, 0, 1e-2),), views=1)

@@ -13,9 +13,9 @@ from PIL import Image
 from torchvision import models as tv
 
 from headswap import InputError, adapt
+from headswap.data.decoding import read_pixels
 from headswap.heads import HEADS
 from headswap.model import BATCH
-from headswap.pixels import read_pixels
 
 CLASSES = ("dots", "boxes", "bars")
 

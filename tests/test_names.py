@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from headswap.names import class_names
+from headswap.data.class_names import class_names
 
 
 class Kind(str, enum.Enum):

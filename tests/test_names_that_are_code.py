@@ -11,9 +11,9 @@ from visiting import Reader, choose, text_of
 
 from headswap.catalogue import DEFAULT
 from headswap.common.errors import InputError
+from headswap.data.loading import gather
 from headswap.events import LabelFigures
 from headswap.model import adapt
-from headswap.reading import gather
 from headswap.ui import images_step, keep_step, test_step, train_step
 from headswap.ui.jobs import Job, Run, Turns
 from headswap.ui.sentences import said

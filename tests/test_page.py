@@ -16,7 +16,7 @@ import gradio as gr
 import pytest
 from pictures import FLOWERS, folder
 
-from headswap.reading import load_images
+from headswap.data.loading import load_images
 from headswap.ui import api, keep_step, model_step, page, theme, trainings
 from headswap.ui.jobs import Job, Turns
 from headswap.ui.visitors import Visitors

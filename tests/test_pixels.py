@@ -19,11 +19,11 @@ from deep import blobs, deep_files, png, scaled
 from PIL import Image, ImageCms, ImageDraw, ImageFile
 from torchvision.transforms import v2
 
-from headswap import formats, pixels
 from headswap.common.errors import InputError, PictureError
 from headswap.common.limits import limits
 from headswap.common.text import harmless
-from headswap.pixels import INTERPOLATIONS, read_pixels, size_of
+from headswap.data import decoding, formats
+from headswap.data.decoding import INTERPOLATIONS, read_pixels, size_of
 
 ROOT = Path(__file__).parents[1]
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -100,8 +100,8 @@ def test_the_quick_way_stays_close_to_torchvision(tmp_path, interpolation, width
 
 def test_a_large_jpeg_is_decoded_smaller(tmp_path, monkeypatch):
     path, decoded = saved(flat(RED, (1600, 1200)), tmp_path / "a.jpg"), []
-    in_colour = pixels._in_colour
-    monkeypatch.setattr(pixels, "_in_colour", lambda image: decoded.append(image.size) or in_colour(image))
+    in_colour = decoding._in_colour
+    monkeypatch.setattr(decoding, "_in_colour", lambda image: decoded.append(image.size) or in_colour(image))
     read_pixels(path, side=100)
     assert decoded == [(400, 300)]
 

@@ -9,11 +9,11 @@ import torch
 from pictures import FLOWERS, check_refused, drawn, folder, own, reasons, zipped
 
 import headswap
-from headswap import archives
 from headswap.common.errors import InputError
 from headswap.common.text import natural
-from headswap.images import Report
-from headswap.reading import gather, load_images
+from headswap.data import archives
+from headswap.data.dataset import Report
+from headswap.data.loading import gather, load_images
 
 pytestmark = pytest.mark.usefixtures("private_folders")
 

@@ -12,9 +12,9 @@ from pictures import FLOWERS, check_refused, folder, reasons, zipped
 from PIL import Image
 
 from headswap.common.errors import InputError
-from headswap.images import Report
-from headswap.reading import gather, load_images
-from headswap.sources import pictures_in
+from headswap.data.dataset import Report
+from headswap.data.loading import gather, load_images
+from headswap.data.sources import pictures_in
 
 pytestmark = pytest.mark.usefixtures("private_folders")
 

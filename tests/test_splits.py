@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from headswap.splits import draw, folds
+from headswap.data.splits import draw, folds
 
 ALONE = [[i] for i in range(40)]
 

@@ -13,7 +13,7 @@ from telling import FINISHED
 from visiting import is_error, text_of
 
 from headswap.common import text
-from headswap.reading import load_images
+from headswap.data.loading import load_images
 from headswap.ui import judging, test_step, train_step
 from headswap.ui.jobs import Turns
 from headswap.ui.visitors import Trained, Visitor

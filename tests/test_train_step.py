@@ -14,11 +14,11 @@ from telling import HEAD, KEPT, STORY, THAW, epoch
 from visiting import Reader, choose, is_error, text_of
 
 from headswap.common.errors import InputError
+from headswap.data.loading import load_images
 from headswap.events import Epoch, Figures, FrozenPass, Kept, Reference, Step
 from headswap.metrics import Answers
 from headswap.plan import Phase, Plan
 from headswap.race import Lap, Place, Won
-from headswap.reading import load_images
 from headswap.training import refit, train
 from headswap.ui import model_step, replay, test_step, train_step, trainings
 from headswap.ui.charts import charts_of

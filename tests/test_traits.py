@@ -8,8 +8,8 @@ from drawings import SHAPES, shape
 from pictures import own
 from PIL import Image, ImageEnhance, ImageFilter
 
-from headswap.pixels import read_pixels
-from headswap.traits import measured, resembling
+from headswap.data.decoding import read_pixels
+from headswap.data.duplicates import measured, resembling
 
 
 def photograph(seed, size=(400, 300)):

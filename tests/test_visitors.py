@@ -12,9 +12,9 @@ from pictures import FLOWERS, folder
 from headswap import engines
 from headswap.catalogue import DEFAULT
 from headswap.common import system_memory
+from headswap.data.loading import load_images
 from headswap.events import Epoch, Figures, FrozenPass, Kept, Offer, PhaseBegins
 from headswap.plan import Phase
-from headswap.reading import load_images
 from headswap.ui import visitors as room
 from headswap.ui.jobs import Job, Lesson, Run, Turns
 from headswap.ui.visitors import Choice, Trained, Visitor, Visitors

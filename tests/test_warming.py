@@ -8,7 +8,7 @@ import pytest
 from drawings import small_model
 
 from headswap.common.errors import InputError
-from headswap.reading import load_images
+from headswap.data.loading import load_images
 from headswap.ui import trainings, warming
 from headswap.ui.jobs import Turns
 from headswap.ui.trainings import Asked

@@ -9,7 +9,7 @@ from drawings import copied, moved, small_model
 from visiting import text_of
 
 from headswap.common import devices
-from headswap.reading import load_images
+from headswap.data.loading import load_images
 from headswap.ui import page, train_step, trainings, zero
 from headswap.ui.jobs import Turns
 from headswap.ui.trainings import Asked

@@ -16,13 +16,13 @@ import gradio as gr
 from headswap.catalogue import DEFAULT, find, too_large
 from headswap.common.errors import InputError
 from headswap.common.plain_data import plain_answers, plain_event
+from headswap.data.checks import findings
+from headswap.data.dataset import plain_report
+from headswap.data.decoding import read_pixels
+from headswap.data.loading import loading
+from headswap.data.sources import ARCHIVES
 from headswap.events import Event
-from headswap.findings import findings
-from headswap.images import plain_report
-from headswap.pixels import read_pixels
 from headswap.plan import Plan
-from headswap.reading import loading
-from headswap.sources import ARCHIVES
 from headswap.training import train
 from headswap.ui.jobs import Fetching, Job, Lesson, Run, Turns
 from headswap.ui.networks import network, preview

@@ -8,7 +8,7 @@ from html import escape
 from torch import Tensor
 from torchvision.transforms.v2 import functional as pictures
 
-from headswap.pixels import jpeg
+from headswap.data.decoding import jpeg
 
 THUMBNAIL = 96  # pixels a side; drawn at half that, for sharp screens
 

@@ -10,10 +10,10 @@ from html import escape
 from pathlib import Path
 
 from headswap.common.text import count, listed
-from headswap.findings import Finding, findings, pairs_apart
-from headswap.images import LabelledImages, Report
-from headswap.leakage import NOTHING_SEEN, Seen
-from headswap.tables import written
+from headswap.data.checks import Finding, findings, pairs_apart
+from headswap.data.dataset import LabelledImages, Report
+from headswap.data.label_tables import written
+from headswap.data.leakage import NOTHING_SEEN, Seen
 from headswap.ui.cards import data_address, thumbnail
 
 THUMBNAILS = 6  # for each class

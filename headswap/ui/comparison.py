@@ -14,7 +14,7 @@ import gradio as gr
 
 from headswap.catalogue import BUNDLED, Backbone, backbones, find, too_large
 from headswap.common.text import count
-from headswap.images import LabelledImages
+from headswap.data.dataset import LabelledImages
 from headswap.plan import views_of
 from headswap.ui.jobs import Turns
 from headswap.ui.networks import known, measured

@@ -15,9 +15,9 @@ from headswap.bundle import SUFFIX
 from headswap.common.errors import InputError
 from headswap.common.limits import limits
 from headswap.common.text import harmless
-from headswap.images import LabelledImages
-from headswap.reading import Loading, gathering, loading
-from headswap.sources import ARCHIVES
+from headswap.data.dataset import LabelledImages
+from headswap.data.loading import Loading, gathering, loading
+from headswap.data.sources import ARCHIVES
 from headswap.ui.assets import SAMPLE
 from headswap.ui.cards import problem_card
 from headswap.ui.classes import describe, nothing_yet

@@ -18,8 +18,8 @@ from headswap import engines
 from headswap.common import system_memory
 from headswap.common.errors import InputError
 from headswap.common.limits import limits
+from headswap.data.dataset import LabelledImages
 from headswap.events import Epoch, Event, FrozenPass, Kept, PhaseBegins, Reference, Step
-from headswap.images import LabelledImages
 from headswap.model import Classifier, StageOutline
 from headswap.plan import Plan
 from headswap.race import Lap, Won

@@ -19,11 +19,11 @@ from torch import Tensor
 from headswap.common.errors import InputError, PictureError
 from headswap.common.limits import limits
 from headswap.common.text import count, listed, percent
+from headswap.data.dataset import LabelledImages
+from headswap.data.loading import gathering, loading
+from headswap.data.sources import ARCHIVES
 from headswap.evaluation import Evaluation, Mistake, answered, compared
-from headswap.images import LabelledImages
 from headswap.model import Classifier
-from headswap.reading import gathering, loading
-from headswap.sources import ARCHIVES
 from headswap.ui import matrix
 from headswap.ui.cards import problem_card, thumbnail
 from headswap.ui.jobs import Turns

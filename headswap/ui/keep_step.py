@@ -19,10 +19,10 @@ from headswap.catalogue import find
 from headswap.common.atomic import write
 from headswap.common.errors import InputError
 from headswap.common.text import count, listed, size
+from headswap.data.dataset import LabelledImages
 from headswap.eject import eject
 from headswap.exports import export_program
 from headswap.hub import push
-from headswap.images import LabelledImages
 from headswap.kits import onnx_kit, space
 from headswap.model import Classifier
 from headswap.model_card import told

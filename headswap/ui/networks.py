@@ -9,7 +9,7 @@ from itertools import chain
 import torch
 
 from headswap.common.rng import Seeded
-from headswap.images import LabelledImages
+from headswap.data.dataset import LabelledImages
 from headswap.model import Classifier, adapt, crown
 from headswap.ui.jobs import Turns
 from headswap.ui.visitors import Choice

@@ -17,7 +17,7 @@ from gradio.utils import get_upload_folder
 
 from headswap.common.errors import InputError
 from headswap.common.limits import limits
-from headswap.sources import ENDINGS
+from headswap.data.sources import ENDINGS
 
 SCRIPTS = ("shrink", "sending", "camera", "picker")  # one program in the end: each uses what stands before it
 LONGEST_NAME = 4096  # characters, of all folders together

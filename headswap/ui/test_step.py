@@ -13,10 +13,10 @@ from PIL import Image
 
 from headswap.common.errors import InputError, PictureError
 from headswap.common.text import count, harmless, listed, percent
+from headswap.data.decoding import read_pixels
+from headswap.data.label_tables import written
+from headswap.data.sources import ENDINGS
 from headswap.model import Classifier
-from headswap.pixels import read_pixels
-from headswap.sources import ENDINGS
-from headswap.tables import written
 from headswap.ui import judging, tries
 from headswap.ui.cards import data_address, problem_card, thumbnail
 from headswap.ui.jobs import Turns

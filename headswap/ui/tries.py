@@ -9,7 +9,7 @@ from pathlib import Path
 import gradio as gr
 
 from headswap.common.text import listed
-from headswap.images import LabelledImages
+from headswap.data.dataset import LabelledImages
 from headswap.ui.cards import thumbnail
 from headswap.ui.visitors import Visitor
 

@@ -26,12 +26,12 @@ from headswap.catalogue import DEFAULT
 from headswap.common import system_memory
 from headswap.common.errors import InputError
 from headswap.common.limits import limits
+from headswap.data.dataset import LabelledImages
+from headswap.data.leakage import NOTHING_SEEN, Seen
 from headswap.evaluation import Evaluation
 from headswap.events import Figures, Offer
 from headswap.heads import head_options
-from headswap.images import LabelledImages
 from headswap.keeping import keep
-from headswap.leakage import NOTHING_SEEN, Seen
 from headswap.model import Classifier
 from headswap.ui.jobs import Job, Run
 from headswap.ui.ran import Ran

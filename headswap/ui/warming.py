@@ -15,7 +15,7 @@ from headswap.beforehand import Beforehand
 from headswap.catalogue import find
 from headswap.common import devices
 from headswap.common.errors import InputError
-from headswap.images import LabelledImages
+from headswap.data.dataset import LabelledImages
 from headswap.training import begin_pass
 from headswap.ui.jobs import Turns
 from headswap.ui.networks import network

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from headswap.common.text import harmless
-from headswap.sources import ENDINGS
+from headswap.data.sources import ENDINGS
 
 _EXACT = 10_000  # nearer than any number of folders
 

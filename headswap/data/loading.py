@@ -16,17 +16,18 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from headswap import archives, tables
-from headswap import layout as layouts
 from headswap.common.errors import InputError, PictureError
 from headswap.common.limits import limits
 from headswap.common.text import harmless, how_many, natural
-from headswap.images import INTERPOLATION, SIDE, STORE_BYTES, LabelledImages, Report, Store
-from headswap.inputs import refuse_address
-from headswap.layout import Layout, Listing
-from headswap.pixels import size_of
-from headswap.sources import EXPECTED, LINKED, TABLES, Fetch, Found, Meter, adopt, start_of, walk
-from headswap.traits import Traits, measured, resembling
+from headswap.data import archives, label_tables
+from headswap.data import layout as layouts
+from headswap.data.dataset import LabelledImages, Report
+from headswap.data.decoding import size_of
+from headswap.data.duplicates import Traits, measured, resembling
+from headswap.data.layout import Layout, Listing
+from headswap.data.picture_inputs import refuse_address
+from headswap.data.sources import EXPECTED, LINKED, TABLES, Fetch, Found, Meter, adopt, start_of, walk
+from headswap.data.store import INTERPOLATION, SIDE, STORE_BYTES, Store
 
 _TABLES = 10  # that are looked at, of a source
 _NAMED = 3  # names in a note
@@ -251,11 +252,11 @@ def _read_tables(listings: Sequence[Found], store: Store, label: str) -> list[Li
     """Each of them as a table, or why it is none."""
     read: list[Listing] = []
     for listing in listings:
-        path = store.place(tables.NAME)
+        path = store.place(label_tables.NAME)
         name = listing.parts[-1]
         try:
-            listing.fetch(path, Meter(tables.MAX_BYTES, f"{label} has a table of labels that is too large."))
-            read.append(Listing(listing, tables.read_sheet(path, name)))
+            listing.fetch(path, Meter(label_tables.MAX_BYTES, f"{label} has a table of labels that is too large."))
+            read.append(Listing(listing, label_tables.read_sheet(path, name)))
         except InputError as error:
             read.append(Listing(listing, error))
         except OSError:

@@ -15,8 +15,8 @@ import torch
 
 from headswap.common.errors import InputError
 from headswap.common.text import how_many
-from headswap.images import LabelledImages
-from headswap.traits import Traits, resembling
+from headswap.data.dataset import LabelledImages
+from headswap.data.duplicates import Traits, resembling
 
 SIDE = 224  # pixels a side that most networks look at
 FEW = 10  # images of a class; below, every figure is a guess

@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 
-from headswap import tables
 from headswap.common.errors import InputError
 from headswap.common.text import harmless, how_many, listed, natural
-from headswap.file_names import FileNames, Meaning, like_a_picture
-from headswap.sources import Found, leads_outside
+from headswap.data import label_tables
+from headswap.data.file_names import FileNames, Meaning, like_a_picture
+from headswap.data.sources import Found, leads_outside
 
 TRAINING, VALIDATION, TEST = "training", "validation", "test"
 LOOSE = "lies outside the class folders"
@@ -52,7 +52,7 @@ class Listing:
     """A table that lies beside the pictures, or why it cannot be read as one."""
 
     found: Found
-    sheet: tables.Sheet | InputError
+    sheet: label_tables.Sheet | InputError
 
 
 @dataclass(frozen=True)
@@ -339,7 +339,7 @@ class _Counting:
     """A table that counts: where it lies, its columns, and which picture each of its names means."""
 
     listing: Listing
-    columns: tables.Columns
+    columns: label_tables.Columns
     meant: Mapping[str, Meaning]
     one_label: bool
 
@@ -348,7 +348,7 @@ class _Counting:
         return self.listing.found.parts[-1]
 
     @cached_property
-    def table(self) -> tables.Table | None:
+    def table(self) -> label_tables.Table | None:
         """What it says by itself."""
         return _read_as_one([self])
 
@@ -360,8 +360,8 @@ class _Counting:
         return self.meant[name].place
 
 
-def _read_as_one(some: Sequence[_Counting]) -> tables.Table | None:
-    return tables.understood([(each.listing.sheet, each.columns, each.place) for each in some], some[0].one_label)
+def _read_as_one(some: Sequence[_Counting]) -> label_tables.Table | None:
+    return label_tables.understood([(each.listing.sheet, each.columns, each.place) for each in some], some[0].one_label)
 
 
 def _by_tables(
@@ -373,7 +373,7 @@ def _by_tables(
     if table:
         expected = [each for each in listings if each.found.parts == (table,)]
     else:
-        expected = [each for each in listings if each.found.parts[-1].casefold() == tables.NAME]
+        expected = [each for each in listings if each.found.parts[-1].casefold() == label_tables.NAME]
     counting, idle = _readable(expected or listings, names, classes, len(pictures), multi_label is False)
     if not expected:
         counting = _explicit(counting, idle, folders, len(classes))
@@ -381,7 +381,7 @@ def _by_tables(
     said = _understood(counting, idle)
     if expected:
         others = [each for each in listings if each not in expected]
-        idle |= dict.fromkeys(others, f"is a table that does not count, because {table or tables.NAME} does")
+        idle |= dict.fromkeys(others, f"is a table that does not count, because {table or label_tables.NAME} does")
     if said:
         return _placed_by(pictures, said, idle, multi_label)
     if expected and len(classes) < 2 and pictures:
@@ -418,7 +418,9 @@ def _readable(
             idle[each] = "is not a picture, nor a table of labels"
             continue
         home = each.found.parts[:-1]
-        columns = tables.columns_of(each.sheet, lambda name, home=home: names.find(name, home).place, like_a_picture)
+        columns = label_tables.columns_of(
+            each.sheet, lambda name, home=home: names.find(name, home).place, like_a_picture
+        )
         keys = dict.fromkeys(row[columns.file] for row in columns.body)
         if not columns.hits:
             idle[each] = "is a table that names no picture here"
@@ -464,7 +466,7 @@ def _disjoint(counting: Sequence[_Counting], idle: dict[Listing, str]) -> list[_
 
 def _understood(
     counting: Sequence[_Counting], idle: dict[Listing, str]
-) -> list[tuple[Sequence[_Counting], tables.Table]]:
+) -> list[tuple[Sequence[_Counting], label_tables.Table]]:
     """Tables with the same header are read as one."""
     alike: dict[tuple[object, ...], list[_Counting]] = defaultdict(list)
     for each in counting:
@@ -481,7 +483,7 @@ def _understood(
 
 def _placed_by(
     pictures: Sequence[Found],
-    said: Sequence[tuple[Sequence[_Counting], tables.Table]],
+    said: Sequence[tuple[Sequence[_Counting], label_tables.Table]],
     idle: Mapping[Listing, str],
     multi_label: bool | None,
 ) -> Layout:
@@ -532,7 +534,7 @@ def _called(some: Sequence[_Counting]) -> list[str]:
 
 
 def _roles_by(
-    pictures: Sequence[Found], said: Sequence[tuple[Sequence[_Counting], tables.Table]]
+    pictures: Sequence[Found], said: Sequence[tuple[Sequence[_Counting], label_tables.Table]]
 ) -> dict[int, tuple[str | None, str]]:
     """For what each picture is, with the folder or table that says so: by its folder, else by its table's name."""
     inside, tops = _inside(pictures)
@@ -551,7 +553,7 @@ def _roles_by(
 
 
 def _not_here(
-    said: Sequence[tuple[Sequence[_Counting], tables.Table]],
+    said: Sequence[tuple[Sequence[_Counting], label_tables.Table]],
 ) -> tuple[list[tuple[str, str]], list[str]]:
     """What tables name that is not there, or cannot be told from others."""
     skipped, notes = [], []

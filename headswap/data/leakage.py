@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, PlainSerializer
 
 from headswap.common.errors import InputError
 from headswap.common.text import how_many
-from headswap.images import LabelledImages
+from headswap.data.dataset import LabelledImages
 
 KEY = 8  # bytes of a hash: among 20,000 images and as many others two agree by chance once in fifty billion cases
 MOST_KEYS = 500_000  # that are remembered on each side; an image has two

@@ -17,10 +17,10 @@ import torch
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
-from headswap import depth
 from headswap.common.errors import InputError, PictureError
 from headswap.common.limits import MEGABYTE, limits
 from headswap.common.text import harmless
+from headswap.data import bit_depth
 
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray | torch.Tensor | bytes | bytearray | memoryview | BinaryIO
 
@@ -102,7 +102,7 @@ def _all_bits(image: Image.Image) -> Image.Image | bytes:
         return image
     if image.fp is None or image.fp.closed:
         raise PictureError(UNNAMED, "was closed before it was read; open it again, or give its path")
-    return _content(image.fp) if depth.has_lower_bytes(image) and image.tell() == 0 else image
+    return _content(image.fp) if bit_depth.has_lower_bytes(image) and image.tell() == 0 else image
 
 
 def _content(stream: BinaryIO) -> bytes:
@@ -143,8 +143,8 @@ def _image(array: np.ndarray, channels_first: bool) -> Image.Image:
     kind = bands.dtype.kind
     try:
         levels = bands if bands.dtype == np.uint8 else {"b": _of_bools, "f": _of_shares}.get(kind, _of_integers)(bands)
-    except depth.NotFinite as error:
-        raise PictureError(UNNAMED, depth.NOT_FINITE) from error
+    except bit_depth.NotFinite as error:
+        raise PictureError(UNNAMED, bit_depth.NOT_FINITE) from error
     return Image.fromarray(np.ascontiguousarray(levels[..., 0] if levels.shape[-1] == 1 else levels))
 
 
@@ -175,7 +175,7 @@ def _of_bools(bands: np.ndarray) -> np.ndarray:
 
 def _of_shares(bands: np.ndarray) -> np.ndarray:
     low, high = float(bands.min()), float(bands.max())
-    depth.span(low, high, fractions=True)  # or they are no numbers
+    bit_depth.span(low, high, fractions=True)  # or they are no numbers
     if low < -_ROUNDING or high > 1 + _ROUNDING:
         if low < 0:
             advice = "give the picture as it was before it was normalised, as uint8 or as floats from 0 to 1"
@@ -188,11 +188,11 @@ def _of_shares(bands: np.ndarray) -> np.ndarray:
 
 def _of_integers(bands: np.ndarray) -> np.ndarray:
     if bands.shape[-1] == 1:
-        return depth.eight_bits(bands)
+        return bit_depth.eight_bits(bands)
     if bands.min() < 0:
         raise PictureError(UNNAMED, f"holds colours down to {bands.min()}, and 0 is black; give uint8 or uint16")
     count = bands.shape[-1] - (bands.shape[-1] in (2, 4))  # the last one is alpha
     colours, alpha = bands[..., :count], bands[..., count:]
     if bands.dtype == np.uint16:
         alpha = alpha >> 8  # as in a file, a share of 65535
-    return np.concatenate([depth.eight_bits(colours), alpha.clip(0, 255).astype(np.uint8)], axis=-1)
+    return np.concatenate([bit_depth.eight_bits(colours), alpha.clip(0, 255).astype(np.uint8)], axis=-1)

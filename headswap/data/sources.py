@@ -20,7 +20,7 @@ from typing import BinaryIO
 from headswap.common.errors import InputError, PictureError
 from headswap.common.limits import MEGABYTE, limits
 from headswap.common.text import harmless
-from headswap.formats import looks_like_picture
+from headswap.data.formats import looks_like_picture
 
 EXPECTED = "one sub-folder per class, such as roses/a.jpg and tulips/b.jpg"
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst")

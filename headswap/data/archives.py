@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 from headswap.common.errors import InputError, PictureError
 from headswap.common.limits import MEGABYTE, limits
-from headswap.sources import ARCHIVES, EXPECTED, START, Found, Meter, adopt, copy
+from headswap.data.sources import ARCHIVES, EXPECTED, START, Found, Meter, adopt, copy
 
 _ALWAYS = 64 * MEGABYTE  # may be unpacked whatever the archive's own size
 _DIRECTORY = 16 * MEGABYTE  # of a zip: names for a few hundred thousand files

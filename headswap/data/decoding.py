@@ -21,11 +21,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
-from headswap import depth
 from headswap.common.errors import InputError, PictureError
 from headswap.common.limits import limits
-from headswap.formats import ORIENTATION_TAG, directory, opened, opened_bytes, opened_file
-from headswap.inputs import Picture, name_of, understood
+from headswap.data import bit_depth
+from headswap.data.formats import ORIENTATION_TAG, directory, opened, opened_bytes, opened_file
+from headswap.data.picture_inputs import Picture, name_of, understood
 
 MAX_ASPECT = 4
 
@@ -131,8 +131,8 @@ def _picture(source: Picture) -> Iterator[Image.Image]:
                 yield _bounded(opened(stream, name), name)
     except InputError:
         raise
-    except depth.NotFinite as error:
-        raise PictureError(name, depth.NOT_FINITE) from error
+    except bit_depth.NotFinite as error:
+        raise PictureError(name, bit_depth.NOT_FINITE) from error
     except MemoryError as error:
         raise PictureError(name, "needs more memory than there is; save it smaller") from error
     # Pillow raises whatever its parsers happen to stumble over: OSError, ValueError, SyntaxError,
@@ -212,7 +212,7 @@ def _exif_behind(stream: BinaryIO) -> bytes:
 def _in_colour(image: Image.Image) -> Image.Image:
     """The picture in mode RGB."""
     if image.mode.startswith(("I", "F")):
-        image = Image.fromarray(depth.eight_bits(np.asarray(image)))
+        image = Image.fromarray(bit_depth.eight_bits(np.asarray(image)))
     if image.mode in ("La", "RGBa"):
         image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
     if image.mode == "LAB":

@@ -31,9 +31,9 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from headswap import depth
 from headswap.common.errors import PictureError
 from headswap.common.limits import MEGABYTE, limits
+from headswap.data import bit_depth
 
 ORIENTATION_TAG = 0x0112
 
@@ -204,7 +204,7 @@ class _Deep:
         if lower is None:
             return access
         lower.load()
-        depth.join(self, lower)
+        bit_depth.join(self, lower)
         return super().load()
 
 
@@ -222,10 +222,10 @@ def _png(stream: BinaryIO, name: str) -> ImageFile:
 
 def _opened_deep(kind: type[ImageFile], plain: type[ImageFile], stream: BinaryIO) -> ImageFile:
     image = kind(stream)
-    if depth.has_lower_bytes(image):
+    if bit_depth.has_lower_bytes(image):
         stream.seek(0)
         image.lower = plain(stream)
-        depth.give_lower_bytes(image.lower)
+        bit_depth.give_lower_bytes(image.lower)
     return image
 
 

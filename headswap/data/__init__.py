@@ -1,0 +1,1 @@
+"""From untrusted files to LabelledImages: list, place, copy, decode, find duplicates, split, check."""
