@@ -13,8 +13,8 @@ import time
 from common import BACKBONE, arguments, load, machine, undecoded
 
 import headswap
-from headswap.events import PhaseBegins
-from headswap.training import begin_pass
+from headswap.training.events import PhaseBegins
+from headswap.training.trainer import begin_pass
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ import torch
 from common import BACKBONE, machine, parted, through
 
 import headswap
-from headswap.activations import Activations
+from headswap.features.cache import Activations
 
 
 def main() -> None:

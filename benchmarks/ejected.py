@@ -20,8 +20,8 @@ import torch
 from common import BACKBONE, chosen, machine
 
 import headswap
-from headswap.heads import HEADS
-from headswap.plan import NAMED
+from headswap.networks.heads import HEADS
+from headswap.training.plan import NAMED
 
 WITHOUT_HEADSWAP = "import runpy, sys; sys.modules['headswap'] = None; sys.argv = sys.argv[1:]; "
 RUN = WITHOUT_HEADSWAP + "runpy.run_path(sys.argv[0], run_name='__main__')"

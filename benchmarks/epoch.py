@@ -13,8 +13,8 @@ from tutorial import learn, network
 
 import headswap
 from headswap import Phase, Plan
-from headswap.activations import Activations
-from headswap.learning import Learner, Optimizer, epoch_of
+from headswap.features.cache import Activations
+from headswap.training.loop import Learner, Optimizer, epoch_of
 
 BATCH = 16
 

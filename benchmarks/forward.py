@@ -12,8 +12,8 @@ from common import BACKBONE, arguments, in_turn, load, machine
 from torch import nn
 
 import headswap
-from headswap.activations import BATCH
-from headswap.engines import frozen
+from headswap.features.cache import BATCH
+from headswap.features.inference import frozen
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from tutorial import Photographs, learn, network
 
 import headswap
 from headswap import Phase, Plan
-from headswap.activations import Activations
+from headswap.features.cache import Activations
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import statistics
 from common import BACKBONE, machine, watched
 
 import headswap
-from headswap.memory import BUDGET
+from headswap.features.memory import BUDGET
 
 
 def main() -> None:

@@ -7,22 +7,22 @@ from headswap.common import privacy  # noqa: F401, first: what is imported below
 
 # isort: split
 from headswap.bundle import load, save
-from headswap.catalogue import backbones
 from headswap.common.errors import InputError
 from headswap.data.checks import findings
 from headswap.data.dataset import LabelledImages
 from headswap.data.loading import load_images
 from headswap.eject import eject
-from headswap.evaluation import evaluate
+from headswap.evaluation.evaluate import evaluate
 from headswap.exports import export_onnx
 from headswap.integrity import DamageWarning
-from headswap.keeping import keep
-from headswap.model import Classifier, adapt
-from headswap.plan import Phase, Plan
-from headswap.race import race
-from headswap.ranges import find_rate
-from headswap.training import fit, refit, train
-from headswap.validation import cross_validate
+from headswap.networks.catalogue import backbones
+from headswap.networks.classifier import Classifier, adapt
+from headswap.training.checkpoints import keep
+from headswap.training.cross_validation import cross_validate
+from headswap.training.lr_finder import find_rate
+from headswap.training.plan import Phase, Plan
+from headswap.training.race import race
+from headswap.training.trainer import fit, refit, train
 
 __all__ = [
     "Classifier",

@@ -27,7 +27,6 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as pictures
 
-from headswap.catalogue import find
 from headswap.common.atomic import written_whole
 from headswap.common.errors import InputError
 from headswap.common.rng import Seeded
@@ -49,10 +48,11 @@ from headswap.description import (
     written,
 )
 from headswap.golden import Disagreement, Golden, Proof, golden, prove
-from headswap.heads import recipe
 from headswap.integrity import DamageWarning, damage, own_sum, sums
-from headswap.model import Classifier
 from headswap.model_card import card
+from headswap.networks.catalogue import find
+from headswap.networks.classifier import Classifier
+from headswap.networks.heads import recipe
 
 SUFFIX = ".headswap"
 DESCRIPTION, WEIGHTS = "headswap.json", "weights.safetensors"

@@ -16,9 +16,7 @@ import typer
 from rich.table import Table
 from typer.core import TyperGroup
 
-from headswap import catalogue
 from headswap.bundle import opened, save
-from headswap.catalogue import DEFAULT
 from headswap.common import devices
 from headswap.common.atomic import write
 from headswap.common.errors import InputError
@@ -39,18 +37,20 @@ from headswap.data.dataset import LabelledImages, plain_report
 from headswap.data.loading import Reading, loading
 from headswap.data.sources import pictures_in
 from headswap.eject import eject
-from headswap.evaluation import evaluate
-from headswap.events import Kept
+from headswap.evaluation.evaluate import evaluate
 from headswap.exports import export_program
-from headswap.heads import HEADS, head_options, head_sentence
 from headswap.hub import push
 from headswap.interruption import Interruption
 from headswap.kits import Kit, onnx_kit, space
-from headswap.model import Classifier, adapt
-from headswap.plan import NAMED, Plan
-from headswap.race import Lap, Won, leader, race
-from headswap.training import refit, train
-from headswap.validation import cross_validate
+from headswap.networks import catalogue
+from headswap.networks.catalogue import DEFAULT
+from headswap.networks.classifier import Classifier, adapt
+from headswap.networks.heads import HEADS, head_options, head_sentence
+from headswap.training.cross_validation import cross_validate
+from headswap.training.events import Kept
+from headswap.training.plan import NAMED, Plan
+from headswap.training.race import Lap, Won, leader, race
+from headswap.training.trainer import refit, train
 
 INTERRUPTED = 130  # the status that shells give to what Ctrl+C ended
 ENDED = "Ended at once. What was learned and not yet written is lost."

@@ -26,10 +26,11 @@ from rich.text import Text
 from headswap.common.plain_data import plain, plain_answers, plain_event
 from headswap.common.text import harmless
 from headswap.data.label_tables import written
-from headswap.evaluation import Evaluation
-from headswap.events import Epoch, Event, FrozenPass, Kept, PhaseBegins, Reference
-from headswap.race import Lap, Won
-from headswap.validation import CrossValidated, Fold
+from headswap.evaluation.evaluate import Evaluation
+from headswap.features.frozen_pass import FrozenPass
+from headswap.training.cross_validation import CrossValidated, Fold
+from headswap.training.events import Epoch, Event, Kept, PhaseBegins, Reference
+from headswap.training.race import Lap, Won
 
 Told = Event | Fold | CrossValidated | Lap | Won
 

@@ -18,15 +18,15 @@ from typing import Any
 
 import torch
 
-from headswap.backbones import Preprocess
-from headswap.catalogue import find
 from headswap.common.limits import MEGABYTE, limits
 from headswap.common.text import harmless
 from headswap.data.decoding import INTERPOLATIONS
 from headswap.data.leakage import NOTHING_SEEN, Seen
-from headswap.heads import HEADS, head_options, recipe
-from headswap.model import Classifier, adapt
-from headswap.record import Record, Several
+from headswap.networks.catalogue import find
+from headswap.networks.classifier import Classifier, adapt
+from headswap.networks.heads import HEADS, head_options, recipe
+from headswap.networks.preprocess import Preprocess
+from headswap.training.record import Record, Several
 
 FORMAT = 1
 MOST_DESCRIBED = 16 * MEGABYTE  # of JSON
@@ -173,7 +173,7 @@ def _check(described: Description) -> None:
     if described.head not in HEADS:
         raise Unfit(
             f"its head '{brief(described.head)}' is unknown here",
-            "Register it with headswap.heads.register; a file brings no code.",
+            "Register it with headswap.networks.heads.register; a file brings no code.",
         )
     _check_options(described.head, described.head_options)
     wanted = described.preprocess

@@ -21,19 +21,19 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from torch import nn
 from torchvision import models as tv
 
-from headswap.backbones import build_whole, options_without_weights
-from headswap.catalogue import BUNDLED, TIMM, Backbone, find
 from headswap.common.errors import InputError
 from headswap.data import sources
 from headswap.data.dataset import LabelledImages
 from headswap.data.decoding import has_deep_colours
-from headswap.heads import ACTIVATIONS, Recipe, recipe, takes_map
-from headswap.model import Classifier, features_in, map_channels
-from headswap.parts import Parts, count_weights
-from headswap.plan import Phase, Plan
-from headswap.stages import take_apart
-from headswap.timm_stages import Given
-from headswap.training import SOFT
+from headswap.networks.build import build_whole, options_without_weights
+from headswap.networks.catalogue import BUNDLED, TIMM, Backbone, find
+from headswap.networks.classifier import Classifier, features_in, map_channels
+from headswap.networks.heads import ACTIVATIONS, Recipe, recipe, takes_map
+from headswap.networks.split_timm import Given
+from headswap.networks.split_torchvision import take_apart
+from headswap.networks.stage import Parts, count_weights
+from headswap.training.plan import Phase, Plan
+from headswap.training.trainer import SOFT
 
 WIDTH = 120  # characters of a line
 TEMPLATE = "eject.py.jinja"

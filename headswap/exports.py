@@ -17,13 +17,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from headswap.catalogue import find
 from headswap.common.atomic import write
 from headswap.common.errors import InputError
+from headswap.features.onnx_tracing import exporting, traced, without_fast_attention
 from headswap.golden import Answer, Golden, Proof, golden, prove
-from headswap.model import Classifier
-from headswap.onnx_tracing import exporting, traced, without_fast_attention
-from headswap.parts import count_weights
+from headswap.networks.catalogue import find
+from headswap.networks.classifier import Classifier
+from headswap.networks.stage import count_weights
 
 MOST_EXPORTED = 400_000_000  # weights; one ONNX file ends at two gigabytes
 INPUT, OUTPUT = "pixels", "probabilities"

@@ -23,7 +23,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from headswap.data.dataset import LabelledImages
 from headswap.data.decoding import read_pixels
-from headswap.model import Classifier
+from headswap.networks.classifier import Classifier
 
 COUNT = 5
 AGREEMENT = 1e-4

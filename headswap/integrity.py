@@ -23,7 +23,7 @@ from headswap.common.text import harmless
 from headswap.data.formats import opened
 from headswap.description import Description, brief, parsed
 from headswap.golden import AGREEMENT
-from headswap.model import Classifier
+from headswap.networks.classifier import Classifier
 
 SUM = ".sha256"  # ending of the entry that holds the description's own hash, as `sha256sum -c` reads it
 GOLDEN = "golden/"

@@ -22,8 +22,8 @@ from headswap.common.text import harmless
 from headswap.data.dataset import LabelledImages
 from headswap.exports import about, export_onnx
 from headswap.golden import Proof, golden
-from headswap.model import Classifier
 from headswap.model_card import card
+from headswap.networks.classifier import Classifier
 
 KIT = Path(__file__).with_name("kit")
 NEEDED = ("numpy", "onnxruntime", "pillow")

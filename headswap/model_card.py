@@ -9,15 +9,15 @@ from __future__ import annotations
 import re
 from html import escape
 
-from headswap.catalogue import find
 from headswap.common.text import harmless
-from headswap.heads import head_sentence, recipe
-from headswap.metrics import ACCURACY, wilson
-from headswap.model import Classifier
-from headswap.parts import count_weights
-from headswap.plan import Phase
+from headswap.evaluation.metrics import wilson
+from headswap.networks.catalogue import find
+from headswap.networks.classifier import ACCURACY, Classifier
+from headswap.networks.heads import head_sentence, recipe
+from headswap.networks.stage import count_weights
 from headswap.plots import confusion_picture, curves_picture, lacks_letters
-from headswap.record import Record, Result
+from headswap.training.plan import Phase
+from headswap.training.record import Record, Result
 
 MOST_CLASSES = 40  # in a confusion matrix that can be read
 SPECIAL = re.compile(r"([\\`*_{}\[\]|~$])")

@@ -18,7 +18,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from headswap.common.text import harmless
-from headswap.record import Record
+from headswap.training.record import Record
 
 FONT = Path(__file__).with_name("fonts") / "DejaVuSans.ttf"
 FINE = 3  # curves are drawn so many times larger and then reduced, for Pillow smoothes letters only

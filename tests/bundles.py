@@ -19,8 +19,8 @@ from drawings import SHAPES, shape, small_model
 
 import headswap
 from headswap import InputError
-from headswap.backbones import BUNDLED, backbones, find
 from headswap.bundle import DESCRIPTION, WEIGHTS
+from headswap.networks.build import BUNDLED, backbones, find
 
 TINY = "timm/test_efficientnet"  # half a megabyte with all that goes with it
 ROOT = Path(__file__).parents[1]

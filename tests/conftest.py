@@ -183,7 +183,7 @@ def normed(images):
 @pytest.fixture
 def every_step(monkeypatch):
     """Every step is told, however fast they follow one another."""
-    monkeypatch.setattr("headswap.learning.EVERY", 0)
+    monkeypatch.setattr("headswap.training.loop.EVERY", 0)
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
-from headswap.events import Epoch, FrozenPass, Kept, PhaseBegins, Rate
-from headswap.plan import Phase
+from headswap.features.frozen_pass import FrozenPass
+from headswap.training.events import Epoch, Kept, PhaseBegins, Rate
+from headswap.training.plan import Phase
 from headswap.ui.jobs import Run
 
 HEAD = PhaseBegins(1, 2, Phase(20, 0, 1e-3), 1, 36, (), 3_843, 3_371_000, 5_120)

@@ -6,8 +6,8 @@ from drawings import THAWED, load_shapes, small_model
 
 import headswap
 from headswap.common import devices
-from headswap.heads import HEADS
-from headswap.race import Won
+from headswap.networks.heads import HEADS
+from headswap.training.race import Won
 
 pytestmark = [
     pytest.mark.accelerator,

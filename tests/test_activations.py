@@ -10,8 +10,9 @@ from drawings import copied, draw_folder, load_shapes, moved, small_model
 from torchvision.transforms.v2.functional import to_pil_image
 
 import headswap
-from headswap import InputError, Phase, Plan, activations, memory
-from headswap.activations import Activations
+from headswap import InputError, Phase, Plan
+from headswap.features import cache, memory
+from headswap.features.cache import Activations
 
 EVERY = range(7)  # the boundaries of the small model: pixels, five stages, pool
 
@@ -173,7 +174,7 @@ def test_progress_is_told_after_each_small_batch(model, images):
     kept = Activations(model, images, views=3)
     told = list(kept.fill([5]))
     assert told == sorted(set(told)) and told[-1] == kept.total == 27
-    assert all(b - a <= activations.BATCH for a, b in zip([0, *told], told, strict=False))
+    assert all(b - a <= cache.BATCH for a, b in zip([0, *told], told, strict=False))
 
 
 def test_nothing_is_computed_before_it_is_asked_for(model, images):
@@ -181,7 +182,7 @@ def test_nothing_is_computed_before_it_is_asked_for(model, images):
     steps = Activations(model, images, engine="eager").fill(EVERY)
     assert not counted
     next(steps)
-    assert set(counted.values()) == {activations.BATCH}
+    assert set(counted.values()) == {cache.BATCH}
     steps.close()
 
 

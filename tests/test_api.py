@@ -14,7 +14,8 @@ from gradio_client.exceptions import AppError
 from serving import served
 from telling import FINISHED, HEAD, KEPT, THAW, epoch
 
-from headswap.events import FrozenPass, Step
+from headswap.features.frozen_pass import FrozenPass
+from headswap.training.events import Step
 from headswap.ui.api import VERBS, Verbs, news
 from headswap.ui.jobs import Fetching, Run, Turns
 from headswap.ui.visitors import Visitors

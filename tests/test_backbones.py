@@ -14,8 +14,8 @@ from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 from torchvision import models as tv
 
-from headswap.backbones import BUNDLED, DEFAULT, backbones, build, find
 from headswap.common.errors import InputError
+from headswap.networks.build import BUNDLED, DEFAULT, backbones, build, find
 
 LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 SMALL = "squeezenet1_1"  # its weights are 5 MB

@@ -7,15 +7,15 @@ from drawings import THAWED, TWO, copied, load_shapes, moved, small_model
 
 import headswap
 from headswap import InputError
-from headswap.events import FrozenPass
-from headswap.training import begin_pass
+from headswap.features.frozen_pass import FrozenPass
+from headswap.training.trainer import begin_pass
 
 
 @pytest.fixture
 def passing(monkeypatch):
     """How many pictures have gone through a stage, from the image on."""
     counted = []
-    real = headswap.activations.frozen
+    real = headswap.features.cache.frozen
 
     def counting(parts, cuts, engine=None, count=0):
         run = real(parts, cuts, engine, count)
@@ -26,7 +26,7 @@ def passing(monkeypatch):
 
         return counted_run
 
-    monkeypatch.setattr("headswap.activations.frozen", counting)
+    monkeypatch.setattr("headswap.features.cache.frozen", counting)
     return counted
 
 
@@ -45,7 +45,7 @@ def taught(images, plan=THAWED, head="linear", **given):
 
 @pytest.mark.parametrize("begun", [0, 1, 99], ids=["not begun", "half done", "over"])
 def test_the_model_is_the_same_to_the_bit_and_no_picture_is_read_twice(images, passing, begun, monkeypatch):
-    monkeypatch.setattr("headswap.learning.EVERY", 0)  # each batch is told
+    monkeypatch.setattr("headswap.training.loop.EVERY", 0)  # each batch is told
     cold, kept, _ = taught(images)
     read = sum(passing)
     passing.clear()

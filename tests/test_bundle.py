@@ -41,8 +41,9 @@ from torch import nn
 from torchvision import models as tv
 
 import headswap
-from headswap import InputError, bundle, heads
+from headswap import InputError, bundle
 from headswap.bundle import DESCRIPTION, WEIGHTS
+from headswap.networks import heads
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded by Linux")
 
@@ -284,7 +285,7 @@ except headswap.InputError as error:
     print(error)
 """
     told = in_new_process(code, other)
-    assert "its head 'twins' is unknown here" in told and "headswap.heads.register" in told
+    assert "its head 'twins' is unknown here" in told and "headswap.networks.heads.register" in told
 
 
 def test_a_head_given_as_a_callable_is_refused_with_what_to_do(other):

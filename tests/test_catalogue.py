@@ -19,16 +19,16 @@ from torchvision.models import _api as api
 from torchvision.transforms._presets import ImageClassification
 from typer.testing import CliRunner
 
-from headswap import catalogue
-from headswap.backbones import BUNDLED, backbones, build, find, too_large
-from headswap.catalogue import packaged_file
 from headswap.cli import cli
 from headswap.common.errors import InputError
-from headswap.model import features_in
-from headswap.stages import take_apart
+from headswap.networks import catalogue
+from headswap.networks.build import BUNDLED, backbones, build, find, too_large
+from headswap.networks.catalogue import packaged_file
+from headswap.networks.classifier import features_in
+from headswap.networks.split_torchvision import take_apart
+from headswap.networks.weights import DownloadError, fetch, torch_file
 from headswap.ui import comparison, model_step
 from headswap.ui.visitors import Visitor
-from headswap.weights import DownloadError, fetch, torch_file
 
 TORCHVISIONS = [row for row in backbones() if row.source == "torchvision"]
 
@@ -238,7 +238,7 @@ def test_weights_of_a_size_that_nobody_says_are_not_fetched_where_sizes_are_boun
 def packaged(tmp_path, monkeypatch):
     """Puts another file in the place of the installed weights of the default network."""
     file = tmp_path / "weights.pth"
-    monkeypatch.setattr(sys.modules["headswap.backbones"], "packaged_file", lambda _: file)  # not the function
+    monkeypatch.setattr(sys.modules["headswap.networks.build"], "packaged_file", lambda _: file)  # not the function
     return file
 
 

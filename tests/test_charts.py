@@ -8,7 +8,8 @@ import pytest
 from telling import FINISHED, HEAD, THAW, epoch
 from visiting import text_of
 
-from headswap.events import Figures, FrozenPass, Reference
+from headswap.features.frozen_pass import FrozenPass
+from headswap.training.events import Figures, Reference
 from headswap.ui.charts import charts_of
 from headswap.ui.jobs import Run
 

@@ -21,9 +21,9 @@ from typer.testing import CliRunner
 import headswap
 import headswap.ui
 from headswap import cli, console
-from headswap.backbones import backbones
-from headswap.heads import HEADS, head_options, head_sentence
-from headswap.plan import NAMED, Phase, Plan
+from headswap.networks.build import backbones
+from headswap.networks.heads import HEADS, head_options, head_sentence
+from headswap.training.plan import NAMED, Phase, Plan
 from headswap.ui import lan
 from headswap.ui.classes import describe
 
@@ -640,7 +640,7 @@ TINY = ("--backbone", BACKBONE)
 def tiny(monkeypatch):
     """Networks are built without weights, which would have to be downloaded."""
     adapt = cli.adapt
-    for place in map(sys.modules.get, ("headswap.cli", "headswap.race")):
+    for place in map(sys.modules.get, ("headswap.cli", "headswap.training.race")):
         monkeypatch.setattr(place, "adapt", lambda *given, **how: adapt(*given, **how | {"pretrained": False}))
 
 
@@ -745,7 +745,7 @@ def test_ctrl_c_while_it_learns_again_keeps_the_honest_network(out, press, folde
 @pytest.mark.parametrize(("kind", "times"), [("Lap", 20), ("Won", 1)])
 def test_ctrl_c_in_a_race_keeps_the_head_that_is_ahead(run, press, folder, tmp_path, monkeypatch, kind, times):
     plan = Plan((Phase(20, 0, 1e-2), Phase(10_000, 1, 1e-3, 1e-4)), views=1)
-    monkeypatch.setattr("headswap.learning.EVERY", 0)
+    monkeypatch.setattr("headswap.training.loop.EVERY", 0)
     monkeypatch.setattr(Plan, "suggest", staticmethod(lambda images, model: plan))
     press(kind, times)
     heads = ("--head", "linear", "--head", "bottleneck")

@@ -8,8 +8,8 @@ import pytest
 import torch
 from visiting import text_of
 
-from headswap.catalogue import DEFAULT, backbones, find
 from headswap.data.dataset import LabelledImages
+from headswap.networks.catalogue import DEFAULT, backbones, find
 from headswap.ui import comparison, networks
 from headswap.ui.comparison import COLUMNS, OFFERED
 from headswap.ui.jobs import Turns

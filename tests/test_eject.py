@@ -23,15 +23,15 @@ from torch import nn
 
 import headswap
 from headswap import Classifier, InputError, Phase, Plan
-from headswap.backbones import build_whole
-from headswap.catalogue import BUNDLED, find
 from headswap.data.decoding import read_pixels
 from headswap.eject import _Network, assigned, eject, literal
-from headswap.heads import HEADS, build_head, takes_map
-from headswap.model import features_in, map_channels
-from headswap.plan import NAMED
-from headswap.record import Passed, Record, Result, Stretch
-from headswap.stages import take_apart
+from headswap.networks.build import build_whole
+from headswap.networks.catalogue import BUNDLED, find
+from headswap.networks.classifier import features_in, map_channels
+from headswap.networks.heads import HEADS, build_head, takes_map
+from headswap.networks.split_torchvision import take_apart
+from headswap.training.plan import NAMED
+from headswap.training.record import Passed, Record, Result, Stretch
 
 SUGGESTED = Plan(
     (NAMED["head only"].phases[0], Phase(4, 3, 1e-4, 3e-4)), label_smoothing=0.0, soften=0.6, keep="between"

@@ -9,8 +9,8 @@ import torch
 from drawings import copied, moved, small_model
 from torch import nn
 
-from headswap import engines
-from headswap.engines import AGREEMENT, Cuts, fold, frozen
+from headswap.features import inference
+from headswap.features.inference import AGREEMENT, Cuts, fold, frozen
 
 FAMILIES = {
     "shufflenet_v2_x0_5": {},
@@ -26,24 +26,24 @@ FOLDS_ALL = ("shufflenet_v2_x0_5", "resnet18", "mobilenet_v3_small", "efficientn
 
 @pytest.fixture(autouse=True)
 def nothing_ready():
-    engines._ready.clear()
+    inference._ready.clear()
     yield
-    engines._ready.clear()
+    inference._ready.clear()
 
 
 @pytest.fixture
 def told(caplog):
     """What was said of engines that could not be used."""
-    caplog.set_level(logging.INFO, engines.__name__)
-    return lambda: [record.getMessage().split(":")[0] for record in caplog.records if record.name == engines.__name__]
+    caplog.set_level(logging.INFO, inference.__name__)
+    return lambda: [record.getMessage().split(":")[0] for record in caplog.records if record.name == inference.__name__]
 
 
 @pytest.fixture
 def made(monkeypatch):
     """Which ways were tried, in order."""
     ways = []
-    really = engines._made
-    monkeypatch.setattr(engines, "_made", lambda make, *how: ways.append(make.__name__) or really(make, *how))
+    really = inference._made
+    monkeypatch.setattr(inference, "_made", lambda make, *how: ways.append(make.__name__) or really(make, *how))
     return ways
 
 
@@ -135,7 +135,7 @@ def test_no_norm_is_left_where_each_stands_behind_a_convolution(name):
     assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
 
 
-@pytest.mark.parametrize("engine", engines.ENGINES)
+@pytest.mark.parametrize("engine", inference.ENGINES)
 @pytest.mark.parametrize("cuts", [[2], [1, 2], [0, 2], [0, 1, 2]])
 def test_only_what_was_asked_for_is_told(engine, cuts):
     parts = small_stages()
@@ -145,13 +145,13 @@ def test_only_what_was_asked_for_is_told(engine, cuts):
     assert not any(answer.requires_grad for answer in answers)
 
 
-@pytest.mark.parametrize("engine", [*engines.ENGINES, None])
+@pytest.mark.parametrize("engine", [*inference.ENGINES, None])
 def test_without_parts_what_comes_in_goes_out(engine):
     [out] = frozen([], [0], engine, count=1000)(X)
     assert torch.equal(out, X)
 
 
-@pytest.mark.parametrize("engine", engines.ENGINES)
+@pytest.mark.parametrize("engine", inference.ENGINES)
 def test_stages_in_double_precision_answer_in_it(engine):
     parts = [part.double() for part in small_stages()]
     answers = frozen(parts, [1, 2], engine)(X.double())
@@ -163,7 +163,7 @@ def test_stages_in_double_precision_answer_in_it(engine):
 # The stages are not touched
 
 
-@pytest.mark.parametrize("engine", engines.ENGINES)
+@pytest.mark.parametrize("engine", inference.ENGINES)
 @pytest.mark.parametrize("learning", [0, 2])
 def test_the_stages_are_not_touched(engine, learning):
     model = small_model().unfreeze(learning).eval()
@@ -205,11 +205,11 @@ def test_a_folding_that_does_damage_is_not_used(monkeypatch, told):
             other.parts[1][0].weight.add_(0.01)
         return other
 
-    monkeypatch.setattr(engines, "fold", damaged)
+    monkeypatch.setattr(inference, "fold", damaged)
     for engine in ("folded", "onnxruntime"):
         assert all(map(torch.equal, frozen(parts, [1, 2], engine)(X), straight(parts)))
     assert told()[0] == "_folded" and told()[-1] == "_folded"
-    assert not engines._ready
+    assert not inference._ready
 
 
 def test_an_answer_that_is_no_number_does_not_agree(monkeypatch):
@@ -221,7 +221,7 @@ def test_an_answer_that_is_no_number_does_not_agree(monkeypatch):
             other.parts[1][0].weight[0] = torch.nan
         return other
 
-    monkeypatch.setattr(engines, "fold", damaged)
+    monkeypatch.setattr(inference, "fold", damaged)
     assert all(map(torch.equal, frozen(parts, [1, 2], "folded")(X), straight(parts)))
 
 
@@ -349,23 +349,23 @@ def test_it_is_not_used_for_stages_that_look_the_same_and_do_something_else():
 
 
 def test_the_last_few_are_kept():
-    for seed in range(engines.KEPT + 2):
+    for seed in range(inference.KEPT + 2):
         frozen(small_stages(seed), [2], "folded")(X)
-    assert len(engines._ready) == engines.KEPT
+    assert len(inference._ready) == inference.KEPT
 
 
 # The suggestion
 
 
 def suggested(parts, count):
-    return engines._suggested(Cuts(parts, [len(parts)]), count)
+    return inference._suggested(Cuts(parts, [len(parts)]), count)
 
 
 def test_the_suggestion_is_the_same_every_time(monkeypatch):
     grouped, plain = small_stages(), small_stages()[:1]
     for _ in range(3):
-        assert suggested(grouped, engines.WORTH_AN_EXPORT) == "onnxruntime"
-        assert suggested(grouped, engines.WORTH_AN_EXPORT - 1) == "folded"
+        assert suggested(grouped, inference.WORTH_AN_EXPORT) == "onnxruntime"
+        assert suggested(grouped, inference.WORTH_AN_EXPORT - 1) == "folded"
         assert suggested(plain, 10**6) == "folded"
 
 
@@ -376,5 +376,5 @@ def test_nothing_is_suggested_where_nothing_is_gained():
 
 
 def test_stages_too_large_to_be_exported_are_folded(monkeypatch):
-    monkeypatch.setattr(engines, "MOST_EXPORTED", 100)
+    monkeypatch.setattr(inference, "MOST_EXPORTED", 100)
     assert suggested(small_stages(), 10**6) == "folded"

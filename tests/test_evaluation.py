@@ -8,8 +8,8 @@ from drawings import copied, draw_folder, load_shapes, moved, small_model
 
 import headswap
 from headswap import InputError, LabelledImages, Phase, Plan
-from headswap.evaluation import Mistake
-from headswap.metrics import wilson
+from headswap.evaluation.evaluate import Mistake
+from headswap.evaluation.metrics import wilson
 
 BRIEF = Plan((Phase(3, 0, 1e-2),), views=1)
 
@@ -210,7 +210,7 @@ def test_an_image_is_read_as_the_model_wants_it_when_its_turn_comes(images, monk
     model, told, read = small_model(images.classes), [], LabelledImages.pixels
     monkeypatch.setattr(LabelledImages, "pixels", lambda self, *asked: told.append(asked) or read(self, *asked))
     model.head.register_forward_hook(lambda *_: told.append("answered"))
-    monkeypatch.setattr("headswap.model.BATCH", 2)
+    monkeypatch.setattr("headswap.networks.classifier.BATCH", 2)
     headswap.evaluate(model, images.subset([0, 4, 8]))
     wanted = (model.preprocess.resize, model.preprocess.interpolation)
     assert told == [(0, *wanted), (1, *wanted), "answered", (2, *wanted), "answered"]

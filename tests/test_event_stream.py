@@ -9,10 +9,11 @@ from drawings import HEAD_ONLY, NARROW, load_shapes, small_model
 
 import headswap
 from headswap import Plan
-from headswap.event_stream import EventStream
-from headswap.events import FrozenPass, Kept
-from headswap.ranges import RateTest
-from headswap.validation import CrossValidated
+from headswap.features.frozen_pass import FrozenPass
+from headswap.training.cross_validation import CrossValidated
+from headswap.training.event_stream import EventStream
+from headswap.training.events import Kept
+from headswap.training.lr_finder import RateTest
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from bundles import HEAVY
 from torchvision import models as tv
 
 import headswap
-from headswap.backbones import BUNDLED, backbones, find
-from headswap.stages import take_apart
+from headswap.networks.build import BUNDLED, backbones, find
+from headswap.networks.split_torchvision import take_apart
 
 ROWS = [row for row in backbones() if row.source == "torchvision"]
 SMALLEST = {

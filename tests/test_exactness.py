@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 import headswap
 from headswap import Phase, Plan
-from headswap.activations import Activations
-from headswap.learning import Chance
-from headswap.views import views_of
+from headswap.features.augment import views_of
+from headswap.features.cache import Activations
+from headswap.training.loop import Chance
 
 SEED = 5
 HEAD, LAST_TWO, LAST = Phase(3, 0, 1e-2), Phase(2, 2, 3e-3, 1e-3, deeper=0.5), Phase(2, 1, 3e-3, 1e-3)
@@ -150,7 +150,7 @@ def test_dropout_drops_the_same(images, head):
 
 
 def test_what_is_kept_in_files_is_exact_too(images, monkeypatch):
-    monkeypatch.setattr(headswap.memory, "BUDGET", headswap.memory.Budget(0))
+    monkeypatch.setattr(headswap.features.memory, "BUDGET", headswap.features.memory.Budget(0))
     assert_exact(double(), images, planned(DOWN_AND_UP))
 
 
@@ -169,7 +169,7 @@ def test_stale_activations_would_be_noticed(images, monkeypatch):
 
 @pytest.mark.slow
 def test_norms_that_take_new_statistics_would_be_noticed(images, monkeypatch):
-    monkeypatch.setattr(headswap.learning, "training_mode", nn.Module.train)
+    monkeypatch.setattr(headswap.training.loop, "training_mode", nn.Module.train)
     assert learned_wrongly(images, THAWING) > 1e-6
 
 
@@ -179,7 +179,7 @@ def test_another_order_would_be_noticed(images, monkeypatch):
         def __init__(self, seed):
             super().__init__(seed + 1)
 
-    monkeypatch.setattr(headswap.learning, "Chance", Another)
+    monkeypatch.setattr(headswap.training.loop, "Chance", Another)
     assert learned_wrongly(images, (HEAD,)) > 1e-6
 
 

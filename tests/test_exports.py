@@ -15,9 +15,10 @@ from bundles import FAMILIES, side_of, tiny_model
 from drawings import SHAPES, small_model
 
 import headswap
-from headswap import InputError, engines, exports
+from headswap import InputError, exports
+from headswap.features import inference
 from headswap.golden import Disagreement
-from headswap.heads import HEADS
+from headswap.networks.heads import HEADS
 
 TWENTY = 20
 
@@ -160,7 +161,7 @@ def test_a_network_that_is_too_large_for_one_file_is_said_before_anything_is_don
 
 def test_several_export_at_once_while_the_frozen_stages_of_another_are_exported(tmp_path, caplog):
     """Torch's exporter keeps what it does in globals."""
-    caplog.set_level(logging.INFO, engines.__name__)
+    caplog.set_level(logging.INFO, inference.__name__)
     models = [tiny_model(sorted(SHAPES), head=head) for head in ("linear", "attention")]
     frozen = small_model(backbone="mobilenet_v3_small", side=64).eval()
     answers, problems, together = [], [], threading.Barrier(4)
@@ -173,7 +174,7 @@ def test_several_export_at_once_while_the_frozen_stages_of_another_are_exported(
             problems.append(problem)
 
     def read():
-        stages = engines.frozen(frozen.sequence, [len(frozen.sequence)], "onnxruntime")
+        stages = inference.frozen(frozen.sequence, [len(frozen.sequence)], "onnxruntime")
         answers.append(stages(torch.zeros(4, 3, 64, 64)))
 
     acts = [lambda m=m: headswap.export_onnx(m, tmp_path / f"{id(m)}.onnx") for m in models]
@@ -185,7 +186,7 @@ def test_several_export_at_once_while_the_frozen_stages_of_another_are_exported(
         thread.join(240)
     assert problems == [] and len(answers) == 1
     assert len(list(tmp_path.glob("*.onnx"))) == 2
-    assert [record.getMessage() for record in caplog.records if record.name == engines.__name__] == []
+    assert [record.getMessage() for record in caplog.records if record.name == inference.__name__] == []
 
 
 def test_attention_computes_as_ever_for_others_while_a_model_is_exported(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from headswap import adapt
-from headswap.heads import (
+from headswap.networks.heads import (
     ACTIVATIONS,
     HEADS,
     Attention,
@@ -16,11 +16,11 @@ from headswap.heads import (
     head_options,
     head_sentence,
     last_layer,
-    out_of_fold,
-    soften,
     solvable,
     takes_map,
 )
+from headswap.networks.lda import out_of_fold
+from headswap.training.calibration import soften
 
 WITH_DROPOUT = [head for head in HEADS if "dropout" in head_options(head)]
 

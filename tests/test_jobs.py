@@ -11,11 +11,12 @@ from typing import get_args
 
 import pytest
 
-from headswap import engines
 from headswap.common import system_memory
 from headswap.common.errors import InputError
-from headswap.events import Epoch, Event, Figures, FrozenPass, Kept, PhaseBegins, Reference, Step
-from headswap.plan import Phase
+from headswap.features import inference
+from headswap.features.frozen_pass import FrozenPass
+from headswap.training.events import Epoch, Event, Figures, Kept, PhaseBegins, Reference, Step
+from headswap.training.plan import Phase
 from headswap.ui import jobs
 from headswap.ui.jobs import Fetching, Job, Lesson, Run, Turns
 
@@ -623,7 +624,7 @@ def test_at_its_end_a_training_gives_back_its_memory_once_nothing_of_it_is_held(
 @pytest.mark.parametrize("forgotten", [True, False])
 def test_a_training_that_ends_after_it_was_forgotten_leaves_no_copy_of_its_network(monkeypatch, forgotten):
     ready, gate = OrderedDict(key=lambda x: [x]), threading.Event()
-    monkeypatch.setattr(engines, "_ready", ready)
+    monkeypatch.setattr(inference, "_ready", ready)
 
     def train(model):
         gate.wait(30)

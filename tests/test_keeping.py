@@ -11,8 +11,10 @@ from listening import events, rightly_named, until
 from torch import nn
 
 import headswap
-from headswap import InputError, Phase, Plan, training
-from headswap.events import Epoch, FrozenPass, Kept, PhaseBegins, Reference, Step
+from headswap import InputError, Phase, Plan
+from headswap.features.frozen_pass import FrozenPass
+from headswap.training import trainer
+from headswap.training.events import Epoch, Kept, PhaseBegins, Reference, Step
 
 
 @pytest.fixture(scope="module")
@@ -315,7 +317,7 @@ def test_learning_again_from_the_same_images_gives_the_same_network(few, keep, h
 
 def test_a_head_is_softened_once_and_so_it_is_when_it_learns_again(model, few, monkeypatch):
     softened = []
-    monkeypatch.setattr(training, "soften", lambda head, features, targets, share: softened.append(share) or 1.0)
+    monkeypatch.setattr(trainer, "soften", lambda head, features, targets, share: softened.append(share) or 1.0)
     plan = Plan((Phase(1, 0, 1e-2), Phase(1, 1, 1e-2, 1e-2), Phase(1, 2, 1e-2, 1e-3)), views=1, soften=0.7)
     honest = headswap.fit(model, few, plan)
     assert softened == [0.7]

@@ -11,8 +11,9 @@ from listening import events, until
 from torch.nn import functional as F
 
 import headswap
-from headswap import Phase, Plan, learning
-from headswap.events import Epoch, Step
+from headswap import Phase, Plan
+from headswap.training import loop
+from headswap.training.events import Epoch, Step
 
 # Batches
 
@@ -159,7 +160,7 @@ def test_a_schedule_may_have_any_length(schedule, warm_up, steps):
     weight = torch.nn.Parameter(torch.ones(1))
     optimizer = torch.optim.AdamW([weight], lr=1e-2)
     phase = Phase(1, 0, 1e-2, schedule=schedule, warm_up=warm_up)
-    rates = learning.schedule(optimizer, phase, steps)
+    rates = loop.schedule(optimizer, phase, steps)
     for _ in range(steps):
         assert 0 < optimizer.param_groups[0]["lr"] <= 1e-2 * 1.0001
         weight.sum().backward()
@@ -284,7 +285,7 @@ def test_a_step_gives_back_the_random_numbers_of_others(images, every_step):
 
 
 def test_dropout_is_drawn_anew_for_every_step():
-    chance, drawn = learning.Chance(0), []
+    chance, drawn = loop.Chance(0), []
     for _ in range(2):
         with chance.drawing:
             drawn.append(torch.rand(4))

@@ -13,9 +13,10 @@ from contextlib import suppress
 import pytest
 import torch
 
-from headswap import InputError, memory
+from headswap import InputError
 from headswap.common import system_memory
-from headswap.memory import Budget, Room, default_limit
+from headswap.features import memory
+from headswap.features.memory import Budget, Room, default_limit
 
 SAMPLE = torch.linspace(-3, 3, 100)  # 400 bytes
 
@@ -200,7 +201,7 @@ def test_no_file_is_left_behind(folder):
 
 HOLDING = """
 import sys, torch
-from headswap.memory import Budget, Room
+from headswap.features.memory import Budget, Room
 room = Room(1000, torch.ones(100), Budget(0))
 room.tensor.fill_(2)
 print(room.where, flush=True)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from headswap import metrics
+from headswap.evaluation import metrics
 
 LOGITS = torch.tensor([[2.0, -1.0], [1.0, 3.0], [-1.0, -2.0], [-2.0, 1.0]])
 MARKS = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])

@@ -14,8 +14,8 @@ from torchvision import models as tv
 
 from headswap import InputError, adapt
 from headswap.data.decoding import read_pixels
-from headswap.heads import HEADS
-from headswap.model import BATCH
+from headswap.networks.classifier import BATCH
+from headswap.networks.heads import HEADS
 
 CLASSES = ("dots", "boxes", "bars")
 

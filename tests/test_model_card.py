@@ -12,12 +12,12 @@ from drawings import HEAD_ONLY, THAWED, TWO, load_shapes
 from PIL import Image
 
 import headswap
-from headswap.catalogue import find
-from headswap.keeping import keep
-from headswap.metrics import wilson
+from headswap.evaluation.metrics import wilson
 from headswap.model_card import MOST_CLASSES, card, confusion_picture, curves_picture, plain, told
+from headswap.networks.catalogue import find
 from headswap.plots import written
-from headswap.record import Passed, Record, Result, Stretch
+from headswap.training.checkpoints import keep
+from headswap.training.record import Passed, Record, Result, Stretch
 
 
 @pytest.fixture(scope="module")

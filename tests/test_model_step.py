@@ -11,11 +11,11 @@ from drawings import copied, moved
 from torch import nn
 from visiting import choose, is_error, text_of
 
-from headswap import heads
-from headswap.catalogue import DEFAULT
 from headswap.common.text import seconds
-from headswap.heads import HEADS, head_options, head_sentence
-from headswap.plan import stages_to_unfreeze
+from headswap.networks import heads
+from headswap.networks.catalogue import DEFAULT
+from headswap.networks.heads import HEADS, head_options, head_sentence
+from headswap.training.plan import stages_to_unfreeze
 from headswap.ui import model_step, networks, test_step, train_step
 from headswap.ui.jobs import Turns
 from headswap.ui.visitors import Choice, Visitor

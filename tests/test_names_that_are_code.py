@@ -9,11 +9,11 @@ import pytest
 from telling import FINISHED, HEAD, STORY, epoch
 from visiting import Reader, choose, text_of
 
-from headswap.catalogue import DEFAULT
 from headswap.common.errors import InputError
 from headswap.data.loading import gather
-from headswap.events import LabelFigures
-from headswap.model import adapt
+from headswap.networks.catalogue import DEFAULT
+from headswap.networks.classifier import adapt
+from headswap.training.events import LabelFigures
 from headswap.ui import images_step, keep_step, test_step, train_step
 from headswap.ui.jobs import Job, Run, Turns
 from headswap.ui.sentences import said

@@ -10,7 +10,8 @@ from torch import nn
 
 import headswap
 from headswap import InputError, Phase, Plan
-from headswap.heads import HEADS, register, soften
+from headswap.networks.heads import HEADS, register
+from headswap.training.calibration import soften
 
 PLAN = Plan((Phase(2, 0, 1e-2), Phase(1, 1, 1e-3, 1e-3)), views=1, batch_size=7)
 
@@ -211,8 +212,8 @@ def test_an_option_that_nobody_takes_is_refused(images):
 def optional(monkeypatch):
     """The name of a registered head, in this test alone."""
     table = dict(HEADS)
-    monkeypatch.setattr("headswap.heads._HEADS", table)
-    monkeypatch.setattr("headswap.heads.HEADS", table)
+    monkeypatch.setattr("headswap.networks.heads._HEADS", table)
+    monkeypatch.setattr("headswap.networks.heads.HEADS", table)
     monkeypatch.setattr("headswap.description.HEADS", table)
     register("optional", Optional)
     return "optional"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from headswap import Phase, Plan, adapt
-from headswap.plan import HEAD, MOST_LEARNING_WEIGHTS, NAMED, outlook
+from headswap.training.plan import HEAD, MOST_LEARNING_WEIGHTS, NAMED, outlook
 
 
 def on_paper(backbone, head="linear"):

@@ -27,7 +27,7 @@ LESSON = """
 import os, subprocess, sys
 import headswap
 from headswap import Phase, Plan, kits, privacy
-from headswap.engines import ENGINES
+from headswap.features.inference import ENGINES
 
 images = headswap.load_images("shapes")
 plan = Plan((Phase(2, 0, 1e-2), Phase(1, 1, 1e-3, 1e-4)), views=1)

@@ -10,9 +10,11 @@ from drawings import HEAD_ONLY, copied, load_shapes, moved, small_model
 from listening import events, rightly_named, until
 
 import headswap
-from headswap import InputError, Phase, Plan, learning
-from headswap.events import Epoch, FrozenPass, Kept, PhaseBegins, Reference, Step
-from headswap.race import Lap, Won
+from headswap import InputError, Phase, Plan
+from headswap.features.frozen_pass import FrozenPass
+from headswap.training import loop
+from headswap.training.events import Epoch, Kept, PhaseBegins, Reference, Step
+from headswap.training.race import Lap, Won
 
 HEADS = {"linear": {}, "mlp": {"hidden_dims": (16,)}, "attention": {"dim": 16}, "lda": {}}
 THAWED = Plan((Phase(2, 0, 1e-2), Phase(2, 1, 1e-2, 1e-2)), views=2, keep="last")
@@ -26,7 +28,7 @@ def images(tmp_path_factory):
 @pytest.fixture
 def runners(monkeypatch):
     """The models of a race by their heads, and copies of them as they were at the start."""
-    module, found, began = importlib.import_module("headswap.race"), {}, {}
+    module, found, began = importlib.import_module("headswap.training.race"), {}, {}
     crown = module.crown
 
     def recorded(carrier, head, **options):
@@ -73,7 +75,7 @@ def test_all_heads_together_cost_one_frozen_pass(model, images, heads):
 
 
 def test_laps_are_told_in_turn(model, images, monkeypatch):
-    monkeypatch.setattr(learning, "EVERY", 0)
+    monkeypatch.setattr(loop, "EVERY", 0)
     told = list(headswap.race(images, model, ["linear", "bottleneck"], HEAD_ONLY))
     heard = events(Lap, told)
     epochs = [(lap.head, lap.event.number) for lap in heard if isinstance(lap.event, Epoch)]
@@ -207,7 +209,7 @@ def test_closing_in_a_lap_leaves_every_head_at_its_best(model, images, runners):
 
 
 def test_closing_while_the_winner_goes_on_leaves_its_best(model, images, runners, monkeypatch):
-    monkeypatch.setattr(learning, "EVERY", 0)
+    monkeypatch.setattr(loop, "EVERY", 0)
     told = headswap.race(images, model, ["linear", "mlp"], dataclasses.replace(THAWED, keep="best"))
     best, winner = {}, None
     for event in told:

@@ -9,9 +9,11 @@ from drawings import NARROW, copied, load_shapes, moved, small_model
 from listening import events, until
 
 import headswap
-from headswap import InputError, Phase, Plan, learning
-from headswap.events import Epoch, FrozenPass, Step
-from headswap.ranges import HOPELESS, RateTest
+from headswap import InputError, Phase, Plan
+from headswap.features.frozen_pass import FrozenPass
+from headswap.training import loop
+from headswap.training.events import Epoch, Step
+from headswap.training.lr_finder import HOPELESS, RateTest
 
 PLAN = Plan((Phase(1, 0, 1e-3),), views=2)
 
@@ -52,7 +54,7 @@ def test_every_step_is_learned_at_its_rate(model, images, monkeypatch):
 
 
 def test_losses_are_smoothed_without_leaning_to_nothing(model, images, monkeypatch):
-    monkeypatch.setattr(learning, "EVERY", 0)
+    monkeypatch.setattr(loop, "EVERY", 0)
     *told, last = headswap.find_rate(model, images, steps=15, plan=PLAN)
     heard = [event.loss for event in events(Step, told)]
     for n, smoothed in enumerate(last.losses, 1):
@@ -131,7 +133,7 @@ def test_the_same_seed_gives_the_same_curve(images):
 
 
 def test_the_images_pass_the_network_once(model, images, monkeypatch):
-    monkeypatch.setattr(learning, "EVERY", 0)
+    monkeypatch.setattr(loop, "EVERY", 0)
     told = list(headswap.find_rate(model, images, steps=10, plan=PLAN))
     assert events(FrozenPass, told)[-1].done == events(FrozenPass, told)[0].total == 36
     assert {event.steps for event in events(Step, told)} == {10}
@@ -162,7 +164,7 @@ def test_a_head_of_somebodys_own_gets_its_batch_norm_back(images):
 
 @pytest.mark.parametrize("after", [FrozenPass, Step, RateTest])
 def test_closing_midway_leaves_the_model_as_it_was(model, images, after, monkeypatch):
-    monkeypatch.setattr(learning, "EVERY", 0)
+    monkeypatch.setattr(loop, "EVERY", 0)
     before = copied(model)
     told = headswap.find_rate(model, images, 2, plan=PLAN, steps=20)
     until(after, told)

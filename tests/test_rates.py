@@ -5,7 +5,7 @@ import re
 import pytest
 from drawings import load_shapes, small_model
 
-from headswap.ranges import RateTest
+from headswap.training.lr_finder import RateTest
 from headswap.ui import rates
 from headswap.ui.jobs import Turns
 from headswap.ui.visitors import Visitor

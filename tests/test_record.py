@@ -11,10 +11,10 @@ from pydantic import TypeAdapter, ValidationError
 
 import headswap
 from headswap import Phase, Plan
-from headswap.events import Epoch, Kept, PhaseBegins, Reference
-from headswap.keeping import keep
-from headswap.race import Won
-from headswap.record import KEPT, Passed, Record, Result, Stretch
+from headswap.training.checkpoints import keep
+from headswap.training.events import Epoch, Kept, PhaseBegins, Reference
+from headswap.training.race import Won
+from headswap.training.record import KEPT, Passed, Record, Result, Stretch
 
 AS_JSON = TypeAdapter(Record)
 

@@ -15,9 +15,10 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.ops import StochasticDepth
 
 import headswap
-from headswap import Phase, Plan, learning
+from headswap import Phase, Plan
 from headswap.common.rng import Seeded
-from headswap.events import Epoch
+from headswap.training import loop
+from headswap.training.events import Epoch
 from headswap.ui.networks import preview
 from headswap.ui.visitors import Choice
 
@@ -197,6 +198,6 @@ def test_a_small_head_is_watched_only_while_it_draws_and_learns_the_same(tmp_pat
         return curve(small_model(images.classes, head, **options), images, HEAD_ONLY)[0]
 
     sparing, few = watched_curve(), len(entered)
-    monkeypatch.setattr(learning, "is_built_in", lambda head: False)
+    monkeypatch.setattr(loop, "is_built_in", lambda head: False)
     assert watched_curve() == sparing
     assert (few < len(entered)) == (head == "linear" and not options)

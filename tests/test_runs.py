@@ -8,8 +8,8 @@ import pytest
 from drawings import small_model
 from telling import FINISHED, HEAD, KEPT, STORY, THAW, epoch
 
-from headswap.events import Figures
-from headswap.plan import Phase, Plan
+from headswap.training.events import Figures
+from headswap.training.plan import Phase, Plan
 from headswap.ui import runs, train_step
 from headswap.ui.jobs import Job, Lesson, Run, Turns
 from headswap.ui.ran import Ran, in_words

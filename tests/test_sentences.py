@@ -6,11 +6,12 @@ import pytest
 from telling import FINISHED, HEAD, THAW, epoch
 from visiting import text_of
 
-from headswap.events import Figures, FrozenPass, PhaseBegins, Rate, Reference, Step
-from headswap.plan import Phase
+from headswap.evaluation.significance import Verdict
+from headswap.features.frozen_pass import FrozenPass
+from headswap.training.events import Figures, PhaseBegins, Rate, Reference, Step
+from headswap.training.plan import Phase
 from headswap.ui.jobs import Fetching, Run
 from headswap.ui.sentences import said
-from headswap.verdict import Verdict
 
 SOLVED = Reference(Figures(0.9, "accuracy", 54, 60, 0.3), 0.1)
 

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torchvision import models as tv
 
-from headswap.backbones import backbones
 from headswap.common.errors import InputError
-from headswap.model import features_in, map_channels
-from headswap.stages import Stage, take_apart
+from headswap.networks.build import backbones
+from headswap.networks.classifier import features_in, map_channels
+from headswap.networks.split_torchvision import Stage, take_apart
 
 # The smallest member of each family: its options, the side of the images that it is shown and how many stages it has.
 UNTRAINED = {"init_weights": False}

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from headswap import adapt
-from headswap.backbones import build, find
 from headswap.common.errors import InputError
-from headswap.model import features_in
-from headswap.stages import Stage, take_apart
+from headswap.networks.build import build, find
+from headswap.networks.classifier import features_in
+from headswap.networks.split_torchvision import Stage, take_apart
 
 TESTS = timm.list_models("test_*")
 

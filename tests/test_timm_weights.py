@@ -11,8 +11,8 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from headswap.backbones import BUNDLED, build, find
 from headswap.common.errors import InputError
+from headswap.networks.build import BUNDLED, build, find
 
 SMALL = "timm/test_resnet"
 REPOSITORY = "timm/test_resnet.r160_in1k"

@@ -15,11 +15,12 @@ from visiting import Reader, choose, is_error, text_of
 
 from headswap.common.errors import InputError
 from headswap.data.loading import load_images
-from headswap.events import Epoch, Figures, FrozenPass, Kept, Reference, Step
-from headswap.metrics import Answers
-from headswap.plan import Phase, Plan
-from headswap.race import Lap, Place, Won
-from headswap.training import refit, train
+from headswap.evaluation.metrics import Answers
+from headswap.features.frozen_pass import FrozenPass
+from headswap.training.events import Epoch, Figures, Kept, Reference, Step
+from headswap.training.plan import Phase, Plan
+from headswap.training.race import Lap, Place, Won
+from headswap.training.trainer import refit, train
 from headswap.ui import model_step, replay, test_step, train_step, trainings
 from headswap.ui.charts import charts_of
 from headswap.ui.jobs import Job, Lesson, Run, Turns

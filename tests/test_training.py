@@ -7,10 +7,12 @@ from drawings import HEAD_ONLY, NARROW, THAWED, TWO, copied, draw_folder, load_s
 from listening import events, rightly_named, until
 
 import headswap
-from headswap import InputError, Phase, Plan, learning
-from headswap.events import Epoch, FrozenPass, Kept, PhaseBegins, Reference, Step
-from headswap.heads import HEADS
-from headswap.metrics import wilson
+from headswap import InputError, Phase, Plan
+from headswap.evaluation.metrics import wilson
+from headswap.features.frozen_pass import FrozenPass
+from headswap.networks.heads import HEADS
+from headswap.training import loop
+from headswap.training.events import Epoch, Kept, PhaseBegins, Reference, Step
 
 # Arguments
 
@@ -97,7 +99,7 @@ def test_events_come_in_order(model, images, every_step):
 
 
 def test_steps_are_told_no_more_often_than_anyone_can_see(model, images, monkeypatch):
-    monkeypatch.setattr(learning, "EVERY", 3600)
+    monkeypatch.setattr(loop, "EVERY", 3600)
     told = list(headswap.train(model, images, TWO))
     assert [(event.epoch, event.step) for event in events(Step, told)] == [(1, 1)]
     assert len(events(Epoch, told)) == 6 and len(events(PhaseBegins, told)) == 2

@@ -7,8 +7,8 @@ import pytest
 from drawings import small_model
 from visiting import text_of
 
-from headswap.plan import Plan
-from headswap.training import train
+from headswap.training.plan import Plan
+from headswap.training.trainer import train
 from headswap.ui import test_step, tries
 from headswap.ui.jobs import Job, Lesson, Turns
 from headswap.ui.visitors import Visitor

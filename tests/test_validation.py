@@ -9,11 +9,13 @@ from listening import events
 from torch import nn
 
 import headswap
-from headswap import InputError, Phase, Plan, learning
-from headswap.activations import Activations
-from headswap.events import FrozenPass, Step
-from headswap.metrics import wilson
-from headswap.validation import CrossValidated, Fold
+from headswap import InputError, Phase, Plan
+from headswap.evaluation.metrics import wilson
+from headswap.features.cache import Activations
+from headswap.features.frozen_pass import FrozenPass
+from headswap.training import loop
+from headswap.training.cross_validation import CrossValidated, Fold
+from headswap.training.events import Step
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +132,7 @@ def test_the_images_pass_the_network_once(model, images):
 
 
 def test_whoever_listens_hears_each_step(model, images, monkeypatch):
-    monkeypatch.setattr(learning, "EVERY", 0)
+    monkeypatch.setattr(loop, "EVERY", 0)
     told = headswap.cross_validate(images, model, folds=3, plan=HEAD_ONLY)
     steps = events(Step, told)
     assert [(event.epoch, event.step) for event in steps] == [(n, 1) for n in (1, 2, 3)] * 3  # twelve images a batch

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from headswap.verdict import CHANCE, History, Verdict, judge, mcnemar
+from headswap.evaluation.significance import CHANCE, History, Verdict, judge, mcnemar
 
 
 def history(*networks):

@@ -9,12 +9,13 @@ from types import SimpleNamespace
 import pytest
 from pictures import FLOWERS, folder
 
-from headswap import engines
-from headswap.catalogue import DEFAULT
 from headswap.common import system_memory
 from headswap.data.loading import load_images
-from headswap.events import Epoch, Figures, FrozenPass, Kept, Offer, PhaseBegins
-from headswap.plan import Phase
+from headswap.features import inference
+from headswap.features.frozen_pass import FrozenPass
+from headswap.networks.catalogue import DEFAULT
+from headswap.training.events import Epoch, Figures, Kept, Offer, PhaseBegins
+from headswap.training.plan import Phase
 from headswap.ui import visitors as room
 from headswap.ui.jobs import Job, Lesson, Run, Turns
 from headswap.ui.visitors import Choice, Trained, Visitor, Visitors
@@ -409,7 +410,7 @@ def test_whoever_has_no_tab_is_there_while_they_ask_and_away_afterwards(visitors
 def test_whoever_is_let_go_of_leaves_no_copy_of_a_network_and_no_memory_behind(visitors, clock, monkeypatch, leaving):
     """What is ready to run frozen stages holds their weights, which may be those that somebody has taught."""
     trimmed, ready = [], OrderedDict(key=lambda x: [x])
-    monkeypatch.setattr(engines, "_ready", ready)
+    monkeypatch.setattr(inference, "_ready", ready)
     monkeypatch.setattr(system_memory, "trim", lambda: trimmed.append(len(ready)))
     ticket = visitors.arrive(None, "tab")
     assert visitors.sweep() == 0 and ready and not trimmed

@@ -23,7 +23,7 @@ def small(monkeypatch):
     """A network that is quick to build and to run, whatever was chosen."""
     for room in (warming, trainings):
         monkeypatch.setattr(room, "network", lambda choice, images, *rest: small_model(images.classes, choice.head))
-    monkeypatch.setattr("headswap.learning.EVERY", 0)  # each batch is a moment
+    monkeypatch.setattr("headswap.training.loop.EVERY", 0)  # each batch is a moment
 
 
 @pytest.fixture

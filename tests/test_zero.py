@@ -72,7 +72,7 @@ def test_the_lent_function_changes_nothing_and_gives_what_the_stages_give(spaces
 
 
 def test_the_event_reads_by_the_gpu_and_the_job_learns_from_what_it_kept(spaces, visitor, monkeypatch):
-    monkeypatch.setattr("headswap.learning.EVERY", 0)
+    monkeypatch.setattr("headswap.training.loop.EVERY", 0)
     said = list(train_step.borrow(visitor, Turns(), zero.Borrowed(spaces)))
     assert "Reading the images through the frozen stages" in text_of(said[0])
     assert visitor.beforehand.over and sum(spaces.calls) == visitor.beforehand.last.total

@@ -3,8 +3,8 @@
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
-from headswap.catalogue import DEFAULT
-from headswap.heads import HEADS, head_options
+from headswap.networks.catalogue import DEFAULT
+from headswap.networks.heads import HEADS, head_options
 from headswap.ui import model_step
 
 

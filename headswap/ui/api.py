@@ -13,7 +13,6 @@ from typing import Any
 
 import gradio as gr
 
-from headswap.catalogue import DEFAULT, find, too_large
 from headswap.common.errors import InputError
 from headswap.common.plain_data import plain_answers, plain_event
 from headswap.data.checks import findings
@@ -21,9 +20,10 @@ from headswap.data.dataset import plain_report
 from headswap.data.decoding import read_pixels
 from headswap.data.loading import loading
 from headswap.data.sources import ARCHIVES
-from headswap.events import Event
-from headswap.plan import Plan
-from headswap.training import train
+from headswap.networks.catalogue import DEFAULT, find, too_large
+from headswap.training.events import Event
+from headswap.training.plan import Plan
+from headswap.training.trainer import train
 from headswap.ui.jobs import Fetching, Job, Lesson, Run, Turns
 from headswap.ui.networks import network, preview
 from headswap.ui.picker import Upload, received

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import zip_longest
 
-from headswap.events import Epoch, PhaseBegins
-from headswap.metrics import ACCURACY
+from headswap.networks.classifier import ACCURACY
+from headswap.training.events import Epoch, PhaseBegins
 from headswap.ui import curve
 from headswap.ui.jobs import Run
 from headswap.ui.model_step import TITLES

@@ -12,10 +12,10 @@ from html import escape
 
 import gradio as gr
 
-from headswap.catalogue import BUNDLED, Backbone, backbones, find, too_large
 from headswap.common.text import count
 from headswap.data.dataset import LabelledImages
-from headswap.plan import views_of
+from headswap.networks.catalogue import BUNDLED, Backbone, backbones, find, too_large
+from headswap.training.plan import views_of
 from headswap.ui.jobs import Turns
 from headswap.ui.networks import known, measured
 from headswap.ui.notes import note

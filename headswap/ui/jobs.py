@@ -14,15 +14,16 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from headswap import engines
 from headswap.common import system_memory
 from headswap.common.errors import InputError
 from headswap.common.limits import limits
 from headswap.data.dataset import LabelledImages
-from headswap.events import Epoch, Event, FrozenPass, Kept, PhaseBegins, Reference, Step
-from headswap.model import Classifier, StageOutline
-from headswap.plan import Plan
-from headswap.race import Lap, Won
+from headswap.features import inference
+from headswap.features.frozen_pass import FrozenPass
+from headswap.networks.classifier import Classifier, StageOutline
+from headswap.training.events import Epoch, Event, Kept, PhaseBegins, Reference, Step
+from headswap.training.plan import Plan
+from headswap.training.race import Lap, Won
 
 Told = Event | Lap | Won
 Teaching = Generator[Told, None, None]
@@ -259,7 +260,7 @@ class Job:
         finally:
             given.clear()
             if self.forgotten:
-                engines.forget()
+                inference.forget()
             system_memory.trim()
 
     def _through(self, make_model: Callable[..., Classifier], train: Callable[..., Teaching]) -> None:

@@ -22,8 +22,8 @@ from headswap.common.text import count, listed, percent
 from headswap.data.dataset import LabelledImages
 from headswap.data.loading import gathering, loading
 from headswap.data.sources import ARCHIVES
-from headswap.evaluation import Evaluation, Mistake, answered, compared
-from headswap.model import Classifier
+from headswap.evaluation.evaluate import Evaluation, Mistake, answered, compared
+from headswap.networks.classifier import Classifier
 from headswap.ui import matrix
 from headswap.ui.cards import problem_card, thumbnail
 from headswap.ui.jobs import Turns

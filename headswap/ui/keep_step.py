@@ -15,7 +15,6 @@ from types import MappingProxyType
 import gradio as gr
 
 from headswap.bundle import SUFFIX, opened, save
-from headswap.catalogue import find
 from headswap.common.atomic import write
 from headswap.common.errors import InputError
 from headswap.common.text import count, listed, size
@@ -24,8 +23,9 @@ from headswap.eject import eject
 from headswap.exports import export_program
 from headswap.hub import push
 from headswap.kits import onnx_kit, space
-from headswap.model import Classifier
 from headswap.model_card import told
+from headswap.networks.catalogue import find
+from headswap.networks.classifier import Classifier
 from headswap.ui.cards import problem_card
 from headswap.ui.comparison import terms
 from headswap.ui.jobs import Turns

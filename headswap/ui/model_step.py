@@ -11,14 +11,14 @@ from typing import Any
 import gradio as gr
 import torch
 
-from headswap.catalogue import DEFAULT, backbones, find, too_large
 from headswap.common.errors import InputError
 from headswap.common.text import count, listed, million, seconds
 from headswap.data.decoding import read_pixels
-from headswap.heads import ACTIVATIONS, HEADS, head_options, head_sentence
-from headswap.model import Classifier, StageOutline, crown
-from headswap.parts import count_weights
-from headswap.plan import outlook
+from headswap.networks.catalogue import DEFAULT, backbones, find, too_large
+from headswap.networks.classifier import Classifier, StageOutline, crown
+from headswap.networks.heads import ACTIVATIONS, HEADS, head_options, head_sentence
+from headswap.networks.stage import count_weights
+from headswap.training.plan import outlook
 from headswap.ui import comparison, strip
 from headswap.ui.cards import problem_card, thumbnail
 from headswap.ui.comparison import OFFERED, Comparison, reading_bound, terms

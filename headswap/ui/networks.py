@@ -10,7 +10,7 @@ import torch
 
 from headswap.common.rng import Seeded
 from headswap.data.dataset import LabelledImages
-from headswap.model import Classifier, adapt, crown
+from headswap.networks.classifier import Classifier, adapt, crown
 from headswap.ui.jobs import Turns
 from headswap.ui.visitors import Choice
 

@@ -7,8 +7,8 @@ from itertools import zip_longest
 from math import isfinite
 
 from headswap.common.text import count
-from headswap.events import Figures, PhaseBegins
-from headswap.model import Classifier
+from headswap.networks.classifier import Classifier
+from headswap.training.events import Figures, PhaseBegins
 from headswap.ui.jobs import Run
 
 

@@ -12,8 +12,9 @@ import gradio as gr
 
 from headswap.common.errors import InputError
 from headswap.common.text import seconds
-from headswap.events import FrozenPass, Step
-from headswap.ranges import HIGHEST, LOWEST, RateTest, find_rate
+from headswap.features.frozen_pass import FrozenPass
+from headswap.training.events import Step
+from headswap.training.lr_finder import HIGHEST, LOWEST, RateTest, find_rate
 from headswap.ui import curve
 from headswap.ui.cards import problem_card
 from headswap.ui.jobs import Turns

@@ -9,8 +9,8 @@ from typing import Any
 import gradio as gr
 
 from headswap.common.text import percent
-from headswap.events import Epoch
-from headswap.metrics import ACCURACY
+from headswap.networks.classifier import ACCURACY
+from headswap.training.events import Epoch
 from headswap.ui import matrix
 from headswap.ui.jobs import Job, Run
 from headswap.ui.notes import note

@@ -9,8 +9,8 @@ from typing import Any
 import gradio as gr
 
 from headswap.common.text import percent, seconds
-from headswap.events import Figures
-from headswap.metrics import ACCURACY
+from headswap.networks.classifier import ACCURACY
+from headswap.training.events import Figures
 from headswap.ui import curve
 from headswap.ui.model_step import TITLES, title
 from headswap.ui.notes import note

@@ -10,9 +10,9 @@ from html import escape
 
 from headswap.common.limits import limits
 from headswap.common.text import count, listed, million, percent, seconds, size, small
-from headswap.events import Figures, LabelFigures, PhaseBegins
-from headswap.metrics import ACCURACY
-from headswap.plan import Phase
+from headswap.networks.classifier import ACCURACY
+from headswap.training.events import Figures, LabelFigures, PhaseBegins
+from headswap.training.plan import Phase
 from headswap.ui.jobs import Run
 from headswap.ui.model_step import TITLES
 from headswap.ui.visitors import Trained

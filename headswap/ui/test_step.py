@@ -16,7 +16,7 @@ from headswap.common.text import count, harmless, listed, percent
 from headswap.data.decoding import read_pixels
 from headswap.data.label_tables import written
 from headswap.data.sources import ENDINGS
-from headswap.model import Classifier
+from headswap.networks.classifier import Classifier
 from headswap.ui import judging, tries
 from headswap.ui.cards import data_address, problem_card, thumbnail
 from headswap.ui.jobs import Turns

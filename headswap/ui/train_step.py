@@ -12,8 +12,8 @@ from typing import Any
 import gradio as gr
 
 from headswap.common.errors import InputError
-from headswap.engines import Engine
-from headswap.plan import HEAD, Plan
+from headswap.features.inference import Engine
+from headswap.training.plan import HEAD, Plan
 from headswap.ui import model_step, rates, replay, runs, trainings, tries
 from headswap.ui.cards import problem_card
 from headswap.ui.charts import charts_of

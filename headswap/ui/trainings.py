@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from headswap.common.rng import Seeded
-from headswap.engines import Engine
-from headswap.events import FrozenPass
-from headswap.heads import solvable
-from headswap.model import Classifier
-from headswap.plan import HEAD, Phase, Plan, stages_to_unfreeze
-from headswap.race import race
-from headswap.training import begin_pass, refit, train
+from headswap.features.frozen_pass import FrozenPass
+from headswap.features.inference import Engine
+from headswap.networks.classifier import Classifier
+from headswap.networks.heads import solvable
+from headswap.training.plan import HEAD, Phase, Plan, stages_to_unfreeze
+from headswap.training.race import race
+from headswap.training.trainer import begin_pass, refit, train
 from headswap.ui.jobs import Job, Lesson, Turns
 from headswap.ui.networks import SEED, network, preview
 from headswap.ui.visitors import Visitor

@@ -20,19 +20,19 @@ from pathlib import Path
 
 from torch import Tensor
 
-from headswap import engines
-from headswap.beforehand import Beforehand
-from headswap.catalogue import DEFAULT
 from headswap.common import system_memory
 from headswap.common.errors import InputError
 from headswap.common.limits import limits
 from headswap.data.dataset import LabelledImages
 from headswap.data.leakage import NOTHING_SEEN, Seen
-from headswap.evaluation import Evaluation
-from headswap.events import Figures, Offer
-from headswap.heads import head_options
-from headswap.keeping import keep
-from headswap.model import Classifier
+from headswap.evaluation.evaluate import Evaluation
+from headswap.features import inference
+from headswap.features.precompute import Beforehand
+from headswap.networks.catalogue import DEFAULT
+from headswap.networks.classifier import Classifier
+from headswap.networks.heads import head_options
+from headswap.training.checkpoints import keep
+from headswap.training.events import Figures, Offer
 from headswap.ui.jobs import Job, Run
 from headswap.ui.ran import Ran
 
@@ -458,6 +458,6 @@ def _let_go(leaving: Sequence[Visitor]) -> None:
     for visitor in leaving:
         visitor.let_go()
     if leaving:
-        engines.forget()
+        inference.forget()
         gc.collect()
         system_memory.trim()

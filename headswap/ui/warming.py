@@ -11,12 +11,12 @@ import time
 from dataclasses import dataclass
 from weakref import ref
 
-from headswap.beforehand import Beforehand
-from headswap.catalogue import find
 from headswap.common import devices
 from headswap.common.errors import InputError
 from headswap.data.dataset import LabelledImages
-from headswap.training import begin_pass
+from headswap.features.precompute import Beforehand
+from headswap.networks.catalogue import find
+from headswap.training.trainer import begin_pass
 from headswap.ui.jobs import Turns
 from headswap.ui.networks import network
 from headswap.ui.trainings import wanted_plan

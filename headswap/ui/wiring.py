@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from headswap.engines import Engine
+from headswap.features.inference import Engine
 from headswap.ui import comparison, images_step, judging, keep_step, model_step, rates, test_step, train_step, way
 from headswap.ui.images_step import ImagesStep
 from headswap.ui.jobs import Turns

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from headswap.common.devices import ON_LOAN
-from headswap.engines import Cuts, Run
-from headswap.parts import channels_last
+from headswap.features.inference import Cuts, Run
+from headswap.networks.stage import channels_last
 
 SECONDS = 60  # for which a call may hold the GPU; an anonymous visitor has two minutes of it a day
 AT_ONCE = 32  # pictures that fit every GPU

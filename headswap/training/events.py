@@ -11,30 +11,12 @@ from math import nan
 
 from torch import Tensor, nn
 
-from headswap import metrics
 from headswap.data.leakage import NOTHING_SEEN, Seen
-from headswap.plan import Phase
-from headswap.record import Record, Result
-from headswap.verdict import Verdict
-
-
-@dataclass(frozen=True)
-class FrozenPass:
-    """How far the images are through the stages that stand still."""
-
-    done: int  # of the views of all images
-    total: int
-    seconds: float  # since it began
-
-    @property
-    def rate(self) -> float:
-        """Views a second."""
-        return self.done / max(self.seconds, 1e-9)
-
-    @property
-    def left(self) -> float:
-        """Seconds until it is through, at this rate."""
-        return (self.total - self.done) / max(self.rate, 1e-9)
+from headswap.evaluation import metrics
+from headswap.evaluation.significance import Verdict
+from headswap.features.frozen_pass import FrozenPass
+from headswap.training.plan import Phase
+from headswap.training.record import Record, Result
 
 
 def _nested(rows: list | int) -> tuple | int:

@@ -18,8 +18,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from headswap.common.text import nearest
-from headswap.onnx_tracing import traced
-from headswap.parts import channels_last, count_weights, fingerprint
+from headswap.features.onnx_tracing import traced
+from headswap.networks.stage import channels_last, count_weights, fingerprint
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as pictures
 
-from headswap.backbones import Preprocess
 from headswap.data.dataset import LabelledImages
+from headswap.networks.preprocess import Preprocess
 
 SMALLEST_CROP = 0.6  # of the picture's shorter side
 DECODERS = 2  # threads

@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-ACCURACY, AVERAGE_PRECISION = "accuracy", "mean average precision"
-
 
 @dataclass(frozen=True, eq=False)
 class Answers:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from headswap.common.errors import InputError
-from headswap.parts import MOST, Parts, Stage, in_a_dozen, staged
+from headswap.networks.stage import MOST, Parts, Stage, in_a_dozen, staged
 
 # What timm calls a child that is the network's body: `stages`, `blocks`, `layer1`, `level2`, `features`.
 BODY = re.compile(r"(stage|block|layer|level|feature|trunk)s?_?\d*$")

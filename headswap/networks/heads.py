@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,12 +20,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
 
 from headswap.common.errors import InputError
 from headswap.common.text import nearest
-from headswap.metrics import loss
+from headswap.networks.lda import LDA
 
 Activation = str
 ACTIVATIONS: Mapping[str, type[nn.Module]] = MappingProxyType(
@@ -151,158 +149,12 @@ class Attention(nn.Module):
         return self.linear(self.transformer(torch.cat([query, places], 1))[:, 0])
 
 
-class RootNormalise(nn.Module):
-    """Features of length one, whose square root was taken first where they are never negative.
-
-    The root calms the few features that shout. Features that can be negative go without. Measured on ten
-    classes of clothing with EfficientNet-Lite0 before its last ReLU (eight splits of 400 photographs): length alone
-    0.827, signed root 0.819, root of what is positive 0.739, root of the softplus 0.827.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("root", torch.tensor(False))
-
-    def forward(self, features: Tensor) -> Tensor:
-        return F.normalize(torch.where(self.root, features.clamp(min=1e-4).sqrt(), features), dim=1)
-
-
-class Scale(nn.Module):
-    """Ten times the input, so that one learning rate suits this layer and those below it."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return 10 * x
-
-
-class LDA(nn.Sequential):
-    """Solve the last layer at once instead of training it.
-
-    Linear discriminant analysis on features of length one: the class means, and the covariance within classes, shrunk
-    by a half towards a ball. ``[N, features_in]`` to logits ``[N, classes]``. It takes milliseconds, has nothing to
-    tune, and where there are few images it is hard to beat. Friedman, "Regularized discriminant analysis" (1989).
-    """
-
-    def __init__(self, features_in: int, classes: int) -> None:
-        linear = nn.Linear(features_in, classes)
-        super().__init__(OrderedDict(normalise=RootNormalise(), linear=linear, scale=Scale()))
-
-    @torch.no_grad()
-    def solve(self, features: Tensor, labels: Tensor) -> None:
-        """Set the weights.
-
-        The temperature is the one that gives the lowest cross-entropy on images that four solutions did not see.
-
-        Args:
-            features: ``[images, views, features_in]``.
-            labels: int64 ``[images]``.
-        """
-        self.normalise.root.fill_(bool((features >= 0).all()))
-        normal = self.normalise(features.flatten(0, 1)).unflatten(0, features.shape[:2])
-        logits = out_of_fold(normal, labels, self.linear.out_features)
-        scales = torch.logspace(-3, 1, 41)
-        best = min(scales, key=lambda scale: F.cross_entropy(logits * scale, labels).item())
-        weight, bias = discriminants(normal, labels, self.linear.out_features)
-        self.linear.weight.copy_(weight * best / 10)
-        self.linear.bias.copy_(bias * best / 10)
-
-
-@torch.no_grad()
-def soften(head: nn.Module, features: Tensor, targets: Tensor, share: float) -> float:
-    """Lower a head's confidence until its mean cross-entropy on ``features`` is ``share`` of what guessing has.
-
-    A head that already fits what it has seen leaves the stages that thaw beneath it nothing to learn. Its last linear
-    layer is scaled; a head without one, or whose logits do not follow it, stays as it is.
-
-    Args:
-        features: what the head takes.
-        targets: int64 ``[N]``, or float ``[N, classes]`` for several labels an image.
-        share: of ln(classes), or with several labels of ln(2).
-
-    Returns:
-        By what the layer was multiplied.
-    """
-    if last_layer(head) is None:
-        return 1.0
-    logits = head(features)
-    wanted = share * math.log(2 if targets.is_floating_point() else logits.shape[1])
-    scales = torch.logspace(0, -3, 61).tolist()
-    scale = next((s for s in scales if loss(logits * s, targets).item() >= wanted), scales[-1])
-    multiply(head, scale)
-    softer = logits * scale
-    if (head(features) - softer).abs().max() > 1e-2 * softer.abs().max():
-        multiply(head, 1 / scale)  # something of somebody's own follows the layer, which this does not scale
-        return 1.0
-    return scale
-
-
-def surest(logits: Tensor, targets: Tensor, most: float) -> float:
-    """The factor from 1 to ``most`` by which these answers, to images that were held back, should be surer.
-
-    Their cross-entropy is the lowest then: temperature scaling, Guo et al., "On calibration of modern neural networks"
-    (2017), which changes no answer.
-    """
-    factors = torch.logspace(0, math.log10(most), 41).tolist()
-    return min(factors, key=lambda factor: loss(logits * factor, targets).item())
-
-
-@torch.no_grad()
-def multiply(head: nn.Module, factor: float) -> None:
-    """Make the answers of a head that ends in a linear layer so many times surer."""
-    layer = last_layer(head)
-    for parameter in layer.parameters() if layer else ():
-        parameter.mul_(factor)
-
-
 def last_layer(head: nn.Module) -> nn.Linear | None:
     """The linear layer that gives the logits, where a head ends in one."""
     layers = [module for module in head.modules() if isinstance(module, nn.Linear)]
     return layers[-1] if layers else None
 
 
-def discriminants(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Weight ``[classes, D]`` and bias ``[classes]`` of the discriminants of ``features`` ``[images, views, D]``.
-
-    Equal priors; the pooled covariance within classes, shrunk by a half to its mean variance.
-    """
-    width = features.shape[-1]
-    means = torch.stack([features[labels == c].reshape(-1, width).mean(0) for c in range(classes)])
-    inside = (features - means[labels].unsqueeze(1)).reshape(-1, width)
-    # The least that is added keeps the covariance of identical images invertible.
-    ball = (SHRINKAGE * inside.square().sum() / len(inside) / width).clamp(min=1e-6)
-    weight = _solved(inside, (1 - SHRINKAGE) / len(inside), ball, means)
-    return weight, -0.5 * (weight * means).sum(1)
-
-
-def _solved(rows: Tensor, share: float, ball: Tensor, means: Tensor) -> Tensor:
-    """``means`` times the inverse of ``share * rows.T @ rows + ball * 1``.
-
-    By the smaller of both sides, Woodbury's identity (1950): VGG has 4,096 features and few images that wide.
-    """
-    if len(rows) >= rows.shape[1]:
-        covariance = share * rows.T @ rows
-        covariance.diagonal().add_(ball)
-        return torch.linalg.solve(covariance, means.T).T
-    inner = rows @ rows.T
-    inner.diagonal().add_(ball / share)
-    return (means - torch.linalg.solve(inner, rows @ means.T).T @ rows) / ball
-
-
-def out_of_fold(features: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Logits ``[images, classes]`` of each image's first view from discriminants that never saw the image."""
-    folds = min(FOLDS, int(labels.bincount(minlength=classes).min()))
-    if folds < 2:  # a class of one image is in no fold's training
-        return F.linear(features[:, 0], *discriminants(features, labels, classes))
-    fold = torch.empty_like(labels)
-    fold[labels.argsort(stable=True)] = torch.arange(len(labels)) % folds  # each has its share of every class
-    logits = torch.empty(len(labels), classes)
-    for k in range(folds):
-        seen = fold != k
-        logits[~seen] = F.linear(features[~seen, 0], *discriminants(features[seen], labels[seen], classes))
-    return logits
-
-
-FOLDS = 4
-SHRINKAGE = 0.5
 HEADS_OF_ATTENTION = 4  # of which dim is a multiple
 
 WIDEST = 65_536  # units of a layer

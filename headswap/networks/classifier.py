@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from headswap.backbones import CROPS, Preprocess, build, preprocess_of
 from headswap.common.errors import InputError, PictureError
 from headswap.common.plain_data import plain_value
 from headswap.data.class_names import class_name, class_names
 from headswap.data.leakage import NOTHING_SEEN
 from headswap.data.picture_inputs import KINDS, UNNAMED, Picture
-from headswap.heads import (
+from headswap.networks.build import build
+from headswap.networks.heads import (
     Head,
     build_head,
     check_head,
@@ -34,10 +34,10 @@ from headswap.heads import (
     takes_map,
     takes_option,
 )
-from headswap.metrics import ACCURACY, AVERAGE_PRECISION
-from headswap.parts import channels_last, count_weights
-from headswap.stages import Parts, Stage, take_apart
-from headswap.weights import Progress
+from headswap.networks.preprocess import CROPS, Preprocess, preprocess_of
+from headswap.networks.split_torchvision import Parts, Stage, take_apart
+from headswap.networks.stage import channels_last, count_weights
+from headswap.networks.weights import Progress
 
 Pictures = list[Picture] | tuple[Picture, ...]  # or an array or tensor of four axes
 Ranked = list[tuple[str, float]]  # the classes with their probabilities, most likely first
@@ -72,7 +72,7 @@ class Classifier(nn.Module):
         pretrained: whether the backbone started from learned weights.
         note: what is to be said of how the backbone came apart; mostly nothing.
         multi_label: whether an image may show several classes or none; then each class has a probability of its own.
-        record: what it has been through, a ``headswap.record.Record``; None before it was taught.
+        record: what it has been through, a ``headswap.training.record.Record``; None before it was taught.
         seen: which images it has learned from and which have judged it; going on keeps them apart.
         thresholds: only with ``multi_label``: the probability ``[classes]`` above which ``labels`` names a class.
     """
@@ -518,3 +518,6 @@ def _features_shape(parts: Parts, size: int, whole_map: bool) -> tuple[int, ...]
 
 
 plain_value.register(Classifier, lambda model: model.backbone)
+
+
+ACCURACY, AVERAGE_PRECISION = "accuracy", "mean average precision"

@@ -9,107 +9,28 @@ import hashlib
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from timm.data import resolve_model_data_config
-from torch import Tensor, nn
+from torch import nn
 from torch.overrides import TorchFunctionMode
 from torchvision import models as tv
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as pictures
 
-from headswap.catalogue import (
+from headswap.common.errors import InputError
+from headswap.networks.catalogue import (
     BUNDLED,
-    DEFAULT,
     TIMM,
     Backbone,
     Package,
-    backbones,
     find,
     packaged_file,
     published,
-    too_large,
 )
-from headswap.common.errors import InputError
-from headswap.common.text import nearest
-from headswap.data.decoding import MAX_ASPECT, read_pixels
-from headswap.stages import Parts, take_apart
-from headswap.weights import DownloadError, Progress, fetch, fetch_from_hub
-
-__all__ = [
-    "BUNDLED",
-    "CROPS",
-    "DEFAULT",
-    "Backbone",
-    "Preprocess",
-    "backbones",
-    "build",
-    "build_whole",
-    "find",
-    "options_without_weights",
-    "preprocess_of",
-    "too_large",
-]
-
-CROPS = ("centre", "fit")
-
-
-@dataclass(frozen=True)
-class Preprocess:
-    """How a network wants its pixels: the weights' own size, crop, interpolation, mean and deviation.
-
-    Training, prediction and the page all go through this one object, so they cannot disagree.
-    """
-
-    size: int  # pixels a side of the square that the network sees
-    resize: int  # the shorter side, in pixels, to which a picture is brought before the centre of it is cut out
-    interpolation: str  # "bicubic" or "bilinear"
-    mean: tuple[float, float, float]
-    deviation: tuple[float, float, float]
-    crop: str = "centre"  # the centre, as the weights were measured, or "fit": the whole picture, squeezed to a square
-
-    def __post_init__(self) -> None:
-        if self.crop not in CROPS:
-            raise ValueError(f"There is no crop '{self.crop}'. {nearest(self.crop, CROPS)}")
-
-    def __call__(self, picture: Any) -> Tensor:
-        """What the network gets to see of a picture.
-
-        Args:
-            picture: whatever ``read_pixels`` reads. Pixels that it has read already, uint8 ``[3, H, W]`` whose shorter
-                side is ``resize``, stay as they are to the last bit.
-
-        Returns:
-            A float tensor ``[3, size, size]``, normalised.
-
-        Raises:
-            InputError: if it cannot be read as a picture.
-            TypeError: if it is no picture at all.
-        """
-        is_read = isinstance(picture, Tensor) and self._is_read(picture)
-        pixels = picture if is_read else read_pixels(picture, self.resize, self.interpolation)
-        return self.normalise(self.square(pixels))
-
-    def _is_read(self, pixels: Tensor) -> bool:
-        if pixels.dtype != torch.uint8 or pixels.ndim != 3 or len(pixels) != 3:
-            return False
-        short, long = sorted(pixels.shape[1:])
-        return short == self.resize and long <= MAX_ASPECT * short
-
-    def square(self, pixels: Tensor) -> Tensor:
-        """What the network gets to see, before it is normalised: uint8 ``[3, H, W]`` to ``[3, size, size]``."""
-        side = [self.size, self.size]
-        if self.crop == "centre":
-            return pictures.center_crop(pixels, side)
-        return pictures.resize(pixels, side, InterpolationMode(self.interpolation), antialias=True)
-
-    def normalise(self, square: Tensor) -> Tensor:
-        """From uint8 ``[..., 3, size, size]`` to float with the weights' mean and deviation."""
-        return pictures.normalize(square.float() / 255, list(self.mean), list(self.deviation))
+from headswap.networks.preprocess import Preprocess, _as_timm_wants, preprocess_of
+from headswap.networks.split_torchvision import Parts, take_apart
+from headswap.networks.weights import DownloadError, Progress, fetch, fetch_from_hub
 
 
 def build(name: str, pretrained: bool = True, progress: Progress | None = None) -> tuple[Parts, Preprocess]:
@@ -135,14 +56,6 @@ def build_whole(name: str, pretrained: bool = True, progress: Progress | None = 
     row = find(name)
     build_one = {"bundled": _build_bundled, "torchvision": _build_torchvision, "timm": _build_timm}[row.source]
     return build_one(row, pretrained, progress)
-
-
-def preprocess_of(network: nn.Module) -> Preprocess:
-    """How a network that somebody built wants its pixels: timm's say it, of the others ImageNet's way is true."""
-    if hasattr(network, "pretrained_cfg"):
-        return _as_timm_wants(network)
-    size = 299 if isinstance(network, tv.Inception3) else 224
-    return Preprocess(size, round(size / 0.875), "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def _build_bundled(row: Backbone, pretrained: bool, _: Progress | None) -> tuple[nn.Module, Preprocess]:
@@ -191,13 +104,6 @@ def _build_timm(row: Backbone, pretrained: bool, progress: Progress | None) -> t
         file_alone = {"file": str(file), "custom_load": False}
         network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=file_alone)
     return network, _as_timm_wants(network)
-
-
-def _as_timm_wants(network: nn.Module) -> Preprocess:
-    wanted = resolve_model_data_config(network)
-    size = wanted["input_size"][-1]
-    resize = int(size / wanted["crop_pct"])
-    return Preprocess(size, resize, wanted["interpolation"], tuple(wanted["mean"]), tuple(wanted["std"]))
 
 
 def _build_torchvision(row: Backbone, pretrained: bool, progress: Progress | None) -> tuple[nn.Module, Preprocess]:

@@ -13,14 +13,15 @@ from time import perf_counter
 
 import torch
 
-from headswap.activations import Activations
 from headswap.data.dataset import LabelledImages
-from headswap.event_stream import EventStream
-from headswap.events import FrozenPass, Rate, Step
-from headswap.keeping import Keeper
-from headswap.learning import Learner, LossIsNoNumber, Optimizer, batches, frozen_pass, step, training_mode
-from headswap.model import Classifier
-from headswap.plan import Phase, Plan
+from headswap.features.cache import Activations
+from headswap.features.frozen_pass import FrozenPass, frozen_pass
+from headswap.networks.classifier import Classifier
+from headswap.training.checkpoints import Keeper
+from headswap.training.event_stream import EventStream
+from headswap.training.events import Rate, Step
+from headswap.training.loop import Learner, LossIsNoNumber, Optimizer, batches, step, training_mode
+from headswap.training.plan import Phase, Plan
 
 LOWEST, HIGHEST = 1e-5, 1.0
 SMOOTHING = 0.9  # of the loss, from step to step

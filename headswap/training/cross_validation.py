@@ -14,20 +14,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from headswap import metrics
-from headswap.activations import Activations
 from headswap.common import devices
 from headswap.common.errors import InputError
 from headswap.common.rng import Seeded
 from headswap.common.text import how_many
 from headswap.data.dataset import LabelledImages
 from headswap.data.splits import folds as drawn
-from headswap.event_stream import EventStream
-from headswap.events import FrozenPass, Step
-from headswap.heads import Head, solvable
-from headswap.learning import Learner, answers, epoch_of, frozen_pass
-from headswap.model import Classifier, adapt, crown
-from headswap.plan import Plan
+from headswap.evaluation import metrics
+from headswap.features.cache import Activations
+from headswap.features.frozen_pass import FrozenPass, frozen_pass
+from headswap.networks.classifier import Classifier, adapt, crown
+from headswap.networks.heads import Head, solvable
+from headswap.training.event_stream import EventStream
+from headswap.training.events import Step
+from headswap.training.loop import Learner, answers, epoch_of
+from headswap.training.plan import Plan
 
 
 @dataclass(frozen=True)

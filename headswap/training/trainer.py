@@ -17,34 +17,35 @@ from typing import Any
 
 import torch
 
-from headswap import metrics
-from headswap.activations import Activations
-from headswap.beforehand import Beforehand, first_pass
 from headswap.common.errors import InputError
 from headswap.data.dataset import LabelledImages
 from headswap.data.leakage import Seen
-from headswap.engines import Engine
-from headswap.event_stream import EventStream
-from headswap.events import Epoch, Event, Figures, FrozenPass, Kept, LabelFigures, Offer, PhaseBegins, Reference
-from headswap.heads import build_head, multiply, soften, solvable, surest
-from headswap.keeping import Keeper, keep
-from headswap.learning import (
+from headswap.evaluation import metrics
+from headswap.evaluation.significance import History, Verdict, judge
+from headswap.features.cache import Activations
+from headswap.features.frozen_pass import FrozenPass, frozen_pass
+from headswap.features.inference import Engine
+from headswap.features.precompute import Beforehand, first_pass
+from headswap.networks.classifier import Classifier
+from headswap.networks.heads import build_head, solvable
+from headswap.networks.stage import count_weights
+from headswap.training.calibration import multiply, soften, surest
+from headswap.training.checkpoints import Keeper, keep
+from headswap.training.event_stream import EventStream
+from headswap.training.events import Epoch, Event, Figures, Kept, LabelFigures, Offer, PhaseBegins, Reference
+from headswap.training.loop import (
     Learner,
     LossIsNoNumber,
     Optimizer,
     answers,
     epoch_of,
     figures,
-    frozen_pass,
     plain_features,
     seconds_of_an_epoch,
     vectors,
 )
-from headswap.model import Classifier
-from headswap.parts import count_weights
-from headswap.plan import Plan
-from headswap.record import Passed, Record, Stretch
-from headswap.verdict import History, Verdict, judge
+from headswap.training.plan import Plan
+from headswap.training.record import Passed, Record, Stretch
 
 SOFT = 0.6  # to which a head that was solved is softened in every plan: it already fits what it has seen
 

@@ -10,11 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from time import perf_counter
 
-from headswap.activations import Activations
-from headswap.events import FrozenPass
-from headswap.learning import frozen_pass
-from headswap.model import Classifier
-from headswap.parts import fingerprint
+from headswap.features.cache import Activations
+from headswap.features.frozen_pass import FrozenPass, frozen_pass
+from headswap.networks.classifier import Classifier
+from headswap.networks.stage import fingerprint
 
 
 class Beforehand:

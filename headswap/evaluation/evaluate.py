@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from headswap import metrics
 from headswap.common.errors import InputError
 from headswap.data.dataset import LabelledImages
 from headswap.data.leakage import told_of
-from headswap.model import Classifier
+from headswap.evaluation import metrics
+from headswap.networks.classifier import Classifier
 
 
 @dataclass(frozen=True)

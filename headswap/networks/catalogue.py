@@ -26,8 +26,8 @@ from torchvision.models import Weights
 
 from headswap.common.errors import InputError
 from headswap.common.text import nearest
-from headswap.parts import count_weights
-from headswap.weights import hub_file, torch_file
+from headswap.networks.stage import count_weights
+from headswap.networks.weights import hub_file, torch_file
 
 DEFAULT = "efficientnet_lite0"
 TIMM = "timm/"

@@ -11,12 +11,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from headswap.common.text import nearest
-from headswap.heads import solvable
-from headswap.parts import count_weights
+from headswap.networks.heads import solvable
+from headswap.networks.stage import count_weights
 
 if TYPE_CHECKING:
     from headswap.data.dataset import LabelledImages
-    from headswap.model import Classifier
+    from headswap.networks.classifier import Classifier
 
 MOST_LEARNING_WEIGHTS = (
     12_000_000  # in unfrozen stages; beyond it two cores take longer for an epoch than anyone watches

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torchvision import models as tv
 
 from headswap.common.errors import InputError
-from headswap.parts import Parts, Stage, in_a_dozen, staged
-from headswap.timm_stages import is_timms, take_apart_timm
+from headswap.networks.split_timm import is_timms, take_apart_timm
+from headswap.networks.stage import Parts, Stage, in_a_dozen, staged
 
 
 class ClassToken(nn.Module):

@@ -12,15 +12,15 @@ from typing import Any
 
 from torch import nn
 
-from headswap.beforehand import Beforehand, first_pass
 from headswap.data.dataset import LabelledImages
-from headswap.event_stream import EventStream
-from headswap.events import Epoch, Event, PhaseBegins, Step
-from headswap.heads import HEADS
-from headswap.model import Classifier, adapt, crown
-from headswap.parts import count_weights
-from headswap.plan import Plan
-from headswap.training import Training, first_boundaries, halved
+from headswap.features.precompute import Beforehand, first_pass
+from headswap.networks.classifier import Classifier, adapt, crown
+from headswap.networks.heads import HEADS
+from headswap.networks.stage import count_weights
+from headswap.training.event_stream import EventStream
+from headswap.training.events import Epoch, Event, PhaseBegins, Step
+from headswap.training.plan import Plan
+from headswap.training.trainer import Training, first_boundaries, halved
 
 Heads = Sequence[str] | Mapping[str, Mapping[str, Any]]
 
@@ -95,7 +95,9 @@ def race(
     options = heads if isinstance(heads, Mapping) else {name: {} for name in heads}
     plan = Plan.chosen(plan)
     if not all(isinstance(name, str) for name in options):
-        raise ValueError("Heads race by their names; give one of your own a name with headswap.heads.register.")
+        raise ValueError(
+            "Heads race by their names; give one of your own a name with headswap.networks.heads.register."
+        )
     if len(options) < 2:
         raise ValueError(f"A race needs two heads at least, such as {' and '.join(list(HEADS)[:2])}.")
     if plan and plan.phases[0].learning_stages != 0:

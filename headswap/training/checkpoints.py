@@ -11,8 +11,8 @@ from math import isfinite
 import torch
 from torch import Tensor, nn
 
-from headswap.events import Epoch, Figures, Offer
-from headswap.model import Classifier
+from headswap.networks.classifier import Classifier
+from headswap.training.events import Epoch, Figures, Offer
 
 
 def keep(model: Classifier, offer: Offer) -> Classifier:

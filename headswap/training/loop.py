@@ -6,25 +6,25 @@ Knows nothing of the order of phases, of what is kept in the end and of what is 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from time import monotonic, perf_counter
+from time import perf_counter
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from headswap import metrics
-from headswap.activations import Activations
 from headswap.common import devices
 from headswap.common.errors import InputError
 from headswap.common.rng import Seeded
-from headswap.events import Figures, FrozenPass, Rate, Step
-from headswap.heads import is_built_in, solvable
-from headswap.model import Classifier
-from headswap.plan import Phase, Plan
+from headswap.evaluation import metrics
+from headswap.features.cache import Activations
+from headswap.features.frozen_pass import Throttle
+from headswap.networks.classifier import Classifier
+from headswap.networks.heads import is_built_in, solvable
+from headswap.training.events import Figures, Rate, Step
+from headswap.training.plan import Phase, Plan
 
-EVERY = 0.1  # seconds between two steps, or two batches of the frozen pass, that are told
 ANSWERED = 16  # images at once
 
 
@@ -34,32 +34,6 @@ class Chance:
     def __init__(self, seed: int) -> None:
         self.order = torch.Generator().manual_seed(seed)
         self.drawing = Seeded(seed)  # what torch draws by itself in this block, as dropout does, is drawn from here
-
-
-class Throttle:
-    """Says ten times a second at the most that something may be told."""
-
-    def __init__(self) -> None:
-        self._last = -math.inf
-
-    def open(self) -> bool:
-        now = monotonic()
-        if now - self._last < EVERY:
-            return False
-        self._last = now
-        return True
-
-
-def frozen_pass(halves: Sequence[Activations], boundaries: Iterable[int]) -> Iterator[FrozenPass]:
-    """Fill all of them, told as one progress."""
-    began, before, throttle = perf_counter(), 0, Throttle()
-    total = sum(half.total for half in halves)
-    for half in halves:
-        for through in half.fill(boundaries):
-            done = before + through
-            if throttle.open() or done == total:
-                yield FrozenPass(done, total, perf_counter() - began)
-        before += half.total
 
 
 class LossIsNoNumber(InputError):

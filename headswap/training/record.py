@@ -11,7 +11,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import Field
 
-from headswap.plan import KEEPS, Plan
+from headswap.training.plan import KEEPS, Plan
 
 KEPT = (*KEEPS, "frozen", "reference")
 

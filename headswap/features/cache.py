@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from headswap.data.dataset import LabelledImages
-from headswap.engines import Engine, check, frozen
-from headswap.memory import Room
-from headswap.model import Classifier
-from headswap.views import squares
+from headswap.features.augment import squares
+from headswap.features.inference import Engine, check, frozen
+from headswap.features.memory import Room
+from headswap.networks.classifier import Classifier
 
 BATCH = 4  # small batches stay in the processor's cache (13 ms an image; 21 in batches of 16), and Stop is heard soon
 

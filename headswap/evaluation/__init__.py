@@ -1,0 +1,1 @@
+"""From answers to figures: metrics, evaluation on images, significance. Knows no training."""

@@ -1,0 +1,1 @@
+"""From a name to a Classifier: catalogue, weights, stages, preprocessing, heads."""

@@ -1,0 +1,87 @@
+"""How a network wants its pixels: size, crop, interpolation, mean and deviation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.data import resolve_model_data_config
+from torch import Tensor, nn
+from torchvision import models as tv
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as pictures
+
+from headswap.common.text import nearest
+from headswap.data.decoding import MAX_ASPECT, read_pixels
+
+CROPS = ("centre", "fit")
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a network wants its pixels: the weights' own size, crop, interpolation, mean and deviation.
+
+    Training, prediction and the page all go through this one object, so they cannot disagree.
+    """
+
+    size: int  # pixels a side of the square that the network sees
+    resize: int  # the shorter side, in pixels, to which a picture is brought before the centre of it is cut out
+    interpolation: str  # "bicubic" or "bilinear"
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float]
+    crop: str = "centre"  # the centre, as the weights were measured, or "fit": the whole picture, squeezed to a square
+
+    def __post_init__(self) -> None:
+        if self.crop not in CROPS:
+            raise ValueError(f"There is no crop '{self.crop}'. {nearest(self.crop, CROPS)}")
+
+    def __call__(self, picture: Any) -> Tensor:
+        """What the network gets to see of a picture.
+
+        Args:
+            picture: whatever ``read_pixels`` reads. Pixels that it has read already, uint8 ``[3, H, W]`` whose shorter
+                side is ``resize``, stay as they are to the last bit.
+
+        Returns:
+            A float tensor ``[3, size, size]``, normalised.
+
+        Raises:
+            InputError: if it cannot be read as a picture.
+            TypeError: if it is no picture at all.
+        """
+        is_read = isinstance(picture, Tensor) and self._is_read(picture)
+        pixels = picture if is_read else read_pixels(picture, self.resize, self.interpolation)
+        return self.normalise(self.square(pixels))
+
+    def _is_read(self, pixels: Tensor) -> bool:
+        if pixels.dtype != torch.uint8 or pixels.ndim != 3 or len(pixels) != 3:
+            return False
+        short, long = sorted(pixels.shape[1:])
+        return short == self.resize and long <= MAX_ASPECT * short
+
+    def square(self, pixels: Tensor) -> Tensor:
+        """What the network gets to see, before it is normalised: uint8 ``[3, H, W]`` to ``[3, size, size]``."""
+        side = [self.size, self.size]
+        if self.crop == "centre":
+            return pictures.center_crop(pixels, side)
+        return pictures.resize(pixels, side, InterpolationMode(self.interpolation), antialias=True)
+
+    def normalise(self, square: Tensor) -> Tensor:
+        """From uint8 ``[..., 3, size, size]`` to float with the weights' mean and deviation."""
+        return pictures.normalize(square.float() / 255, list(self.mean), list(self.deviation))
+
+
+def preprocess_of(network: nn.Module) -> Preprocess:
+    """How a network that somebody built wants its pixels: timm's say it, of the others ImageNet's way is true."""
+    if hasattr(network, "pretrained_cfg"):
+        return _as_timm_wants(network)
+    size = 299 if isinstance(network, tv.Inception3) else 224
+    return Preprocess(size, round(size / 0.875), "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def _as_timm_wants(network: nn.Module) -> Preprocess:
+    wanted = resolve_model_data_config(network)
+    size = wanted["input_size"][-1]
+    resize = int(size / wanted["crop_pct"])
+    return Preprocess(size, resize, wanted["interpolation"], tuple(wanted["mean"]), tuple(wanted["std"]))
