@@ -6,15 +6,15 @@ One idea carries it: a network is a sequence of stages with a head on top, and f
 from headswap.common import privacy  # noqa: F401, first: what is imported below would report home
 
 # isort: split
-from headswap.bundle import load, save
 from headswap.common.errors import InputError
 from headswap.data.checks import findings
 from headswap.data.dataset import LabelledImages
 from headswap.data.loading import load_images
-from headswap.eject import eject
 from headswap.evaluation.evaluate import evaluate
-from headswap.exports import export_onnx
-from headswap.integrity import DamageWarning
+from headswap.export.integrity import DamageWarning
+from headswap.export.model_file import load, save
+from headswap.export.onnx import export_onnx
+from headswap.export.script import eject
 from headswap.networks.catalogue import backbones
 from headswap.networks.classifier import Classifier, adapt
 from headswap.training.checkpoints import keep

@@ -1,5 +1,5 @@
 """``python -m headswap``."""
 
-from headswap.cli import main
+from headswap.cli.commands import main
 
 main()

@@ -19,7 +19,7 @@ from drawings import SHAPES, shape, small_model
 
 import headswap
 from headswap import InputError
-from headswap.bundle import DESCRIPTION, WEIGHTS
+from headswap.export.model_file import DESCRIPTION, WEIGHTS
 from headswap.networks.build import BUNDLED, backbones, find
 
 TINY = "timm/test_efficientnet"  # half a megabyte with all that goes with it

@@ -41,8 +41,9 @@ from torch import nn
 from torchvision import models as tv
 
 import headswap
-from headswap import InputError, bundle
-from headswap.bundle import DESCRIPTION, WEIGHTS
+from headswap import InputError
+from headswap.export import model_file
+from headswap.export.model_file import DESCRIPTION, WEIGHTS
 from headswap.networks import heads
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded by Linux")
@@ -348,7 +349,7 @@ def test_what_is_refused_leaves_the_old_file_and_nothing_else(other):
 
 
 def test_a_file_that_would_not_answer_the_same_is_not_kept(other, monkeypatch):
-    filled = bundle._filled
+    filled = model_file._filled
 
     def wrongly(*told):
         model = filled(*told)
@@ -358,7 +359,7 @@ def test_a_file_that_would_not_answer_the_same_is_not_kept(other, monkeypatch):
 
     old = tiny_model(seed=1)
     headswap.save(old, other)
-    monkeypatch.setattr(bundle, "_filled", wrongly)
+    monkeypatch.setattr(model_file, "_filled", wrongly)
     with pytest.raises(InputError, match=r"disagrees with the model by 0\.\d+ on 5 images\. It was not written"):
         headswap.save(tiny_model(), other)
     monkeypatch.undo()
@@ -409,7 +410,7 @@ def test_own_images_go_with_it_without_place_name_or_remark(photographs, other):
 
 
 def test_so_many_thumbnails_of_a_class_and_no_more(images, other, monkeypatch):
-    monkeypatch.setattr(bundle, "THUMBNAILS", 4)
+    monkeypatch.setattr(model_file, "THUMBNAILS", 4)
     headswap.save(tiny_model(images.classes), other, images)
     assert sum(name.startswith("thumbnails/") for name in unpacked(other)) == 4 * len(images.classes)
 

@@ -35,8 +35,9 @@ from bundles import (
 from drawings import NARROW, SHAPES, TWO, load_shapes, small_model
 
 import headswap
-from headswap import InputError, bundle
+from headswap import InputError
 from headswap.common import atomic
+from headswap.export import model_file
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded by Linux")
 POSIX = pytest.mark.skipif(os.name != "posix", reason="programs are killed otherwise there")
@@ -173,7 +174,7 @@ def changed(chance, file, target):
 def tried(path):
     """What became of it: "loaded", "told" if with a word of what is wrong, or "refused"; anything else is an error."""
     try:
-        model, told = bundle.opened(path)
+        model, told = model_file.opened(path)
     except InputError as error:
         model, told = None, str(error)
     assert told.isprintable() and len(told) < 400 and (path.name in told or not told), told
@@ -363,7 +364,7 @@ def test_whatever_ends_saving_leaves_the_old_file(error, where, kept, monkeypatc
     def ending(*_):
         raise error
 
-    monkeypatch.setattr(bundle, where, ending)
+    monkeypatch.setattr(model_file, where, ending)
     with pytest.raises(error):
         headswap.save(tiny_model(seed=2), kept)
 

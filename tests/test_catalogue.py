@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from headswap.cli import commands
 from torchvision import models as tv
 from torchvision.models import Weights, WeightsEnum, regnet
 from torchvision.models import _api as api
 from torchvision.transforms._presets import ImageClassification
 from typer.testing import CliRunner
 
-from headswap.cli import cli
 from headswap.common.errors import InputError
 from headswap.networks import catalogue
 from headswap.networks.build import BUNDLED, backbones, build, find, too_large

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 import headswap
 import headswap.ui
-from headswap import cli, console
+from headswap.cli import commands, terminal
 from headswap.networks.build import backbones
 from headswap.networks.heads import HEADS, head_options, head_sentence
 from headswap.training.plan import NAMED, Phase, Plan
@@ -41,7 +41,7 @@ def run(monkeypatch, capsys):
         monkeypatch.setenv("COLUMNS", "300")
         monkeypatch.setattr("sys.argv", ["headswap", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            commands.main()
         out, err = capsys.readouterr()
         return ended.value.code, " ".join(re.sub("[│╭╮╰╯─]", " ", out + err).split())
 
@@ -58,7 +58,7 @@ def shorter(monkeypatch):
         head, thawed = plan.phases
         return replace(plan, phases=(replace(head, epochs=20), replace(thawed, epochs=1)))
 
-    monkeypatch.setattr(cli.Plan, "suggest", suggested)
+    monkeypatch.setattr(commands.Plan, "suggest", suggested)
 
 
 def test_training_on_a_folder_classifies_new_images(run, folder, shorter, tmp_path):
@@ -102,9 +102,9 @@ def test_the_command_line_takes_every_kind_of_head(run, folder, head):
 
 def test_the_seed_is_that_of_the_split(folder, monkeypatch):
     plans = []
-    monkeypatch.setattr(cli, "train", lambda model, images, plan: plans.append(plan) or iter(()))
+    monkeypatch.setattr(commands, "train", lambda model, images, plan: plans.append(plan) or iter(()))
     for seed in (0, 7):
-        assert CliRunner().invoke(cli.cli, ["train", str(folder), "--seed", str(seed)]).exit_code == 0
+        assert CliRunner().invoke(commands.cli, ["train", str(folder), "--seed", str(seed)]).exit_code == 0
     assert [plan.seed for plan in plans] == [0, 7]
 
 
@@ -112,10 +112,10 @@ def test_the_seed_is_that_of_the_split(folder, monkeypatch):
 def plans(folder, monkeypatch):
     """Runs `headswap train` with these arguments and gives the plan that was trained by."""
     seen = []
-    monkeypatch.setattr(cli, "train", lambda model, images, plan: seen.append(plan) or iter(()))
+    monkeypatch.setattr(commands, "train", lambda model, images, plan: seen.append(plan) or iter(()))
 
     def run(*arguments):
-        assert CliRunner().invoke(cli.cli, ["train", str(folder), *arguments]).exit_code == 0
+        assert CliRunner().invoke(commands.cli, ["train", str(folder), *arguments]).exit_code == 0
         return seen.pop()
 
     return run
@@ -139,7 +139,7 @@ def test_a_plan_that_does_not_exist_or_too_few_folds_are_said_before_anything_is
 
 
 def test_folds_judge_the_head_first_and_a_refit_comes_last(run, folder, monkeypatch):
-    monkeypatch.setattr(cli.Plan, "suggest", lambda images, model: Plan((Phase(1, 0, 1e-3),), views=1))
+    monkeypatch.setattr(commands.Plan, "suggest", lambda images, model: Plan((Phase(1, 0, 1e-3),), views=1))
     status, said = run("train", folder, "--folds", "2", "--refit")
     assert not status
     judged, kept, again = (
@@ -159,9 +159,9 @@ def test_folds_of_more_parts_than_a_class_has_images_are_said_in_a_line(run, fol
 
 def test_every_skipped_file_is_named_as_it_is_called(folder, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(cli, "train", lambda *_: iter(()))
+    monkeypatch.setattr(commands, "train", lambda *_: iter(()))
     (folder / "dots" / "[red] torn.png").write_bytes(b"no picture")
-    result = CliRunner().invoke(cli.cli, ["train", str(folder)])
+    result = CliRunner().invoke(commands.cli, ["train", str(folder)])
     assert result.exit_code == 0
     assert "12 images read, 1 skipped." in result.output
     assert "[red] torn.png" in result.output
@@ -195,7 +195,7 @@ def test_an_unknown_name_is_said_with_the_nearest(run, folder, option, name, off
 
 def test_a_missing_image_is_said_before_anything_is_trained(run, folder, monkeypatch):
     trained = []
-    monkeypatch.setattr(cli, "train", lambda *_: trained.append(True) or iter(()))
+    monkeypatch.setattr(commands, "train", lambda *_: trained.append(True) or iter(()))
     status, said = run("train", folder, "--classify", "nowhere.png")
     assert status not in (0, None) and not trained
     assert "nowhere.png" in said and "does not exist" in said and "Traceback" not in said
@@ -234,14 +234,14 @@ def out(monkeypatch, capsys):
     def run(*arguments):
         monkeypatch.setattr("sys.argv", ["headswap", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            commands.main()
         return ended.value.code or 0, *capsys.readouterr()
 
     return run
 
 
 def test_a_training_is_saved_and_the_file_answers(run, folder, new, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli.Plan, "suggest", lambda images, model: Plan((Phase(1, 0, 1e-3),), views=1))
+    monkeypatch.setattr(commands.Plan, "suggest", lambda images, model: Plan((Phase(1, 0, 1e-3),), views=1))
     status, said = run("train", folder, "--head", "lda", "--out", tmp_path / "shapes.headswap")
     assert not status and "was loaded again: no difference on 5 images" in said
     status, said = run("predict", tmp_path / "shapes.headswap", new)
@@ -249,7 +249,7 @@ def test_a_training_is_saved_and_the_file_answers(run, folder, new, tmp_path, mo
 
 
 def test_a_place_that_is_none_is_said_before_anything_is_read(run, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "loading", None)
+    monkeypatch.setattr(commands, "loading", None)
     status, said = run("train", folder, "--out", tmp_path / "nowhere" / "x.headswap")
     assert status == 1 and "does not exist; make it first" in said
     status, said = run("train", folder, "--out", tmp_path)
@@ -260,8 +260,8 @@ def test_where_nothing_can_be_written_is_said_before_anything_is_read(run, folde
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(cli, "loading", None)
-    monkeypatch.setattr(cli.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(commands, "loading", None)
+    monkeypatch.setattr(commands.tempfile, "TemporaryFile", refuse)
     status, said = run("train", folder, "--out", tmp_path / "x.headswap")
     assert status == 1 and "Nothing can be written in" in said and "Permission denied" in said
 
@@ -295,7 +295,7 @@ def test_a_file_that_is_not_as_it_was_saved_is_told_on_the_error_stream_alone(ou
 
 
 def test_going_on_keeps_what_was_held_back_and_says_so(run, kept, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli.Plan, "suggest", lambda images, model: Plan((Phase(1, 0, 1e-3),), views=1))
+    monkeypatch.setattr(commands.Plan, "suggest", lambda images, model: Plan((Phase(1, 0, 1e-3),), views=1))
     status, said = run(
         "train", kept.parent / "shapes", "--from", kept, "--seed", "3", "--out", tmp_path / "on.headswap"
     )
@@ -304,7 +304,7 @@ def test_going_on_keeps_what_was_held_back_and_says_so(run, kept, tmp_path, monk
 
 
 def test_a_kept_model_learns_on_and_takes_a_new_class(run, kept, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli.Plan, "suggest", lambda images, model: Plan((Phase(1, 0, 1e-3),), views=1))
+    monkeypatch.setattr(commands.Plan, "suggest", lambda images, model: Plan((Phase(1, 0, 1e-3),), views=1))
     folder = draw_folder(tmp_path / "more", each=4)
     (folder / "crosses").mkdir()
     for number in range(4):
@@ -420,7 +420,9 @@ def test_an_export_wants_to_know_as_what(run, kept):
 @pytest.mark.parametrize("as_space", [False, True])
 def test_a_push_brings_the_file_or_the_page(run, kept, monkeypatch, as_space):
     pushed = []
-    monkeypatch.setattr(cli, "push", lambda files, name, **how: pushed.append((files, name, how)) or "https://there")
+    monkeypatch.setattr(
+        commands, "push", lambda files, name, **how: pushed.append((files, name, how)) or "https://there"
+    )
     status, said = run("push", kept, "me/shapes", *["--space"] * as_space)
     [(files, name, how)] = pushed
     assert not status and "https://there" in said
@@ -430,7 +432,7 @@ def test_a_push_brings_the_file_or_the_page(run, kept, monkeypatch, as_space):
 
 
 def test_a_machine_hears_every_event_as_one_line(out, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli.Plan, "suggest", lambda images, model: Plan((Phase(2, 0, 1e-3),), views=1))
+    monkeypatch.setattr(commands.Plan, "suggest", lambda images, model: Plan((Phase(2, 0, 1e-3),), views=1))
     status, said, errors = out("train", folder, "--out", tmp_path / "x.headswap", "--json")
     told = rows(said)
     assert (status, errors) == (0, "")
@@ -456,7 +458,7 @@ def test_findings_and_backbones_are_told_to_machines(out, folder):
 @pytest.mark.parametrize("columns", [80, 200])
 def test_backbones_lists_all_of_them_with_their_figures(monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
-    said = CliRunner().invoke(cli.cli, ["backbones"]).output
+    said = CliRunner().invoke(commands.cli, ["backbones"]).output
     assert max(map(len, said.splitlines())) <= columns
     names = [row.name for row in backbones()]
     assert [word for word in said.split() if word in names] == names
@@ -466,9 +468,9 @@ def test_backbones_lists_all_of_them_with_their_figures(monkeypatch, columns):
 def test_the_page_is_started_where_it_was_said(monkeypatch):
     asked = []
     monkeypatch.setattr(headswap.ui, "launch", lambda **settings: asked.append(settings))
-    assert CliRunner().invoke(cli.cli, ["app"]).exit_code == 0
+    assert CliRunner().invoke(commands.cli, ["app"]).exit_code == 0
     arguments = ["app", "--port", "7999", "--host", "0.0.0.0", "--no-browser"]
-    assert CliRunner().invoke(cli.cli, arguments).exit_code == 0
+    assert CliRunner().invoke(commands.cli, arguments).exit_code == 0
     assert asked == [
         {"server_port": None, "server_name": "127.0.0.1", "inbrowser": True},
         {"server_port": 7999, "server_name": "0.0.0.0", "inbrowser": False},
@@ -476,8 +478,8 @@ def test_the_page_is_started_where_it_was_said(monkeypatch):
 
 
 def test_every_verb_is_explained():
-    said = CliRunner().invoke(cli.cli, ["--help"]).output
-    for verb in cli.cli.registered_commands:
+    said = CliRunner().invoke(commands.cli, ["--help"]).output
+    for verb in commands.cli.registered_commands:
         name = verb.name or verb.callback.__name__
         assert name in said
         assert (verb.callback.__doc__ or "").split(".")[0].split(",")[0] in " ".join(said.split())
@@ -490,7 +492,7 @@ def test_without_a_verb_the_help_is_shown(run):
 
 def test_heads_lists_every_head_with_its_options(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    said = CliRunner().invoke(cli.cli, ["heads"]).output
+    said = CliRunner().invoke(commands.cli, ["heads"]).output
     for name in HEADS:
         assert f" {name} " in said and head_sentence(name) in said
         assert all(option in said for option in head_options(name))
@@ -498,9 +500,9 @@ def test_heads_lists_every_head_with_its_options(monkeypatch):
 
 def test_options_of_a_head_reach_it(folder, monkeypatch):
     models = []
-    monkeypatch.setattr(cli, "train", lambda model, *_: models.append(model) or iter(()))
+    monkeypatch.setattr(commands, "train", lambda model, *_: models.append(model) or iter(()))
     arguments = ["train", str(folder), "--head", "mlp", "--option", "hidden_dims=8,4", "--option", "dropout=0.5"]
-    assert CliRunner().invoke(cli.cli, arguments).exit_code == 0
+    assert CliRunner().invoke(commands.cli, arguments).exit_code == 0
     assert [models[0].head.hidden1.out_features, models[0].head.hidden2.out_features] == [8, 4]
     assert models[0].head.dropout1.p == 0.5
 
@@ -518,11 +520,11 @@ def test_a_download_is_shown_while_it_lasts(folder, monkeypatch):
     def slow(*_, progress, **__):
         progress(5, 10)
         told.append(True)
-        raise cli.InputError("No network.")
+        raise commands.InputError("No network.")
 
-    monkeypatch.setattr(cli, "adapt", slow)
-    result = CliRunner().invoke(cli.cli, ["train", str(folder)])
-    assert told and isinstance(result.exception, cli.InputError)
+    monkeypatch.setattr(commands, "adapt", slow)
+    result = CliRunner().invoke(commands.cli, ["train", str(folder)])
+    assert told and isinstance(result.exception, commands.InputError)
 
 
 def test_the_readme_writes_about_every_head_and_its_options():
@@ -536,18 +538,18 @@ def test_a_folder_is_checked_before_anything_is_trained(folder):
     twin = next((folder / "dots").iterdir())
     (folder / "bars" / "twin.png").write_bytes(twin.read_bytes())
     (folder / "bars" / "notes.txt").write_text("x")
-    told = CliRunner().invoke(cli.cli, ["check", str(folder)])
+    told = CliRunner().invoke(commands.cli, ["check", str(folder)])
     assert told.exit_code == 0
     for words in ("notes.txt: is not a picture", "The same picture stands in several classes: bars, dots", "twin.png"):
         assert words in told.output
     (folder / "bars" / "twin.png").unlink()
-    assert "several classes" not in CliRunner().invoke(cli.cli, ["check", str(folder)]).output
+    assert "several classes" not in CliRunner().invoke(commands.cli, ["check", str(folder)]).output
 
 
 def test_a_classroom_is_let_in_and_shown_the_way(monkeypatch):
     asked = []
     monkeypatch.setattr(headswap.ui, "launch", lambda invite=None, **settings: asked.append((invite, settings)))
-    assert CliRunner().invoke(cli.cli, ["app", "--lan", "--port", "7999"]).exit_code == 0
+    assert CliRunner().invoke(commands.cli, ["app", "--lan", "--port", "7999"]).exit_code == 0
     [(invite, settings)] = asked
     assert settings == {"server_port": 7999, "server_name": "0.0.0.0", "inbrowser": False}
     with contextlib.redirect_stdout(io.StringIO()) as printed:
@@ -579,13 +581,13 @@ def test_weights_are_fetched_before_class(run, monkeypatch, tmp_path):
 
     def adapt(name, classes, head, *, progress, **_):
         built.append(name)
-        file = headswap.cli.catalogue.find(name).weights_file
+        file = headswap.cli.commands.catalogue.find(name).weights_file
         if not file.is_file():
             progress(5, 10)
             file.parent.mkdir(parents=True)
             file.write_bytes(b"weights")
 
-    monkeypatch.setattr(cli, "adapt", adapt)
+    monkeypatch.setattr(commands, "adapt", adapt)
     status, said = run("fetch", "resnet18", "efficientnet_lite0")
     assert not status and built == ["resnet18", "efficientnet_lite0"]
     assert re.search(r"resnet18: 4\d MB fetched, \S*resnet18-\w+\.pth", said)
@@ -620,7 +622,7 @@ def press(monkeypatch, tiny):
             return tell
 
         for name in ("plain_event", "_show"):
-            monkeypatch.setattr(console, name, telling(getattr(console, name)))
+            monkeypatch.setattr(terminal, name, telling(getattr(terminal, name)))
 
     yield press
     assert signal.getsignal(signal.SIGINT) is before
@@ -630,7 +632,7 @@ def press(monkeypatch, tiny):
 def long(monkeypatch, tiny):
     """A plan that would take longer than anybody waits, a phase in which stages learn included."""
     plan = Plan((Phase(8, 0, 1e-2), Phase(10_000, 1, 1e-3, 1e-4)), views=1)
-    monkeypatch.setattr(cli.Plan, "suggest", lambda images, model: plan)
+    monkeypatch.setattr(commands.Plan, "suggest", lambda images, model: plan)
 
 
 TINY = ("--backbone", BACKBONE)
@@ -639,8 +641,8 @@ TINY = ("--backbone", BACKBONE)
 @pytest.fixture
 def tiny(monkeypatch):
     """Networks are built without weights, which would have to be downloaded."""
-    adapt = cli.adapt
-    for place in map(sys.modules.get, ("headswap.cli", "headswap.training.race")):
+    adapt = commands.adapt
+    for place in map(sys.modules.get, ("headswap.cli.commands", "headswap.training.race")):
         monkeypatch.setattr(place, "adapt", lambda *given, **how: adapt(*given, **how | {"pretrained": False}))
 
 
@@ -686,14 +688,14 @@ def test_ctrl_c_before_anything_was_learned_says_so_and_writes_nothing(run, pres
 
 @pytest.mark.parametrize("verb", ["train", "race", "check"])
 def test_ctrl_c_while_images_are_read_ends_in_a_line(run, folder, monkeypatch, temporary, verb):
-    loading = cli.loading
+    loading = commands.loading
 
     def pressed(folder, **how):
         for step in loading(folder, **how):
             signal.raise_signal(signal.SIGINT)
             yield step
 
-    monkeypatch.setattr(cli, "loading", pressed)
+    monkeypatch.setattr(commands, "loading", pressed)
     status, said = run(verb, folder)
     assert status == 130 and "Traceback" not in said
     assert said == ("Stopped." if verb == "check" else "Stopped before anything was learned.")
@@ -712,7 +714,7 @@ def test_a_second_ctrl_c_while_the_file_is_written_leaves_no_half_of_it(
     run, press, long, folder, tmp_path, monkeypatch
 ):
     (tmp_path / "x.headswap").write_text("older")
-    monkeypatch.setattr("headswap.bundle.prove", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("headswap.export.model_file.prove", lambda *_: signal.raise_signal(signal.SIGINT))
     press("Epoch", 3)
     status, said = run("train", folder, *TINY, "--out", tmp_path / "x.headswap")
     assert status == 130 and "Ended at once." in said
@@ -721,9 +723,9 @@ def test_a_second_ctrl_c_while_the_file_is_written_leaves_no_half_of_it(
 
 
 def test_a_first_ctrl_c_while_the_file_is_written_lets_it_be_written(out, tiny, folder, new, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli.Plan, "suggest", lambda images, model: Plan((Phase(1, 0, 1e-3),), views=1))
-    save = cli.save
-    monkeypatch.setattr(cli, "save", lambda *given: (signal.raise_signal(signal.SIGINT), save(*given))[1])
+    monkeypatch.setattr(commands.Plan, "suggest", lambda images, model: Plan((Phase(1, 0, 1e-3),), views=1))
+    save = commands.save
+    monkeypatch.setattr(commands, "save", lambda *given: (signal.raise_signal(signal.SIGINT), save(*given))[1])
     status, said, errors = out("train", folder, *TINY, "--out", tmp_path / "x.headswap", "--classify", new, "--json")
     assert (status, errors) == (130, "")
     assert [row["event"] for row in rows(said)[-3:]] == ["Kept", "Saved", "Stopped"]
@@ -731,7 +733,7 @@ def test_a_first_ctrl_c_while_the_file_is_written_lets_it_be_written(out, tiny, 
 
 
 def test_ctrl_c_while_it_learns_again_keeps_the_honest_network(out, press, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli.Plan, "suggest", lambda images, model: Plan((Phase(2, 0, 1e-2),), views=1))
+    monkeypatch.setattr(commands.Plan, "suggest", lambda images, model: Plan((Phase(2, 0, 1e-2),), views=1))
     press("Epoch", 3)
     status, said, _ = out("train", folder, *TINY, "--refit", "--out", tmp_path / "x.headswap", "--json")
     *_, kept, _, stopped, saved = [

@@ -24,7 +24,7 @@ from torch import nn
 import headswap
 from headswap import Classifier, InputError, Phase, Plan
 from headswap.data.decoding import read_pixels
-from headswap.eject import _Network, assigned, eject, literal
+from headswap.export.script import _Network, assigned, eject, literal
 from headswap.networks.build import build_whole
 from headswap.networks.catalogue import BUNDLED, find
 from headswap.networks.classifier import features_in, map_channels

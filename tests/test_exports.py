@@ -15,9 +15,10 @@ from bundles import FAMILIES, side_of, tiny_model
 from drawings import SHAPES, small_model
 
 import headswap
-from headswap import InputError, exports
+from headswap import InputError
+from headswap.export import onnx as exports
+from headswap.export.parity import Disagreement
 from headswap.features import inference
-from headswap.golden import Disagreement
 from headswap.networks.heads import HEADS
 
 TWENTY = 20

@@ -14,7 +14,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 import headswap
 from headswap.data.decoding import read_pixels
-from headswap.golden import AGREEMENT, COUNT, DEEP, DRAWN, Disagreement, deep, draw, golden, prove
+from headswap.export.parity import AGREEMENT, COUNT, DEEP, DRAWN, Disagreement, deep, draw, golden, prove
 
 
 @pytest.fixture(scope="module")

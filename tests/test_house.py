@@ -44,7 +44,7 @@ def imported(path):
 FRESH = """
 import sys, torch
 before = torch.get_rng_state()
-import headswap, headswap.cli, headswap.ui
+import headswap, headswap.cli.commands, headswap.ui
 assert torch.equal(before, torch.get_rng_state()), "importing drew random numbers"
 assert not any(name.split(".")[0] == "gradio" for name in sys.modules), "importing imported Gradio"
 """

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import constants
 
 from headswap import InputError
-from headswap.hub import push
+from headswap.export.hub import push
 
 FILES = {"README.md": b"# Shapes", "golden/1.png": b"\x89PNG and so on"}
 

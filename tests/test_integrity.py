@@ -16,8 +16,8 @@ from drawings import HEAD_ONLY, SHAPES, load_shapes, shape, small_model
 
 import headswap
 from headswap import DamageWarning, InputError
-from headswap.bundle import DESCRIPTION, WEIGHTS, opened
-from headswap.integrity import GOLDEN, SUM
+from headswap.export.integrity import GOLDEN, SUM
+from headswap.export.model_file import DESCRIPTION, WEIGHTS, opened
 
 OLD = Path(__file__).parent / "files" / "format-1.headswap"
 PARTS = ("README.md", "confusion.png", "curves.png", "golden/golden.json", "golden/1.png", "golden/5-original.png")

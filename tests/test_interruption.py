@@ -4,8 +4,7 @@ import signal
 import threading
 
 import pytest
-
-from headswap.interruption import Interruption
+from headswap.cli.interruption import Interruption
 
 
 @pytest.fixture(autouse=True)

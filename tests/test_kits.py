@@ -17,7 +17,7 @@ from PIL import Image
 
 from headswap import InputError
 from headswap.data.decoding import read_pixels
-from headswap.kits import onnx_kit, space
+from headswap.export.deploy import onnx_kit, space
 
 # As if headswap and torch were not installed; Gradio, which takes seconds, is played.
 ALONE = """

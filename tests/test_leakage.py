@@ -14,9 +14,9 @@ from PIL import Image
 
 import headswap
 from headswap import InputError, Phase, Plan
-from headswap.bundle import DESCRIPTION
 from headswap.data import leakage
 from headswap.data.leakage import KEY, MOST_KEYS, NOTHING_SEEN
+from headswap.export.model_file import DESCRIPTION
 
 CLASSES = ("cat", "dog")
 ONE = Plan((Phase(1, 0, 1e-2),), views=1)

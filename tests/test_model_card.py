@@ -13,9 +13,9 @@ from PIL import Image
 
 import headswap
 from headswap.evaluation.metrics import wilson
-from headswap.model_card import MOST_CLASSES, card, confusion_picture, curves_picture, plain, told
+from headswap.export.model_card import MOST_CLASSES, card, confusion_picture, curves_picture, plain, told
+from headswap.export.plots import written
 from headswap.networks.catalogue import find
-from headswap.plots import written
 from headswap.training.checkpoints import keep
 from headswap.training.record import Passed, Record, Result, Stretch
 

@@ -214,7 +214,7 @@ def optional(monkeypatch):
     table = dict(HEADS)
     monkeypatch.setattr("headswap.networks.heads._HEADS", table)
     monkeypatch.setattr("headswap.networks.heads.HEADS", table)
-    monkeypatch.setattr("headswap.description.HEADS", table)
+    monkeypatch.setattr("headswap.export.schema.HEADS", table)
     register("optional", Optional)
     return "optional"
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import gradio as gr
 
-from headswap.bundle import SUFFIX
 from headswap.common.errors import InputError
 from headswap.common.limits import limits
 from headswap.common.text import harmless
 from headswap.data.dataset import LabelledImages
 from headswap.data.loading import Loading, gathering, loading
 from headswap.data.sources import ARCHIVES
+from headswap.export.model_file import SUFFIX
 from headswap.ui.assets import SAMPLE
 from headswap.ui.cards import problem_card
 from headswap.ui.classes import describe, nothing_yet

@@ -14,16 +14,16 @@ from types import MappingProxyType
 
 import gradio as gr
 
-from headswap.bundle import SUFFIX, opened, save
 from headswap.common.atomic import write
 from headswap.common.errors import InputError
 from headswap.common.text import count, listed, size
 from headswap.data.dataset import LabelledImages
-from headswap.eject import eject
-from headswap.exports import export_program
-from headswap.hub import push
-from headswap.kits import onnx_kit, space
-from headswap.model_card import told
+from headswap.export.deploy import onnx_kit, space
+from headswap.export.hub import push
+from headswap.export.model_card import told
+from headswap.export.model_file import SUFFIX, opened, save
+from headswap.export.onnx import export_program
+from headswap.export.script import eject
 from headswap.networks.catalogue import find
 from headswap.networks.classifier import Classifier
 from headswap.ui.cards import problem_card

@@ -11,11 +11,11 @@ from html import escape
 
 from headswap.common.text import harmless
 from headswap.evaluation.metrics import wilson
+from headswap.export.plots import confusion_picture, curves_picture, lacks_letters
 from headswap.networks.catalogue import find
 from headswap.networks.classifier import ACCURACY, Classifier
 from headswap.networks.heads import head_sentence, recipe
 from headswap.networks.stage import count_weights
-from headswap.plots import confusion_picture, curves_picture, lacks_letters
 from headswap.training.plan import Phase
 from headswap.training.record import Record, Result
 

@@ -34,7 +34,10 @@ from headswap.common.text import harmless
 from headswap.data.dataset import LabelledImages
 from headswap.data.decoding import jpeg, read_pixels
 from headswap.data.picture_inputs import refuse_address
-from headswap.description import (
+from headswap.export.integrity import DamageWarning, damage, own_sum, sums
+from headswap.export.model_card import card
+from headswap.export.parity import Disagreement, Golden, Proof, golden, prove
+from headswap.export.schema import (
     MOST_DESCRIBED,
     Description,
     Unfit,
@@ -47,9 +50,6 @@ from headswap.description import (
     skeleton,
     written,
 )
-from headswap.golden import Disagreement, Golden, Proof, golden, prove
-from headswap.integrity import DamageWarning, damage, own_sum, sums
-from headswap.model_card import card
 from headswap.networks.catalogue import find
 from headswap.networks.classifier import Classifier
 from headswap.networks.heads import recipe

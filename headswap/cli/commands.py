@@ -16,12 +16,8 @@ import typer
 from rich.table import Table
 from typer.core import TyperGroup
 
-from headswap.bundle import opened, save
-from headswap.common import devices
-from headswap.common.atomic import write
-from headswap.common.errors import InputError
-from headswap.common.plain_data import plain
-from headswap.console import (
+from headswap.cli.interruption import Interruption
+from headswap.cli.terminal import (
     bars,
     bytes_column,
     console,
@@ -32,16 +28,20 @@ from headswap.console import (
     tell_machine,
     watch,
 )
+from headswap.common import devices
+from headswap.common.atomic import write
+from headswap.common.errors import InputError
+from headswap.common.plain_data import plain
 from headswap.data.checks import findings
 from headswap.data.dataset import LabelledImages, plain_report
 from headswap.data.loading import Reading, loading
 from headswap.data.sources import pictures_in
-from headswap.eject import eject
 from headswap.evaluation.evaluate import evaluate
-from headswap.exports import export_program
-from headswap.hub import push
-from headswap.interruption import Interruption
-from headswap.kits import Kit, onnx_kit, space
+from headswap.export.deploy import Kit, onnx_kit, space
+from headswap.export.hub import push
+from headswap.export.model_file import opened, save
+from headswap.export.onnx import export_program
+from headswap.export.script import eject
 from headswap.networks import catalogue
 from headswap.networks.catalogue import DEFAULT
 from headswap.networks.classifier import Classifier, adapt

@@ -20,12 +20,12 @@ from headswap.common.atomic import write
 from headswap.common.errors import InputError
 from headswap.common.text import harmless
 from headswap.data.dataset import LabelledImages
-from headswap.exports import about, export_onnx
-from headswap.golden import Proof, golden
-from headswap.model_card import card
+from headswap.export.model_card import card
+from headswap.export.onnx import about, export_onnx
+from headswap.export.parity import Proof, golden
 from headswap.networks.classifier import Classifier
 
-KIT = Path(__file__).with_name("kit")
+KIT = Path(__file__).with_name("templates")
 NEEDED = ("numpy", "onnxruntime", "pillow")
 PYTHON = "3.12"  # on a Space
 

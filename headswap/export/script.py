@@ -36,7 +36,7 @@ from headswap.training.plan import Phase, Plan
 from headswap.training.trainer import SOFT
 
 WIDTH = 120  # characters of a line
-TEMPLATE = "eject.py.jinja"
+TEMPLATE = "script.py.jinja"
 ENDINGS = tuple(sorted(sources.ENDINGS - sources.HEIC))  # that the script looks for: Pillow alone reads no HEIC
 
 
@@ -105,7 +105,7 @@ def _filled(items: Iterable[str]) -> Iterator[str]:
 @lru_cache(maxsize=1)
 def _template() -> Template:
     house = Environment(
-        loader=FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
+        loader=FileSystemLoader(Path(__file__).with_name("templates"), encoding="utf-8"),
         undefined=StrictUndefined,
         autoescape=False,  # it is no HTML; whatever is somebody else's text goes through `literal`
         trim_blocks=True,

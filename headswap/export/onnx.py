@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from headswap.common.atomic import write
 from headswap.common.errors import InputError
+from headswap.export.parity import Answer, Golden, Proof, golden, prove
 from headswap.features.onnx_tracing import exporting, traced, without_fast_attention
-from headswap.golden import Answer, Golden, Proof, golden, prove
 from headswap.networks.catalogue import find
 from headswap.networks.classifier import Classifier
 from headswap.networks.stage import count_weights

@@ -21,8 +21,8 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from headswap.common.text import harmless
 from headswap.data.formats import opened
-from headswap.description import Description, brief, parsed
-from headswap.golden import AGREEMENT
+from headswap.export.parity import AGREEMENT
+from headswap.export.schema import Description, brief, parsed
 from headswap.networks.classifier import Classifier
 
 SUM = ".sha256"  # ending of the entry that holds the description's own hash, as `sha256sum -c` reads it
