@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 # By itself, for the package brings torch along; and before spaces, which imports Gradio.
-runpy.run_path(str(Path(__file__).with_name("headswap") / "privacy.py"))
+runpy.run_path(str(Path(__file__).with_name("headswap") / "common" / "privacy.py"))
 
 with suppress(ImportError):
     import spaces  # noqa: F401, on a Space with ZeroGPU it has to come before torch

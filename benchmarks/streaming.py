@@ -18,8 +18,8 @@ from common import arguments, load, machine
 def main() -> None:
     from playwright.sync_api import sync_playwright
 
-    from headswap.ui import page
-    from headswap.ui.visitors import Visitors
+    from headswap.ui.app import page
+    from headswap.ui.sessions.session import Visitors
 
     given = arguments(__doc__, rounds=2)
     images = load(given.folder, given.images)

@@ -20,7 +20,7 @@ from drawings import SHAPES, shape, small_model
 import headswap
 from headswap import InputError
 from headswap.export.model_file import DESCRIPTION, WEIGHTS
-from headswap.networks.build import BUNDLED, backbones, find
+from headswap.networks.catalogue import BUNDLED, backbones, find
 
 TINY = "timm/test_efficientnet"  # half a megabyte with all that goes with it
 ROOT = Path(__file__).parents[1]

@@ -19,8 +19,8 @@ from PIL import Image, ImageDraw
 
 from headswap.common import devices
 from headswap.data.loading import gather, load_images
-from headswap.ui.jobs import Turns
-from headswap.ui.visitors import Visitor
+from headswap.ui.sessions.job import Turns
+from headswap.ui.sessions.session import Visitor
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of programs that tests start
 
@@ -147,19 +147,19 @@ def visitor(loaded_fruits):
 @pytest.fixture(scope="session")
 def network():
     """All that a drawing needs of a network."""
-    from headswap.ui import networks  # with Gradio, for which tests of the library need not wait
+    from headswap.ui.sessions import chosen_network  # with Gradio, for which tests of the library need not wait
 
-    return networks.preview(Visitor().choice, 3)
+    return chosen_network.preview(Visitor().choice, 3)
 
 
 @pytest.fixture(scope="session")
 def trained(loaded_fruits):
     """Somebody who has trained the bundled network, with all that was drawn meanwhile."""
-    from headswap.ui import train_step
+    from headswap.ui.steps import train
 
     visitor = Visitor(images=loaded_fruits)
-    started = train_step.start(visitor, Turns(), 3, 1, 1)
-    return SimpleNamespace(visitor=visitor, started=started, rows=list(train_step.watch(visitor)))
+    started = train.start(visitor, Turns(), 3, 1, 1)
+    return SimpleNamespace(visitor=visitor, started=started, rows=list(train.watch(visitor)))
 
 
 @pytest.fixture(scope="module")

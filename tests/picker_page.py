@@ -9,9 +9,9 @@ import time
 
 import gradio as gr
 
-from headswap.ui.page import look
-from headswap.ui.picker import picker, received
-from headswap.ui.theme import css
+from headswap.ui.app.page import look
+from headswap.ui.panels.picker import picker, received
+from headswap.ui.views.theme import css
 
 MOST = 600
 

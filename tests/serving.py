@@ -5,8 +5,8 @@ from contextlib import contextmanager
 import gradio as gr
 import pytest
 
-from headswap.ui import page
-from headswap.ui.visitors import Visitors
+from headswap.ui.app import page
+from headswap.ui.sessions.session import Visitors
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from dataclasses import replace
 from headswap.features.frozen_pass import FrozenPass
 from headswap.training.events import Epoch, Kept, PhaseBegins, Rate
 from headswap.training.plan import Phase
-from headswap.ui.jobs import Run
+from headswap.ui.sessions.job import Run
 
 HEAD = PhaseBegins(1, 2, Phase(20, 0, 1e-3), 1, 36, (), 3_843, 3_371_000, 5_120)
 RATES = (Rate("6", 1e-4), Rate("7", 1e-4), Rate("last", 1e-4), Rate("head", 1e-3))

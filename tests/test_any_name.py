@@ -15,7 +15,7 @@ from headswap.common.errors import InputError
 from headswap.data.label_tables import written
 from headswap.data.loading import gathering, load_images
 from headswap.data.sources import Found
-from headswap.ui.classes import describe
+from headswap.ui.views.dataset import describe
 
 PARTS = st.one_of(
     st.sampled_from(

@@ -16,9 +16,9 @@ from telling import FINISHED, HEAD, KEPT, THAW, epoch
 
 from headswap.features.frozen_pass import FrozenPass
 from headswap.training.events import Step
-from headswap.ui.api import VERBS, Verbs, news
-from headswap.ui.jobs import Fetching, Run, Turns
-from headswap.ui.visitors import Visitors
+from headswap.ui.app.api import VERBS, Verbs, news
+from headswap.ui.sessions.job import Fetching, Run, Turns
+from headswap.ui.sessions.session import Visitors
 
 ROOT = Path(__file__).parents[1]
 

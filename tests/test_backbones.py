@@ -15,7 +15,8 @@ from timm.data import create_transform, resolve_model_data_config
 from torchvision import models as tv
 
 from headswap.common.errors import InputError
-from headswap.networks.build import BUNDLED, DEFAULT, backbones, build, find
+from headswap.networks.build import build
+from headswap.networks.catalogue import BUNDLED, DEFAULT, backbones, find
 
 LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 SMALL = "squeezenet1_1"  # its weights are 5 MB

@@ -13,22 +13,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from headswap.cli import commands
 from torchvision import models as tv
 from torchvision.models import Weights, WeightsEnum, regnet
 from torchvision.models import _api as api
 from torchvision.transforms._presets import ImageClassification
 from typer.testing import CliRunner
 
+from headswap.cli.commands import cli
 from headswap.common.errors import InputError
 from headswap.networks import catalogue
-from headswap.networks.build import BUNDLED, backbones, build, find, too_large
-from headswap.networks.catalogue import packaged_file
+from headswap.networks.build import build
+from headswap.networks.catalogue import BUNDLED, backbones, find, packaged_file, too_large
 from headswap.networks.classifier import features_in
 from headswap.networks.split_torchvision import take_apart
 from headswap.networks.weights import DownloadError, fetch, torch_file
-from headswap.ui import comparison, model_step
-from headswap.ui.visitors import Visitor
+from headswap.ui.panels import backbone_table
+from headswap.ui.sessions.session import Visitor
+from headswap.ui.steps import model
 
 TORCHVISIONS = [row for row in backbones() if row.source == "torchvision"]
 
@@ -199,10 +200,10 @@ def test_the_command_line_lists_them_too(newer):
 
 
 def test_the_page_lists_them_too(newer):
-    rows = {row[0]: row for row in (comparison._row(row, None) for row in backbones())}
+    rows = {row[0]: row for row in (backbone_table._row(row, None) for row in backbones())}
     assert set(newer) <= rows.keys() and len({len(row) for row in rows.values()}) == 1
-    assert not {"bare", "without"} & {row.name for row in comparison._in_order(Visitor())}
-    assert [model_step._backbone_title(name).split(" — ")[1] for name in newer] == [
+    assert not {"bare", "without"} & {row.name for row in backbone_table._in_order(Visitor())}
+    assert [model._backbone_title(name).split(" — ")[1] for name in newer] == [
         "1.5 million weights, 82 % on ImageNet, 6 MB to download",
         "to download",
         "no weights",

@@ -10,8 +10,8 @@ from visiting import text_of
 
 from headswap.features.frozen_pass import FrozenPass
 from headswap.training.events import Figures, Reference
-from headswap.ui.charts import charts_of
-from headswap.ui.jobs import Run
+from headswap.ui.sessions.job import Run
+from headswap.ui.views.run_charts import charts_of
 
 SOLVED = Reference(Figures(0.9, "accuracy", 54, 60, 0.3), 0.1)
 

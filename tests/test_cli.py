@@ -21,11 +21,11 @@ from typer.testing import CliRunner
 import headswap
 import headswap.ui
 from headswap.cli import commands, terminal
-from headswap.networks.build import backbones
+from headswap.networks.catalogue import backbones
 from headswap.networks.heads import HEADS, head_options, head_sentence
 from headswap.training.plan import NAMED, Phase, Plan
-from headswap.ui import lan
-from headswap.ui.classes import describe
+from headswap.ui.app import lan
+from headswap.ui.views.dataset import describe
 
 
 @pytest.fixture

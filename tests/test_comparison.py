@@ -10,18 +10,19 @@ from visiting import text_of
 
 from headswap.data.dataset import LabelledImages
 from headswap.networks.catalogue import DEFAULT, backbones, find
-from headswap.ui import comparison, networks
-from headswap.ui.comparison import COLUMNS, OFFERED
-from headswap.ui.jobs import Turns
-from headswap.ui.visitors import Visitor
+from headswap.ui.panels import backbone_table
+from headswap.ui.panels.backbone_table import COLUMNS, OFFERED
+from headswap.ui.sessions import chosen_network
+from headswap.ui.sessions.job import Turns
+from headswap.ui.sessions.session import Visitor
 
 
 @pytest.fixture(autouse=True)
 def measured(monkeypatch):
     """Nothing was measured before; what is measured takes a hundredth of its million weights in seconds."""
     paces = {}
-    monkeypatch.setattr(networks, "_paces", paces)
-    monkeypatch.setattr(networks, "_measure", lambda name: find(name).million_weights / 100)
+    monkeypatch.setattr(chosen_network, "_paces", paces)
+    monkeypatch.setattr(chosen_network, "_measure", lambda name: find(name).million_weights / 100)
     return paces
 
 
@@ -33,7 +34,7 @@ def told(shown):
 
 
 def test_each_backbone_says_what_is_known_before_it_is_built(visitor):
-    shown = told(comparison.show(visitor))
+    shown = told(backbone_table.show(visitor))
     assert list(shown.table) == [row.name for row in backbones()]
     lite, giant = shown.table[DEFAULT], shown.table["vit_h_14"]
     assert (lite["features"], lite["pixels"], lite["weights"], lite["licence"]) == (1280, 224, "here", "Apache-2.0")
@@ -45,14 +46,14 @@ def test_each_backbone_says_what_is_known_before_it_is_built(visitor):
 def test_a_time_is_for_the_visitors_images(visitor, measured):
     measured[DEFAULT] = 0.5
     learned, checked = map(len, visitor.images.split())
-    shown = told(comparison.show(visitor))
+    shown = told(backbone_table.show(visitor))
     assert shown.table[DEFAULT]["seconds"] == round((4 * learned + checked) * 0.5)
     assert f"to read your {len(visitor.images)} images once on this machine, at most. Measured for 1 of" in shown.words
 
 
 def test_without_images_nothing_is_measured_and_it_says_why():
-    for shown in ([comparison.show(Visitor())], list(comparison.measure(Visitor(), Turns()))):
-        assert [told(each).words for each in shown] == [comparison.WAITING]
+    for shown in ([backbone_table.show(Visitor())], list(backbone_table.measure(Visitor(), Turns()))):
+        assert [told(each).words for each in shown] == [backbone_table.WAITING]
         assert not told(shown[0]).measure
 
 
@@ -64,7 +65,7 @@ def test_what_is_offered_and_what_is_here_is_measured_first_each_in_a_turn(visit
             inside.append(len(measured))
             return super().turn()
 
-    steps = [told(shown) for shown in comparison.measure(visitor, Counted())]
+    steps = [told(shown) for shown in backbone_table.measure(visitor, Counted())]
     names = list(measured)
     assert names[: len(OFFERED)] == sorted(
         OFFERED, key=lambda name: (find(name).needs_download, find(name).million_weights)
@@ -78,43 +79,43 @@ def test_what_is_offered_and_what_is_here_is_measured_first_each_in_a_turn(visit
 
 
 def test_the_largest_wait_until_they_are_chosen(visitor, measured):
-    *_, last = comparison.measure(visitor, Turns())
+    *_, last = backbone_table.measure(visitor, Turns())
     left_out = {row.name for row in backbones()} - set(measured)
-    assert left_out == {row.name for row in backbones() if row.million_weights > comparison.MOST}
+    assert left_out == {row.name for row in backbones() if row.million_weights > backbone_table.MOST}
     assert f"The {len(left_out)} largest ones are measured only once chosen." in told(last).words
 
 
 def test_what_the_page_may_not_download_is_not_measured(visitor, measured, monkeypatch):
     monkeypatch.setenv("HEADSWAP_MAX_DOWNLOAD", "10")
-    list(comparison.measure(visitor, Turns()))
+    list(backbone_table.measure(visitor, Turns()))
     assert measured and all(not find(name).needs_download or find(name).megabytes <= 10 for name in measured)
 
 
 def test_measuring_can_be_stopped_and_goes_on_where_it_was(visitor, measured):
-    steps = comparison.measure(visitor, Turns())
+    steps = backbone_table.measure(visitor, Turns())
     next(steps), next(steps)
-    assert told(comparison.show(visitor)).stop
-    comparison.stop(visitor)
+    assert told(backbone_table.show(visitor)).stop
+    backbone_table.stop(visitor)
     (last,) = steps
     assert len(measured) == 1
     assert (told(last).measure, told(last).stop) == (True, False)
-    again = comparison.measure(visitor, Turns())
+    again = backbone_table.measure(visitor, Turns())
     assert f"1 of {len(backbones()) - 4 - 1}." in told(next(again)).words
     again.close()
     assert not visitor.measuring
 
 
 def test_a_second_press_only_looks_on(visitor, measured):
-    first = comparison.measure(visitor, Turns())
+    first = backbone_table.measure(visitor, Turns())
     next(first)
-    (shown,) = comparison.measure(visitor, Turns())
+    (shown,) = backbone_table.measure(visitor, Turns())
     assert shown[1] == gr.skip() and told(shown).stop
     assert not measured
 
 
 def test_what_was_chosen_beyond_the_catalogue_is_compared_as_well(visitor):
     visitor.choice = replace(visitor.choice, backbone="timm/test_resnet")
-    shown = told(comparison.show(visitor))
+    shown = told(backbone_table.show(visitor))
     assert next(iter(shown.table)) == "timm/test_resnet"
     assert shown.table["timm/test_resnet"]["% on ImageNet"] is None
 
@@ -123,13 +124,13 @@ def test_a_bound_needs_images_that_can_be_split(visitor, measured):
     measured[DEFAULT] = 0.5
     visitor.images = visitor.images.without(range(len(visitor.images) - 1))
     assert isinstance(visitor.images, LabelledImages)
-    assert told(comparison.show(visitor)).table[DEFAULT]["seconds"] is None
+    assert told(backbone_table.show(visitor)).table[DEFAULT]["seconds"] is None
 
 
 @pytest.mark.parametrize("backbone", ["timm/test_resnet", "regnet_y_400mf"])
 def test_a_network_is_timed_once_and_without_its_weights(backbone, monkeypatch):
     monkeypatch.undo()
-    monkeypatch.setattr(networks, "_paces", {})
+    monkeypatch.setattr(chosen_network, "_paces", {})
     monkeypatch.setattr(torch, "load", lambda *a, **b: pytest.fail("Weights were read for the time that they take."))
-    assert networks.known(backbone) is None
-    assert 0 < networks.measured(backbone) == networks.measured(backbone) == networks.known(backbone)
+    assert chosen_network.known(backbone) is None
+    assert 0 < chosen_network.measured(backbone) == chosen_network.measured(backbone) == chosen_network.known(backbone)

@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from headswap.ui import curve, theme
-from headswap.ui.curve import Band, Chart, Level, Series, describe, draw, round_step, spread
+from headswap.ui.views import line_chart, theme
+from headswap.ui.views.line_chart import Band, Chart, Level, Series, describe, draw, round_step, spread
 
 BANDS = (Band(0, 20, "the head learns", "still"), Band(20, 36, "the last 3 stages learn too", "learning"))
 
@@ -113,7 +113,7 @@ def test_a_chart_widens_when_a_run_goes_on_longer_than_planned():
 def test_labels_at_the_curves_ends_stay_apart_and_inside(ends):
     tops = placed(draw(accuracy([0.1, ends[0]], [0.1, ends[1]])), "hs-end")
     assert len(tops) == 2 and abs(tops[0] - tops[1]) >= 24  # two lines of text each, so twice what one needs
-    assert all(6 <= top <= curve.HEIGHT - 12 for top in tops)
+    assert all(6 <= top <= line_chart.HEIGHT - 12 for top in tops)
 
 
 def test_labels_keep_the_order_of_their_curves_and_move_no_more_than_needed():
@@ -215,7 +215,7 @@ def test_a_level_s_label_keeps_clear_of_the_curves_labels(value, ends):
     chart = accuracy([0.1, ends[0]], [0.1, ends[1]], epochs=1, level=Level("solved at once", value))
     tops = sorted(placed(draw(chart), "hs-end"))
     assert len(tops) == 3 and all(low - high >= 24 for high, low in pairwise(tops))
-    assert all(6 <= top <= curve.HEIGHT - 12 for top in tops)
+    assert all(6 <= top <= line_chart.HEIGHT - 12 for top in tops)
 
 
 def test_a_level_s_label_stays_at_its_line_while_the_curves_are_far_from_it():
@@ -268,7 +268,7 @@ def test_text_is_never_smaller_than_eleven_pixels():
 
 
 def test_every_class_that_is_drawn_has_its_style():
-    drawn = " ".join(curve._demo().values())
+    drawn = " ".join(line_chart._demo().values())
     known = set(re.findall(r"\.(hs-[a-z0-9-]+)", theme.css()))
     assert {name for names in re.findall(r'class="([^"]*)"', drawn) for name in names.split()} <= known
 

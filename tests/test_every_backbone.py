@@ -12,7 +12,7 @@ from bundles import HEAVY
 from torchvision import models as tv
 
 import headswap
-from headswap.networks.build import BUNDLED, backbones, find
+from headswap.networks.catalogue import BUNDLED, backbones, find
 from headswap.networks.split_torchvision import take_apart
 
 ROWS = [row for row in backbones() if row.source == "torchvision"]

@@ -15,15 +15,15 @@ from pictures import folder
 from visiting import is_error, text_of
 
 from headswap.data.loading import load_images
-from headswap.ui import images_step
-from headswap.ui.cards import thumbnail
-from headswap.ui.classes import describe, nothing_yet
-from headswap.ui.visitors import Visitor
+from headswap.ui.sessions.session import Visitor
+from headswap.ui.steps import images
+from headswap.ui.views.dataset import describe, nothing_yet
+from headswap.ui.views.html import thumbnail
 
 
 def read(visitor, files, label="", add=False):
     """What the step says in the end of files that the drop area sent: the problem, what is shown, and the way on."""
-    *_, (problem, shown, at_once, onward, picker) = images_step.read(
+    *_, (problem, shown, at_once, onward, picker) = images.read(
         visitor, SimpleNamespace(files=files, label=label, add=add)
     )
     assert at_once == onward or at_once.interactive == onward.interactive
@@ -33,7 +33,7 @@ def read(visitor, files, label="", add=False):
 
 def edit(visitor, **asked):
     """The same of a press on a class or an image."""
-    return images_step.edit(visitor, SimpleNamespace(**asked))[:3]
+    return images.edit(visitor, SimpleNamespace(**asked))[:3]
 
 
 def asked_for(shown):
@@ -44,7 +44,7 @@ def asked_for(shown):
 
 def test_the_sample_is_read():
     visitor = Visitor()
-    *_, (problem, shown, _, onward, _) = images_step.load_sample(visitor)
+    *_, (problem, shown, _, onward, _) = images.load_sample(visitor)
     assert problem == ""
     assert visitor.images.counts == {"healthy": 30, "mildew": 30, "rust": 30}
     assert "90 images in 3 classes" in text_of(shown)
@@ -161,10 +161,10 @@ def test_the_error_goes_when_good_images_come(upload, fruits):
 
 
 def test_whoever_comes_back_finds_their_images(visitor):
-    problem, shown, _, onward, picker = images_step.welcome(visitor)
+    problem, shown, _, onward, picker = images.welcome(visitor)
     assert (problem, shown) == ("", describe(visitor.images))
     assert onward.interactive and picker.props["loaded"]
-    problem, shown, _, onward, picker = images_step.welcome(Visitor())
+    problem, shown, _, onward, picker = images.welcome(Visitor())
     assert (problem, shown) == ("", nothing_yet())
     assert not onward.interactive and not picker.props["loaded"]
 
@@ -218,7 +218,7 @@ def test_what_is_added_in_vain_leaves_what_was_there(visitor, upload, tmp_path):
 def test_reading_can_be_stopped_and_leaves_nothing(visitor, upload, tmp_path, temporary):
     before, kept = visitor.images, sorted(temporary.rglob("*"))
     sent = pictures(upload, tmp_path, *(f"{label}/{i}.png" for label in "ab" for i in range(60)))
-    steps = images_step.read(visitor, SimpleNamespace(files=sent, label="", add=False))
+    steps = images.read(visitor, SimpleNamespace(files=sent, label="", add=False))
     *skipped, picker = next(steps)
     assert skipped == [gr.skip()] * 4 and picker.props["says"].startswith("Reading")
     steps.close()

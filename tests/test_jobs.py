@@ -17,8 +17,8 @@ from headswap.features import inference
 from headswap.features.frozen_pass import FrozenPass
 from headswap.training.events import Epoch, Event, Figures, Kept, PhaseBegins, Reference, Step
 from headswap.training.plan import Phase
-from headswap.ui import jobs
-from headswap.ui.jobs import Fetching, Job, Lesson, Run, Turns
+from headswap.ui.sessions import job as jobs
+from headswap.ui.sessions.job import Fetching, Job, Lesson, Run, Turns
 
 PASS = FrozenPass(4, 8, 0.5)
 SOLVED = Reference(Figures(score=0.83, metric="accuracy", right=5, of=6, loss=0.4), seconds=0.1)

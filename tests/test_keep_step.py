@@ -14,11 +14,12 @@ from drawings import HEAD_ONLY
 from visiting import choose, is_error, text_of
 
 import headswap
-from headswap.ui import keep_step, page, test_step, train_step, wiring
-from headswap.ui.classes import describe
-from headswap.ui.jobs import Turns
-from headswap.ui.keep_step import WAYS
-from headswap.ui.visitors import Trained, Visitor
+from headswap.ui.app import events, page
+from headswap.ui.sessions.job import Turns
+from headswap.ui.sessions.session import Trained, Visitor
+from headswap.ui.steps import keep, test, train
+from headswap.ui.steps.keep import WAYS
+from headswap.ui.views.dataset import describe
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +40,12 @@ def turns():
 
 
 def take(visitor, way, name="fruits", along=False):
-    path, said = keep_step.take(visitor, Turns(), way, name, along)
+    path, said = keep.take(visitor, Turns(), way, name, along)
     return path, text_of(said)
 
 
 def test_the_card_says_what_it_is_and_how_good(learned):
-    drawing, card, *buttons = keep_step.prepare(learned)
+    drawing, card, *buttons = keep.prepare(learned)
     said = text_of(card)
     assert 'class="hs-strip"' in drawing
     assert "EfficientNet-Lite0" in said and "Apache-2.0" in said and "blue, green and red" in said
@@ -55,12 +56,12 @@ def test_the_card_says_what_it_is_and_how_good(learned):
 
 
 def test_before_anything_is_trained_it_says_so_and_offers_nothing(visitor, turns):
-    _, card, *buttons = keep_step.prepare(visitor)
+    _, card, *buttons = keep.prepare(visitor)
     assert "No model has learned anything yet" in text_of(card)
     assert not any(button.interactive for button in buttons)
-    path, said = keep_step.take(visitor, turns, "onnx", "x", False)
+    path, said = keep.take(visitor, turns, "onnx", "x", False)
     assert path is None and is_error(said)
-    assert keep_step.script(visitor).startswith("# No model")
+    assert keep.script(visitor).startswith("# No model")
 
 
 def test_the_file_was_compared_and_gives_the_same_answers(learned):
@@ -87,7 +88,7 @@ def test_the_lesson_holds_back_what_the_page_held_back(learned):
     assert "nothing of headswap" in said and "import headswap" not in script
     _, checked = learned.images.split(HEAD_ONLY.validation, HEAD_ONLY.seed)
     assert all(f'"{"/".join(name.split("/")[-2:])}"' in script for name in checked.names)
-    assert keep_step.script(learned) == script
+    assert keep.script(learned) == script
 
 
 def test_own_images_go_along_only_by_the_tick(learned):
@@ -110,13 +111,13 @@ def test_own_images_go_along_only_by_the_tick(learned):
     ],
 )
 def test_a_name_is_only_a_name(learned, typed, file):
-    path, _ = keep_step.take(learned, Turns(), "script", typed, False)
+    path, _ = keep.take(learned, Turns(), "script", typed, False)
     assert path == str(learned.room() / f"{file}.py")
 
 
 def test_files_that_were_made_go_with_the_visitor(learned):
     visitor = Visitor(images=learned.images, trained=learned.trained)
-    path, _ = keep_step.take(visitor, Turns(), "script", "x", False)
+    path, _ = keep.take(visitor, Turns(), "script", "x", False)
     room = visitor.room()
     assert room.is_dir() and path.startswith(str(room))
     visitor.let_go()
@@ -133,19 +134,19 @@ def file(learned):
 
 def test_an_opened_model_answers_and_says_what_it_is(learned, file, fruits):
     visitor = Visitor()
-    opened, name = keep_step.open_model(visitor, file)
+    opened, name = keep.open_model(visitor, file)
     assert "Opened: it knows blue, green and red" in text_of(opened)
     assert f"{name}.headswap" == Path(file).name
-    _, words, *_ = test_step.prepare(visitor)
+    _, words, *_ = test.prepare(visitor)
     assert "of 3 validation images rightly" in text_of(words)
-    assert "red" in text_of(test_step.classify(visitor, Turns(), [str(fruits / "red/1.png")]))
-    assert keep_step.prepare(visitor)[2].interactive
+    assert "red" in text_of(test.classify(visitor, Turns(), [str(fruits / "red/1.png")]))
+    assert keep.prepare(visitor)[2].interactive
 
 
 def test_a_file_that_is_not_as_it_was_saved_is_opened_and_that_is_said(file, tmp_path):
     damaged = packed(tmp_path / "damaged.headswap", unpacked(file) | {"golden/1.png": b""})
     visitor = Visitor()
-    said, _ = keep_step.open_model(visitor, damaged)
+    said, _ = keep.open_model(visitor, damaged)
     assert is_error(said) and "golden/1.png is damaged" in text_of(said) and "Opened: it knows" in text_of(said)
     assert visitor.trained is not None
 
@@ -153,23 +154,23 @@ def test_a_file_that_is_not_as_it_was_saved_is_opened_and_that_is_said(file, tmp
 def test_a_file_that_is_no_model_costs_nothing_that_was_there(learned, tmp_path):
     (tmp_path / "no.headswap").write_bytes(b"PK\x03\x04 and so on")
     visitor = Visitor(trained=learned.trained)
-    said, _ = keep_step.open_model(visitor, str(tmp_path / "no.headswap"))
+    said, _ = keep.open_model(visitor, str(tmp_path / "no.headswap"))
     assert is_error(said) and "no.headswap" in text_of(said)
     assert visitor.trained is learned.trained
 
 
 def test_an_opened_model_learns_on_and_takes_a_new_class(file, fruits, tmp_path, turns):
     visitor = Visitor()
-    keep_step.open_model(visitor, file)
+    keep.open_model(visitor, file)
     former = visitor.trained.model
     visitor.take(headswap.load_images(more(fruits, tmp_path)))
-    assert visitor.going_on and train_step.choice(visitor).visible
-    assert "Press Train" in text_of(train_step.prepare(visitor)[1])
+    assert visitor.going_on and train.choice(visitor).visible
+    assert "Press Train" in text_of(train.prepare(visitor)[1])
     known = former.seen
     _, held_back = known.split(visitor.images)
     assert f"{len(held_back)} to check on" in text_of(describe(visitor.images, seen=visitor.seen))
-    train_step.start(visitor, turns, 2, 0, 1)
-    *_, (_, words, _) = train_step.watch(visitor)
+    train.start(visitor, turns, 2, 0, 1)
+    *_, (_, words, _) = train.watch(visitor)
     assert visitor.trained.model.classes == ("blue", "green", "red", "dark")
     assert "none of them was ever learned from" in text_of(words)
     assert visitor.held_back.names == held_back.names
@@ -194,9 +195,9 @@ def more(fruits, folder):
 def test_a_class_without_images_would_be_forgotten_so_it_is_asked_for(learned, fruits, tmp_path, turns):
     images = learned.images.without_class("green")
     visitor = Visitor(images=images, trained=learned.trained, going_on=True)
-    assert "no images of 'green'" in text_of(train_step.prepare(visitor)[1])
-    assert "no images of 'green'" in text_of(train_step.start(visitor, turns, 1, 0, 1)[0])
-    _, words, *_ = train_step.go_on(visitor, False)
+    assert "no images of 'green'" in text_of(train.prepare(visitor)[1])
+    assert "no images of 'green'" in text_of(train.start(visitor, turns, 1, 0, 1)[0])
+    _, words, *_ = train.go_on(visitor, False)
     assert "Press Train" in text_of(words)
 
 
@@ -215,14 +216,14 @@ def test_another_choice_of_a_network_begins_with_a_new_head(learned):
 def pushed(monkeypatch):
     asked = []
     monkeypatch.setattr(
-        keep_step, "push", lambda files, name, **how: asked.append((files, name, how)) or "https://hub/x?a=<b>"
+        keep, "push", lambda files, name, **how: asked.append((files, name, how)) or "https://hub/x?a=<b>"
     )
     return asked
 
 
 @pytest.mark.parametrize(("kind", "holds"), [("model", "fruits.headswap"), ("space", "app.py")])
 def test_a_push_is_made_as_whoever_is_logged_in(learned, pushed, kind, holds, turns):
-    said = keep_step.push_it(learned, turns, " me/fruits ", kind, "fruits", False, "hf_theirs", True)
+    said = keep.push_it(learned, turns, " me/fruits ", kind, "fruits", False, "hf_theirs", True)
     [(files, name, how)] = pushed
     assert (name, how) == ("me/fruits", {"space": kind == "space", "token": "hf_theirs"})
     assert holds in files and not any(name.startswith("thumbnails") for name in files)
@@ -230,7 +231,7 @@ def test_a_push_is_made_as_whoever_is_logged_in(learned, pushed, kind, holds, tu
 
 
 def test_who_may_not_use_this_computers_token_is_told_what_to_do(learned, pushed, turns):
-    said = keep_step.push_it(learned, turns, "me/fruits", "space", "fruits", False, None, False)
+    said = keep.push_it(learned, turns, "me/fruits", "space", "fruits", False, None, False)
     assert is_error(said) and "Log in first" in text_of(said) and pushed == []
 
 
@@ -239,11 +240,11 @@ def request(host="127.0.0.1:7860", client="127.0.0.1", **headers):
 
 
 def test_only_who_sits_at_this_computer_may_use_its_token():
-    assert wiring.at_this_computer(request())
-    assert wiring.at_this_computer(request("localhost:7860", "::1"))
-    assert not wiring.at_this_computer(request(client="192.168.0.7"))
-    assert not wiring.at_this_computer(request("headswap.example:443"))
-    assert not wiring.at_this_computer(request(**{"x-forwarded-for": "10.0.0.1"}))
+    assert events.at_this_computer(request())
+    assert events.at_this_computer(request("localhost:7860", "::1"))
+    assert not events.at_this_computer(request(client="192.168.0.7"))
+    assert not events.at_this_computer(request("headswap.example:443"))
+    assert not events.at_this_computer(request(**{"x-forwarded-for": "10.0.0.1"}))
 
 
 @pytest.mark.parametrize(

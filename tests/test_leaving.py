@@ -6,7 +6,7 @@ import signal
 import pytest
 from browsing import serving
 
-from headswap.ui import page
+from headswap.ui.app import page
 
 client = pytest.importorskip("gradio_client")
 

@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from headswap.ui import matrix
-from headswap.ui.matrix import Pair, confused, draw, pairs
+from headswap.ui.views import confusion_matrix
+from headswap.ui.views.confusion_matrix import Pair, confused, draw, pairs
 
 LEAVES, COUNTS = ("healthy", "mildew", "rust"), ((6, 0, 0), (1, 5, 0), (0, 2, 4))
 CODE = "<img src=x onerror=alert(1)> ${7*7} {{value}} \"'"
@@ -88,9 +88,9 @@ def test_beyond_twenty_five_classes_the_pairs_most_confused_are_listed(many):
 
 
 def test_a_long_list_says_how_much_it_leaves_out_and_an_empty_one_says_nothing():
-    found = [Pair(f"pair {i}", 1, (i, 0)) for i in range(matrix.MOST_PAIRS + 2)]
+    found = [Pair(f"pair {i}", 1, (i, 0)) for i in range(confusion_matrix.MOST_PAIRS + 2)]
     assert "and 2 more" in pairs(found, None, "Pairs")
-    assert len(buttons(pairs(found, None, "Pairs"))) == matrix.MOST_PAIRS
+    assert len(buttons(pairs(found, None, "Pairs"))) == confusion_matrix.MOST_PAIRS
     assert pairs([], None, "Pairs") == "" and confused(LEAVES, [[1, 0, 0], [0, 1, 0], [0, 0, 1]]) == []
 
 
@@ -100,5 +100,5 @@ def test_a_class_of_which_there_is_no_image_is_no_division_by_zero():
 
 def test_it_draws_itself_in_all_its_moods(tmp_path):
     out = tmp_path / "out.html"
-    subprocess.run([sys.executable, "-m", "headswap.ui.matrix", str(out)], check=True)
+    subprocess.run([sys.executable, "-m", "headswap.ui.views.confusion_matrix", str(out)], check=True)
     assert out.read_text("utf-8").count("<table") == 5 * 4

@@ -16,9 +16,12 @@ from headswap.networks import heads
 from headswap.networks.catalogue import DEFAULT
 from headswap.networks.heads import HEADS, head_options, head_sentence
 from headswap.training.plan import stages_to_unfreeze
-from headswap.ui import model_step, networks, test_step, train_step
-from headswap.ui.jobs import Turns
-from headswap.ui.visitors import Choice, Visitor
+from headswap.ui.sessions import chosen_network
+from headswap.ui.sessions.job import Turns
+from headswap.ui.sessions.session import Choice, Visitor
+from headswap.ui.steps import model as model_step
+from headswap.ui.steps import test, train
+from headswap.ui.views import network
 
 
 def refused(answer, *words):
@@ -75,9 +78,9 @@ def test_every_head_can_be_chosen(visitor, head):
     assert visitor.choice == Choice(DEFAULT, head, dict(head_options(head)) | given(head))
     assert [group.visible for group in answer.groups] == [name == head for name in HEADS]
     assert f">{head}<" in answer.drawing
-    model = networks.preview(visitor.choice, 3)
+    model = chosen_network.preview(visitor.choice, 3)
     assert all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
-    assert f"{model_step.head_weights(model):,} weights for 3 classes" in text_of(answer.sentence)
+    assert f"{network.head_weights(model):,} weights for 3 classes" in text_of(answer.sentence)
 
 
 def given(head):
@@ -87,15 +90,15 @@ def given(head):
 def test_options_reach_the_head(visitor):
     choose(visitor, "mlp", mlp_hidden_dims="7, 5", mlp_dropout=0.1, linear_dropout=0.7)
     assert visitor.choice.options == {"hidden_dims": (7, 5), "dropout": 0.1}
-    head = networks.preview(visitor.choice, 3).head
+    head = chosen_network.preview(visitor.choice, 3).head
     assert (head.hidden1.out_features, head.hidden2.out_features) == (7, 5)
 
 
 def test_the_crop_reaches_the_network(visitor):
     choose(visitor, crop="fit")
-    assert networks.preview(visitor.choice, 3).preprocess.crop == "fit"
+    assert chosen_network.preview(visitor.choice, 3).preprocess.crop == "fit"
     choose(visitor, crop="centre")
-    assert networks.preview(visitor.choice, 3).preprocess.crop == "centre"
+    assert chosen_network.preview(visitor.choice, 3).preprocess.crop == "centre"
 
 
 def test_another_backbone_than_those_offered_can_be_named(visitor):
@@ -110,7 +113,7 @@ def test_random_weights_are_warned_of(visitor):
     answer = choose(visitor, pretrained=False)
     assert "Random weights" in text_of(answer.sentence)
     assert not visitor.choice.pretrained
-    assert not networks.make(visitor.choice, 3).pretrained
+    assert not chosen_network.make(visitor.choice, 3).pretrained
 
 
 def test_some_images_are_shown_as_the_network_sees_them(visitor):
@@ -129,8 +132,8 @@ def test_every_head_says_its_weights_on_this_backbone_with_these_options(visitor
     said = weights_of(choose(visitor))
     assert list(said) == list(HEADS)
     for head, number in said.items():
-        model = networks.preview(Choice(DEFAULT, head, dict(head_options(head))), visitor.classes)
-        assert model_step.head_weights(model) == number
+        model = chosen_network.preview(Choice(DEFAULT, head, dict(head_options(head))), visitor.classes)
+        assert network.head_weights(model) == number
     wider = weights_of(choose(visitor, backbone="resnet18", bottleneck_bottleneck_dim=16))
     assert wider["linear"] == 512 * 3 + 3
     assert wider["bottleneck"] == 512 * 16 + 16 + 16 * 3 + 3
@@ -156,7 +159,7 @@ def test_the_choice_of_heads_keeps_what_is_chosen(visitor):
 )
 def test_the_licence_is_told_of_what_is_chosen(visitor, backbone, licence):
     choice = Choice(backbone, "linear")
-    assert licence in text_of(model_step.sentence(networks.preview(Choice(DEFAULT, "linear"), 3), choice)) + " "
+    assert licence in text_of(model_step.sentence(chosen_network.preview(Choice(DEFAULT, "linear"), 3), choice)) + " "
 
 
 def test_a_training_that_goes_on_with_a_model_is_told_where_another_could_be_chosen(trained):
@@ -233,12 +236,12 @@ def pressed(number):
 
 def test_pressing_a_block_lets_learn_from_there_on_and_is_remembered(visitor):
     usual = asks(choose(visitor).drawing)
-    assert usual == stages_to_unfreeze(networks.preview(visitor.choice, 3)) > 0
+    assert usual == stages_to_unfreeze(chosen_network.preview(visitor.choice, 3)) > 0
     for number in (5, 0, 9):
         drawing = model_step.ask(visitor, pressed(number))
         assert asks(drawing) == number
         assert f'data-learning="{number}" aria-pressed="true"' in drawing
-        assert train_step.prepare(visitor)[4].value == number
+        assert train.prepare(visitor)[4].value == number
     assert asks(choose(visitor, "mlp").drawing) == 9
     assert asks(choose(visitor, "mlp", backbone="resnet18").drawing) < 5  # which has other stages
     assert visitor.stages is None
@@ -286,24 +289,24 @@ def test_how_far_the_frozen_features_go_is_told_as_it_was_measured(trained, visi
 @pytest.mark.parametrize("backbone", model_step.OFFERED)
 def test_a_preview_builds_no_weights(backbone, monkeypatch):
     monkeypatch.setattr(torch, "load", lambda *a, **b: pytest.fail("A preview read weights."))
-    model = networks.preview(Choice(backbone, "linear"), ("a", "b"))
+    model = chosen_network.preview(Choice(backbone, "linear"), ("a", "b"))
     assert all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
     assert torch.empty(1).device.type == "cpu"
-    drawing = model_step.draw(model, model.outline(), ())
+    drawing = network.draw(model, model.outline(), ())
     assert drawing.count("data-stage") == len(model.countable)
 
 
 def test_a_preview_is_as_large_as_the_network_itself(trained):
-    real, preview = trained.visitor.trained.model, networks.preview(trained.visitor.choice, 3)
+    real, preview = trained.visitor.trained.model, chosen_network.preview(trained.visitor.choice, 3)
     assert preview.outline() == tuple(replace(stage, frozen=True) for stage in real.outline())
-    assert model_step.head_weights(preview) == model_step.head_weights(real)
+    assert network.head_weights(preview) == network.head_weights(real)
 
 
 def test_every_backbone_that_is_offered_says_its_size_and_whether_it_must_be_fetched(step):
     titles = {name: title for title, name in step.backbone.choices}
     assert list(titles) == list(model_step.OFFERED)
     for name, title in titles.items():
-        assert model_step.title(name) in title
+        assert network.title(name) in title
         assert "million weights" in title
         assert ("on this machine" in title) != ("MB to download" in title)
     assert "on this machine" in titles[DEFAULT]
@@ -347,9 +350,9 @@ def test_the_same_choices_give_the_same_network_whatever_was_drawn_before(loaded
     )
     for choice in choices:
         torch.manual_seed(1)
-        one = networks.network(choice, loaded_fruits, Turns(), lambda done, total: None)
+        one = chosen_network.network(choice, loaded_fruits, Turns(), lambda done, total: None)
         torch.manual_seed(2)
-        other = networks.network(choice, loaded_fruits, Turns(), lambda done, total: None)
+        other = chosen_network.network(choice, loaded_fruits, Turns(), lambda done, total: None)
         assert not moved(copied(one), other)
         assert type(one.head).__name__.lower() == choice.head and one.classes == loaded_fruits.classes
 
@@ -363,6 +366,6 @@ def test_a_head_that_cannot_have_several_labels_says_so_and_breaks_no_step(tagge
     earlier = Visitor()
     choose(earlier, "lda")
     earlier.take(tagged)
-    assert 'class="hs-strip"' in train_step.prepare(earlier)[0]
-    assert "several labels" in text_of(train_step.start(earlier, Turns(), 1, 0, 1)[0])
-    assert 'class="hs-strip"' in test_step.prepare(earlier)[0]
+    assert 'class="hs-strip"' in train.prepare(earlier)[0]
+    assert "several labels" in text_of(train.start(earlier, Turns(), 1, 0, 1)[0])
+    assert 'class="hs-strip"' in test.prepare(earlier)[0]

@@ -14,10 +14,10 @@ from headswap.data.loading import gather
 from headswap.networks.catalogue import DEFAULT
 from headswap.networks.classifier import adapt
 from headswap.training.events import LabelFigures
-from headswap.ui import images_step, keep_step, test_step, train_step
-from headswap.ui.jobs import Job, Run, Turns
-from headswap.ui.sentences import said
-from headswap.ui.visitors import Trained, Visitor
+from headswap.ui.sessions.job import Job, Run, Turns
+from headswap.ui.sessions.session import Trained, Visitor
+from headswap.ui.steps import images, keep, test, train
+from headswap.ui.views.run_text import said
 
 EVIL = ("${x}", '<b>&"', "<script>alert('1')")
 
@@ -42,13 +42,13 @@ def test_class_names_are_shown_as_they_are_and_never_run(evil, fruits, tmp_path)
     shutil.copyfile(fruits / "red/1.png", tmp_path / "it's & ${x}.png")
     pictures, answer = [str(tmp_path / "it's & ${x}.png"), '<b>&".png'], choose(evil)
     everything = {
-        "images": images_step.describe(evil.images),
+        "images": images.describe(evil.images),
         "model": "".join((answer.drawing, answer.sentence, answer.problem, answer.seen)),
-        "train": "".join(train_step.prepare(evil)[:3]),
-        "test": texts(test_step.prepare(evil)),
-        "keep": texts(keep_step.prepare(evil)),
-        "answers": test_step.classify(evil, Turns(), pictures),
-        "error": images_step.problem_card("The class '<b>&\"' has one image."),
+        "train": "".join(train.prepare(evil)[:3]),
+        "test": texts(test.prepare(evil)),
+        "keep": texts(keep.prepare(evil)),
+        "answers": test.classify(evil, Turns(), pictures),
+        "error": images.problem_card("The class '<b>&\"' has one image."),
     }
     for where, html in everything.items():
         assert '<b>&"' not in html, where
@@ -80,7 +80,7 @@ def test_watching_a_training_of_such_classes_draws_no_code(evil, network):
 
     visitor = Visitor(images=evil.images)
     visitor.job = Job(lambda progress: network, tell, Turns())
-    rows = list(train_step.watch(visitor))
+    rows = list(train.watch(visitor))
     html = "".join(each for row in rows for each in row if each != gr.skip())
     assert EVIL[1] not in html
     assert EVIL[2] in text_of(html)

@@ -8,14 +8,14 @@ import pytest
 from serving import served
 from starlette.datastructures import Headers
 
-from headswap.ui import origins
+from headswap.ui.app import same_origin
 
 HERE = "school.local:7860"
 
 
 def refused(method="POST", **headers):
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return origins.foreign(method, Headers({"host": HERE, **named}))
+    return same_origin.foreign(method, Headers({"host": HERE, **named}))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from pathlib import Path
 import headswap
 assert Path(headswap.__file__).is_relative_to(sys.argv[1]), headswap.__file__
 from headswap.ui import images_step, page
-from headswap.ui.visitors import Visitor, Visitors
+from headswap.ui.sessions.session import Visitor, Visitors
 
 visitor = Visitor()
 *_, (problem, shown, *_) = images_step.load_sample(visitor)

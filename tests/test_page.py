@@ -17,9 +17,13 @@ import pytest
 from pictures import FLOWERS, folder
 
 from headswap.data.loading import load_images
-from headswap.ui import api, keep_step, model_step, page, theme, trainings
-from headswap.ui.jobs import Job, Turns
-from headswap.ui.visitors import Visitors
+from headswap.ui.app import api, page
+from headswap.ui.sessions import next_training
+from headswap.ui.sessions.job import Job, Turns
+from headswap.ui.sessions.session import Visitors
+from headswap.ui.steps import keep
+from headswap.ui.steps import model as model_step
+from headswap.ui.views import theme
 
 UNBOUND = {"arrive", "leave", "forget_everything"}  # these are told who comes and goes
 
@@ -99,7 +103,7 @@ def test_stop_can_be_pressed_while_the_training_is_watched(blocks):
     reading = {triggered_by(blocks, "sample", "click"), triggered_by(blocks, "picker", "submit")}
     reading |= {triggered_by(blocks, "judge", "click"), triggered_by(blocks, "test-set", "submit")}
     reading |= {triggered_by(blocks, "measure", "click")}
-    reading |= {triggered_by(blocks, f"take-{way}", "click") for way in keep_step.WAYS}
+    reading |= {triggered_by(blocks, f"take-{way}", "click") for way in keep.WAYS}
     streamed = [event for event in events(blocks) if inspect.isgeneratorfunction(event.fn) and event not in reading]
     [found], watching = (
         [event for event in streamed if (event is triggered_by(blocks, "find-rate", "click")) == rate]
@@ -204,7 +208,7 @@ def pressing(built, fruits, monkeypatch):
             begun.append(self)
             super().__init__(*given, **named)
 
-    monkeypatch.setattr(trainings, "Job", Counted)
+    monkeypatch.setattr(next_training, "Job", Counted)
     visitors = Visitors()
     blocks = built(lambda: page.build(visitors))
     ticket = visitors.arrive(None, "tab")

@@ -7,7 +7,7 @@ import pytest
 from gradio.utils import get_upload_folder
 
 from headswap.common.errors import InputError
-from headswap.ui.picker import LONGEST_BURST, LONGEST_NAME, TEMPLATE, forget, picker, received
+from headswap.ui.panels.picker import LONGEST_BURST, LONGEST_NAME, TEMPLATE, forget, picker, received
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from headswap import Phase, Plan
 from headswap.common.rng import Seeded
 from headswap.training import loop
 from headswap.training.events import Epoch
-from headswap.ui.networks import preview
-from headswap.ui.visitors import Choice
+from headswap.ui.sessions.chosen_network import preview
+from headswap.ui.sessions.session import Choice
 
 X = torch.linspace(-2, 2, 512).view(4, 8, 16)
 ATTENTION = nn.MultiheadAttention(16, 2, dropout=0.3, batch_first=True)

@@ -10,10 +10,11 @@ from telling import FINISHED, HEAD, KEPT, STORY, THAW, epoch
 
 from headswap.training.events import Figures
 from headswap.training.plan import Phase, Plan
-from headswap.ui import runs, train_step
-from headswap.ui.jobs import Job, Lesson, Run, Turns
-from headswap.ui.ran import Ran, in_words
-from headswap.ui.visitors import Trained, Visitor
+from headswap.ui.panels import runs_table
+from headswap.ui.sessions.job import Job, Lesson, Run, Turns
+from headswap.ui.sessions.run_summary import Ran, in_words
+from headswap.ui.sessions.session import Trained, Visitor
+from headswap.ui.steps import train
 
 LESSON = Lesson(None, Plan((Phase(1, 0, 1e-3),)))
 
@@ -24,7 +25,7 @@ def ends(visitor, network):
 
     def end(*events):
         visitor.job = Job(lambda progress: network, lambda model: iter_of(events), Turns(), LESSON)
-        list(train_step.watch(visitor))
+        list(train.watch(visitor))
 
     def iter_of(events):
         yield from events
@@ -33,11 +34,11 @@ def ends(visitor, network):
 
 
 def test_every_run_that_kept_something_becomes_a_row(visitor, ends):
-    assert not runs.show(visitor)[0].visible
+    assert not runs_table.show(visitor)[0].visible
     ends(*STORY)
     ends(*STORY[:2])  # learned nothing
     ends(*STORY[:-1], replace(KEPT, right=30, score=0.5, seconds=200))
-    room, table, _ = runs.show(visitor)
+    room, table, _ = runs_table.show(visitor)
     assert room.visible and table.value["data"] == [
         ["2, answers now", "EfficientNet-Lite0", "linear", "head 20 epochs", "30 of 60, 50 % (38 % to 62 %)", "3 min"],
         ["1", "EfficientNet-Lite0", "linear", "head 20 epochs", "57 of 60, 95 % (86 % to 98 %)", "2 s"],
@@ -56,9 +57,9 @@ def test_a_run_is_told_in_words():
 
 def test_one_curve_is_no_comparison_and_two_are(visitor, ends):
     ends(*STORY)
-    assert runs.drawn(visitor) == ""
+    assert runs_table.drawn(visitor) == ""
     ends(*STORY)
-    drawing = runs.drawn(visitor)
+    drawing = runs_table.drawn(visitor)
     assert drawing.count("<polyline") == 2
     assert "run 2 (linear) 95 %, run 1 (linear) 95 %." in drawing
     assert drawing.count('<polyline class="hs-validation"') == 1
@@ -79,7 +80,7 @@ def test_the_row_says_what_is_kept_instead(visitor, ends):
     figures = Figures(0.9, "accuracy", 54, 60, 0.3)
     run = replace(visitor.job.run, kept=replace(KEPT, offers={"frozen": SimpleNamespace(figures=figures)}))
     visitor.trained = Trained(visitor.job.model, run, "frozen", number=1)
-    assert runs.rows(visitor)[0][3:5] == [
+    assert runs_table.rows(visitor)[0][3:5] == [
         "head 20 epochs; the frozen network kept",
         "54 of 60, 90 % (80 % to 95 %)",
     ]
@@ -88,7 +89,7 @@ def test_the_row_says_what_is_kept_instead(visitor, ends):
 def test_a_model_from_a_file_answers_although_no_run_says_so(visitor, ends):
     ends(*STORY)
     visitor.open(small_model(visitor.classes))
-    assert [row[0] for row in runs.rows(visitor)] == ["1"]
+    assert [row[0] for row in runs_table.rows(visitor)] == ["1"]
 
 
 def test_runs_hold_no_model_and_no_answers(visitor, ends):
@@ -102,7 +103,7 @@ def test_runs_hold_no_model_and_no_answers(visitor, ends):
 def test_other_images_end_all_comparison(visitor, ends, loaded_fruits, change):
     ends(*STORY)
     getattr(visitor, change)(*([loaded_fruits] if change == "take" else []))
-    assert visitor.runs == () and not runs.show(visitor)[0].visible
+    assert visitor.runs == () and not runs_table.show(visitor)[0].visible
 
 
 def test_a_training_with_images_that_are_gone_meanwhile_is_no_run(visitor, network, loaded_fruits):
@@ -110,10 +111,10 @@ def test_a_training_with_images_that_are_gone_meanwhile_is_no_run(visitor, netwo
     job.join(30)
     job.forget()
     visitor.take_over(job)
-    assert visitor.trained and visitor.runs == () and runs.answering(visitor) == 0
+    assert visitor.trained and visitor.runs == () and runs_table.answering(visitor) == 0
 
 
 def test_several_labels_are_compared_by_their_precision():
     told = Figures(0.8123, "mean average precision", 30, 60, 0.3)
-    assert runs._right(told) == "mean average precision 0.81; 30 of 60, 50 % (38 % to 62 %)"
-    assert runs.rows(Visitor()) == []
+    assert runs_table._right(told) == "mean average precision 0.81; 30 of 60, 50 % (38 % to 62 %)"
+    assert runs_table.rows(Visitor()) == []

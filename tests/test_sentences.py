@@ -10,8 +10,8 @@ from headswap.evaluation.significance import Verdict
 from headswap.features.frozen_pass import FrozenPass
 from headswap.training.events import Figures, PhaseBegins, Rate, Reference, Step
 from headswap.training.plan import Phase
-from headswap.ui.jobs import Fetching, Run
-from headswap.ui.sentences import said
+from headswap.ui.sessions.job import Fetching, Run
+from headswap.ui.views.run_text import said
 
 SOLVED = Reference(Figures(0.9, "accuracy", 54, 60, 0.3), 0.1)
 

@@ -10,7 +10,7 @@ from torch import nn
 from torchvision import models as tv
 
 from headswap.common.errors import InputError
-from headswap.networks.build import backbones
+from headswap.networks.catalogue import backbones
 from headswap.networks.classifier import features_in, map_channels
 from headswap.networks.split_torchvision import Stage, take_apart
 

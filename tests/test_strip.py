@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from headswap.ui import strip, theme
-from headswap.ui.strip import Block, Strip, describe, draw
+from headswap.ui.views import stage_strip, theme
+from headswap.ui.views.stage_strip import Block, Strip, describe, draw
 
 SHAPES = ((32, 112, 112), (16, 56, 56), (24, 28, 28), (40, 14, 14), (112, 7, 7))
 
@@ -190,7 +190,7 @@ def test_while_a_training_runs_the_same_buttons_wait():
 
 
 def test_every_class_that_is_drawn_has_its_style():
-    drawn = " ".join(strip._demo().values())
+    drawn = " ".join(stage_strip._demo().values())
     known = set(re.findall(r"\.(hs-[a-z0-9-]+)", theme.css()))
     assert {name for names in re.findall(r'class="([^"]*)"', drawn) for name in names.split()} <= known
 
@@ -264,7 +264,7 @@ def test_nothing_comes_from_another_host():
 
 @pytest.mark.parametrize("room", ["theme", "strip", "curve"])
 def test_the_drawings_know_neither_gradio_nor_torch(room):
-    tree = ast.parse(Path(strip.__file__).with_name(f"{room}.py").read_text(encoding="utf-8"))
+    tree = ast.parse(Path(stage_strip.__file__).with_name(f"{room}.py").read_text(encoding="utf-8"))
     names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     assert not {name.split(".")[0] for name in names} & {"gradio", "torch", "torchvision", "timm"}

@@ -14,15 +14,16 @@ from visiting import is_error, text_of
 
 from headswap.common import text
 from headswap.data.loading import load_images
-from headswap.ui import judging, test_step, train_step
-from headswap.ui.jobs import Turns
-from headswap.ui.visitors import Trained, Visitor
+from headswap.ui.panels import mistakes as judging
+from headswap.ui.sessions.job import Turns
+from headswap.ui.sessions.session import Trained, Visitor
+from headswap.ui.steps import test, train
 
 TURNS = Turns()
 
 
 def test_the_test_step_reminds_of_what_was_trained(trained):
-    drawing, words, *_ = test_step.prepare(trained.visitor)
+    drawing, words, *_ = test.prepare(trained.visitor)
     kept = trained.visitor.job.run.kept
     assert 'class="hs-strip"' in drawing
     assert "EfficientNet-Lite0" in text_of(words)
@@ -31,10 +32,10 @@ def test_the_test_step_reminds_of_what_was_trained(trained):
 
 
 def test_before_training_the_test_step_says_what_to_do(visitor, fruits):
-    drawing, words, *_ = test_step.prepare(visitor)
+    drawing, words, *_ = test.prepare(visitor)
     assert 'class="hs-strip"' in drawing
     assert "No model has learned anything yet" in text_of(words)
-    answer = test_step.classify(visitor, TURNS, [str(fruits / "red/1.png")])
+    answer = test.classify(visitor, TURNS, [str(fruits / "red/1.png")])
     assert is_error(answer)
     assert "Press Train" in text_of(answer)
 
@@ -42,7 +43,7 @@ def test_before_training_the_test_step_says_what_to_do(visitor, fruits):
 def test_without_images_the_answers_are_a_hint(visitor, trained):
     for who in (visitor, trained.visitor):
         for nothing in (None, []):
-            assert "The answers appear here" in text_of(test_step.classify(who, TURNS, nothing))
+            assert "The answers appear here" in text_of(test.classify(who, TURNS, nothing))
 
 
 def answers(html):
@@ -58,7 +59,7 @@ def answers(html):
 
 def test_the_answers_are_those_of_the_model(trained, fruits):
     paths = [str(path) for path in sorted(fruits.rglob("1.png"))]
-    found = answers(test_step.classify(trained.visitor, TURNS, paths))
+    found = answers(test.classify(trained.visitor, TURNS, paths))
     assert len(found) == 3
     for path, (verdict, bars) in zip(paths, found, strict=True):
         ranked = trained.visitor.trained.model.predict(path)
@@ -70,7 +71,7 @@ def test_the_answers_are_those_of_the_model(trained, fruits):
 def test_a_corrupt_file_among_good_ones_is_named_and_the_others_are_answered(trained, fruits, tmp_path):
     (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n torn")
     paths = [str(fruits / "red/1.png"), str(tmp_path / "torn.png"), str(fruits / "blue/1.png")]
-    html = test_step.classify(trained.visitor, TURNS, paths)
+    html = test.classify(trained.visitor, TURNS, paths)
     assert len(answers(html)) == 2
     assert html.count('role="alert"') == 1
     assert "torn.png: is damaged" in text_of(html)
@@ -91,7 +92,7 @@ class Oracle:
 
 def asked(fruits, paths=None, **shares):
     visitor = Visitor(trained=Trained(Oracle(**shares), FINISHED))
-    return test_step.classify(visitor, TURNS, paths or [str(fruits / "red/1.png")])
+    return test.classify(visitor, TURNS, paths or [str(fruits / "red/1.png")])
 
 
 @pytest.mark.parametrize(
@@ -112,8 +113,8 @@ def test_many_classes_get_six_bars_and_a_count(fruits):
 
 
 def test_too_many_images_are_shown_and_answered_in_part_and_that_is_said(fruits, monkeypatch):
-    monkeypatch.setattr(test_step, "SHOWN", 3)
-    monkeypatch.setattr(test_step, "MOST", 5)
+    monkeypatch.setattr(test, "SHOWN", 3)
+    monkeypatch.setattr(test, "MOST", 5)
     html = asked(fruits, [str(fruits / "red/1.png")] * 7, rose=1.0)
     assert len(answers(html)) == 3
     assert "The first 5 of 7 images were answered. The first 3 of 5 are shown" in text_of(html)
@@ -137,39 +138,39 @@ def test_many_images_come_as_a_table_too_in_which_no_cell_is_a_formula(fruits):
 def test_another_border_of_what_is_sure_labels_the_same_answers_anew(fruits):
     model = Oracle(rose=0.6, tulip=0.4)
     visitor = Visitor(trained=Trained(model, FINISHED))
-    test_step.classify(visitor, TURNS, [str(fruits / "red/1.png")] * 2)
+    test.classify(visitor, TURNS, [str(fruits / "red/1.png")] * 2)
     model.ranked = None  # nothing is classified again
-    html = test_step.tell(visitor, 0.7)
+    html = test.tell(visitor, 0.7)
     assert [said for said, _ in answers(html)] == ["Not sure; perhaps rose"] * 2
     assert [row[1] for row in table_of(html)[1:]] == ["not sure"] * 2
-    assert [said for said, _ in answers(test_step.tell(visitor, 0.6))] == ["rose, 60 %"] * 2
+    assert [said for said, _ in answers(test.tell(visitor, 0.6))] == ["rose, 60 %"] * 2
 
 
 def test_answers_of_a_former_model_do_not_stay(fruits):
     paths = [str(fruits / "red/1.png")]
     visitor = Visitor(trained=Trained(Oracle(rose=1.0), FINISHED))
-    assert "rose" in test_step.classify(visitor, TURNS, paths)
-    assert "answers" not in str(test_step.return_to(visitor, TURNS, paths))
+    assert "rose" in test.classify(visitor, TURNS, paths)
+    assert "answers" not in str(test.return_to(visitor, TURNS, paths))
     visitor.trained = Trained(Oracle(tulip=1.0), FINISHED)
-    assert answers(test_step.return_to(visitor, TURNS, paths))[0][0] == "tulip, 100 %"
+    assert answers(test.return_to(visitor, TURNS, paths))[0][0] == "tulip, 100 %"
 
 
 def test_what_the_camera_sees_is_answered_and_before_a_training_says_why_not(fruits):
     frame = Image.open(fruits / "red/1.png")
     visitor = Visitor(trained=Trained(Oracle(rose=0.9, tulip=0.1), FINISHED))
-    assert answers(test_step.look(visitor, TURNS, frame))[0][0] == "rose, 90 %"
-    assert is_error(test_step.look(Visitor(), TURNS, frame))
-    assert not isinstance(test_step.look(visitor, TURNS, None), str)
+    assert answers(test.look(visitor, TURNS, frame))[0][0] == "rose, 90 %"
+    assert is_error(test.look(Visitor(), TURNS, frame))
+    assert not isinstance(test.look(visitor, TURNS, None), str)
 
 
 def test_pasted_images_are_answered_under_their_names_and_let_go_of(fruits, upload):
     visitor = Visitor(trained=Trained(Oracle(rose=1.0), FINISHED))
     files = upload({"one <b>.png": fruits / "red/1.png", "two.png": fruits / "red/2.png"})
-    html = test_step.paste(visitor, TURNS, SimpleNamespace(files=files))
+    html = test.paste(visitor, TURNS, SimpleNamespace(files=files))
     assert len(answers(html)) == 2 and "one &lt;b&gt;.png" in html
     assert not [path for path in upload.home.rglob("*") if path.is_file()]
     for wrong in (None, [{"name": "a", "path": "/etc/passwd"}], "x"):
-        assert is_error(test_step.paste(visitor, TURNS, SimpleNamespace(files=wrong)))
+        assert is_error(test.paste(visitor, TURNS, SimpleNamespace(files=wrong)))
 
 
 # What it gets wrong
@@ -369,16 +370,16 @@ def test_a_name_that_is_code_is_only_a_name(judged):
 
 def test_a_training_with_several_labels_is_judged_by_precision_and_answers_with_labels(tagged, fruits):
     visitor = Visitor(images=tagged)
-    train_step.start(visitor, Turns(), 1, 0, 1)
-    *_, (_, words, charts) = train_step.watch(visitor)
+    train.start(visitor, Turns(), 1, 0, 1)
+    *_, (_, words, charts) = train.watch(visitor)
     assert visitor.job.run.state == "finished", visitor.job.run.problem
     assert "mean average precision" in text_of(words)
     for label in tagged.classes:
         assert label in text_of(words)
     assert "Mean average precision" in text_of(charts)
-    assert "with all their labels" in text_of(test_step.prepare(visitor)[1])
+    assert "with all their labels" in text_of(test.prepare(visitor)[1])
     path = str(fruits / "red/1.png")
-    ((verdict, bars),) = answers(test_step.classify(visitor, TURNS, [path]))
+    ((verdict, bars),) = answers(test.classify(visitor, TURNS, [path]))
     model = visitor.trained.model
     assert verdict == (text.listed(model.labels(path)) or "None of the labels")
     assert bars == [(name, f"{share:.1%}") for name, share in model.predict(path)]

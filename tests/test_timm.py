@@ -9,7 +9,8 @@ from torch import nn
 
 from headswap import adapt
 from headswap.common.errors import InputError
-from headswap.networks.build import build, find
+from headswap.networks.build import build
+from headswap.networks.catalogue import find
 from headswap.networks.classifier import features_in
 from headswap.networks.split_torchvision import Stage, take_apart
 

@@ -12,7 +12,8 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from headswap.common.errors import InputError
-from headswap.networks.build import BUNDLED, build, find
+from headswap.networks.build import build
+from headswap.networks.catalogue import BUNDLED, find
 
 SMALL = "timm/test_resnet"
 REPOSITORY = "timm/test_resnet.r160_in1k"

@@ -21,11 +21,15 @@ from headswap.training.events import Epoch, Figures, Kept, Reference, Step
 from headswap.training.plan import Phase, Plan
 from headswap.training.race import Lap, Place, Won
 from headswap.training.trainer import refit, train
-from headswap.ui import model_step, replay, test_step, train_step, trainings
-from headswap.ui.charts import charts_of
-from headswap.ui.jobs import Job, Lesson, Run, Turns
-from headswap.ui.sentences import said
-from headswap.ui.visitors import Choice, Trained, Visitor
+from headswap.ui.panels import epoch_slider
+from headswap.ui.sessions import next_training
+from headswap.ui.sessions.job import Job, Lesson, Run, Turns
+from headswap.ui.sessions.session import Choice, Trained, Visitor
+from headswap.ui.steps import model as model_step
+from headswap.ui.steps import test
+from headswap.ui.steps import train as train_step
+from headswap.ui.views.run_charts import charts_of
+from headswap.ui.views.run_text import said
 
 SOLVED = Reference(Figures(0.9, "accuracy", 54, 60, 0.3), 0.1)
 
@@ -105,8 +109,8 @@ def test_a_plan_that_unfreezes_nothing_can_still_be_told_to(visitor, network, mo
     _, words, _, head_epochs, stages, stage_epochs, *_ = train_step.prepare(visitor)
     assert "the head learns. Only the head." in text_of(words)
     assert (head_epochs.value, stages.value) == (9, 0) and stage_epochs.value >= 1
-    monkeypatch.setattr(trainings, "network", lambda *given: network)
-    monkeypatch.setattr(trainings, "train", lambda *given, **more: iter(()))
+    monkeypatch.setattr(next_training, "network", lambda *given: network)
+    monkeypatch.setattr(next_training, "train", lambda *given, **more: iter(()))
     train_step.start(visitor, Turns(), 4, 2, 3)
     plan = visitor.job.lesson.plan
     assert [(phase.epochs, phase.learning_stages) for phase in plan.phases] == [(4, 0), (3, 2)]
@@ -124,8 +128,8 @@ def test_the_plan_is_what_was_asked_for(visitor, network, monkeypatch, asked, ph
         plans.append((model, images, [(phase.epochs, phase.learning_stages) for phase in plan.phases]))
         yield from STORY
 
-    monkeypatch.setattr(trainings, "network", lambda *given: network)
-    monkeypatch.setattr(trainings, "train", train)
+    monkeypatch.setattr(next_training, "network", lambda *given: network)
+    monkeypatch.setattr(next_training, "train", train)
     assert train_step.start(visitor, Turns(), *asked)[0] == ""
     visitor.job.join(30)
     assert plans == [(network, visitor.images, phases)]
@@ -395,7 +399,7 @@ def test_another_network_is_kept_at_once_and_the_way_back_leads_to_the_last_bit(
     assert not moved(copied(offer.head), learned.trained.model.head)
     assert all(torch.equal(model.state_dict()[key], kept) for key, kept in offer.weights.items())
 
-    drawing, words, *_ = test_step.prepare(learned)
+    drawing, words, *_ = test.prepare(learned)
     assert "only the head learns" in " ".join(Reader(drawing).attributes)
     assert f"named {figures.right} of {figures.of} validation images" in text_of(words)
 
@@ -461,7 +465,7 @@ def test_learning_again_ends_with_another_model_that_saw_all_images(learned, loa
     buttons = train_step.buttons(learned)
     assert usable(buttons) == [True, False, True] and offered(buttons) == []
     assert buttons[1].value == "Stop and keep the best"
-    assert "before it learned again from all images, it named 0 of 3" in text_of(test_step.prepare(learned)[1])
+    assert "before it learned again from all images, it named 0 of 3" in text_of(test.prepare(learned)[1])
     assert learned.job.former is None and learned.job.lesson is None and job.lesson is not None
 
 
@@ -494,7 +498,7 @@ def test_learning_again_that_is_stopped_leaves_what_was_there(learned, monkeypat
             if isinstance(event, Epoch):
                 gate.wait(30)
 
-    monkeypatch.setattr(trainings, "refit", slow)
+    monkeypatch.setattr(next_training, "refit", slow)
     train_step.again(learned, Turns())
     watched = train_step.watch(learned)
     while not learned.job.run.epochs:
@@ -517,7 +521,7 @@ def test_learning_again_that_fails_says_why_and_leaves_what_was_there(learned, m
         yield FrozenPass(1, 2, 0.1)
         raise InputError("The loss was no number.")
 
-    monkeypatch.setattr(trainings, "refit", failing)
+    monkeypatch.setattr(next_training, "refit", failing)
     train_step.again(learned, Turns())
     drawing, sentence, charts = finish(learned)
     assert text_of(sentence) == "The loss was no number." and "hs-wrong" in sentence
@@ -572,7 +576,7 @@ def test_a_press_on_the_strip_after_a_training_says_what_the_next_one_does_besid
 
 
 def test_an_epoch_can_be_looked_at_again_once_the_training_is_over(learned):
-    room, slider, words = replay.show(learned)
+    room, slider, words = epoch_slider.show(learned)
     assert room.visible and (slider.value, slider.maximum, words) == (3, 3, "")
     drawing, charts, told = train_step.look(learned, 2)
     assert "only the head learns" in drawing and "learn" in train_step.look(learned, 3)[0]
@@ -591,14 +595,14 @@ def test_nothing_can_be_looked_at_while_a_training_runs_or_where_there_is_none(l
     learned.job.join(60)  # or its thread, at its very end, would say that this run was stopped
     learned.job.run = replace(learned.job.run, state="running")
     assert train_step.look(learned, 2) == (gr.skip(), gr.skip(), "")
-    assert not replay.show(learned)[0].visible
+    assert not epoch_slider.show(learned)[0].visible
     assert train_step.look(Visitor(), 1) == (gr.skip(), gr.skip(), "")
 
 
 def test_of_several_labels_each_says_what_was_missed():
     called, shown = torch.tensor([[1, 0], [0, 1], [0, 1]]).bool(), torch.tensor([[1, 0], [1, 0], [0, 1]]).bool()
     each = epoch(4, metric="mean average precision", answers=Answers(called, shown, 2))
-    told = text_of(replay.told(each, ["<b>red", "dark"]))
+    told = text_of(epoch_slider.told(each, ["<b>red", "dark"]))
     assert "mean average precision 0.95" in told and "1 image: <b>red, missed" in told
     assert "1 image: dark, called wrongly" in told and "dark, missed" not in told
 
@@ -608,7 +612,7 @@ def test_of_many_classes_only_the_confusions_are_told():
     shown = torch.arange(30)
     called = shown.clone()
     called[3] = 5
-    told = text_of(replay.told(epoch(1, answers=Answers(called, shown, 30)), names))
+    told = text_of(epoch_slider.told(epoch(1, answers=Answers(called, shown, 30)), names))
     assert told.endswith("1 image: class 3, answered class 5")
 
 
@@ -652,7 +656,7 @@ def test_when_a_race_is_won_the_winner_s_run_goes_on(network):
 @pytest.fixture
 def racing(loaded_fruits, monkeypatch):
     """Somebody who races heads on a small network, after so many epochs of the head."""
-    monkeypatch.setattr(trainings, "network", lambda *given: small_model(loaded_fruits.classes))
+    monkeypatch.setattr(next_training, "network", lambda *given: small_model(loaded_fruits.classes))
     visitor = Visitor(images=loaded_fruits)
 
     def begin(epochs):
@@ -668,11 +672,11 @@ def test_a_race_ends_with_the_winner_s_model_and_a_row_for_each_head(racing):
     drawing, sentence, _ = finish(visitor)
     run = visitor.job.run
     assert run.state == "finished", run.problem
-    assert set(run.heads) == set(trainings.RACED)
+    assert set(run.heads) == set(next_training.RACED)
     winner = run.won.head
     assert type(visitor.trained.model.head).__name__.lower() == winner and f">{winner}<" in drawing
     assert "goes on." in text_of(sentence) and "validation images right" in text_of(sentence)
-    assert sorted(ran.head for ran in visitor.runs) == sorted(trainings.RACED)
+    assert sorted(ran.head for ran in visitor.runs) == sorted(next_training.RACED)
     assert visitor.runs[-1].head == winner and visitor.trained.number == len(visitor.runs)
     assert all("in a race" in ran.plan for ran in visitor.runs)
     assert offered(train_step.buttons(visitor))[-1] == "again"
@@ -700,9 +704,9 @@ def test_a_race_needs_images_and_stages_that_are_there(visitor):
 
 def test_a_head_that_cannot_have_several_labels_does_not_race(tagged, monkeypatch):
     asked = []
-    monkeypatch.setattr(trainings, "network", lambda *given: small_model(tagged.classes, multi_label=True))
+    monkeypatch.setattr(next_training, "network", lambda *given: small_model(tagged.classes, multi_label=True))
     monkeypatch.setattr(
-        trainings, "race", lambda images, carrier, heads, plan, **given: asked.append(heads) or iter_of_none()
+        next_training, "race", lambda images, carrier, heads, plan, **given: asked.append(heads) or iter_of_none()
     )
     visitor = Visitor(images=tagged)
     train_step.start_race(visitor, Turns(), 1, 0, 1)

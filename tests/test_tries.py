@@ -9,9 +9,10 @@ from visiting import text_of
 
 from headswap.training.plan import Plan
 from headswap.training.trainer import train
-from headswap.ui import test_step, tries
-from headswap.ui.jobs import Job, Lesson, Turns
-from headswap.ui.visitors import Visitor
+from headswap.ui.panels import held_out_samples
+from headswap.ui.sessions.job import Job, Lesson, Turns
+from headswap.ui.sessions.session import Visitor
+from headswap.ui.steps import test
 
 
 @pytest.fixture
@@ -28,14 +29,14 @@ def learned(loaded_fruits):
 
 
 def press(visitor, key):
-    return test_step.try_one(visitor, Turns(), SimpleNamespace(do="try", key=key))
+    return test.try_one(visitor, Turns(), SimpleNamespace(do="try", key=key))
 
 
 def test_only_what_was_held_back_is_offered_some_of_each_class_first(learned):
     _, held_back = learned.job.lesson.images.split(learned.job.lesson.plan.validation, learned.job.lesson.plan.seed)
-    row = tries.offered(learned)
+    row = held_out_samples.offered(learned)
     places = [int(part.split('"')[0]) for part in row.split('data-key="')[1:]]
-    assert 0 < len(places) == len(set(places)) <= tries.OFFERED
+    assert 0 < len(places) == len(set(places)) <= held_out_samples.OFFERED
     classes = [held_back.shown[place][0] for place in places]
     assert set(classes[: len(held_back.classes)]) == set(range(len(held_back.classes)))
 
@@ -55,7 +56,7 @@ def test_what_no_press_sends_changes_nothing(learned, key):
 
 
 def test_nothing_is_offered_where_nothing_was_held_back(learned):
-    assert tries.offered(Visitor()) == ""
+    assert held_out_samples.offered(Visitor()) == ""
     learned.job.forget()
-    assert tries.offered(learned) == ""
+    assert held_out_samples.offered(learned) == ""
     assert press(learned, "0") == gr.skip()

@@ -16,9 +16,9 @@ from headswap.features.frozen_pass import FrozenPass
 from headswap.networks.catalogue import DEFAULT
 from headswap.training.events import Epoch, Figures, Kept, Offer, PhaseBegins
 from headswap.training.plan import Phase
-from headswap.ui import visitors as room
-from headswap.ui.jobs import Job, Lesson, Run, Turns
-from headswap.ui.visitors import Choice, Trained, Visitor, Visitors
+from headswap.ui.sessions import session as room
+from headswap.ui.sessions.job import Job, Lesson, Run, Turns
+from headswap.ui.sessions.session import Choice, Trained, Visitor, Visitors
 
 PATIENCE = 600.0
 

@@ -9,11 +9,11 @@ from drawings import small_model
 
 from headswap.common.errors import InputError
 from headswap.data.loading import load_images
-from headswap.ui import trainings, warming
-from headswap.ui.jobs import Turns
-from headswap.ui.trainings import Asked
-from headswap.ui.visitors import Choice, Visitors
-from headswap.ui.warming import Warming
+from headswap.ui.sessions import background, next_training
+from headswap.ui.sessions.background import Warming
+from headswap.ui.sessions.job import Turns
+from headswap.ui.sessions.next_training import Asked
+from headswap.ui.sessions.session import Choice, Visitors
 
 ASKED = Asked(head_epochs=1, stages=3, stage_epochs=1)
 
@@ -21,7 +21,7 @@ ASKED = Asked(head_epochs=1, stages=3, stage_epochs=1)
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """A network that is quick to build and to run, whatever was chosen."""
-    for room in (warming, trainings):
+    for room in (background, next_training):
         monkeypatch.setattr(room, "network", lambda choice, images, *rest: small_model(images.classes, choice.head))
     monkeypatch.setattr("headswap.training.loop.EVERY", 0)  # each batch is a moment
 
@@ -53,7 +53,7 @@ def test_the_pass_is_done_a_batch_at_a_time_and_then_it_rests(room):
 
 def test_a_training_takes_it_over_and_reads_no_image_again(room):
     until_nothing_is_left(room.warming)
-    job = trainings.job(room.visitor, room.turns, ASKED)
+    job = next_training.job(room.visitor, room.turns, ASKED)
     job.join(60)
     assert job.run.state == "finished"
     assert job.run.read.done == job.run.read.total
@@ -114,7 +114,7 @@ def test_images_that_cannot_be_learned_from_are_looked_at_once(room, fruits):
 
 
 def test_only_a_few_are_kept_and_the_oldest_does_not_begin_again(room, monkeypatch):
-    monkeypatch.setattr(warming, "MOST", 1)
+    monkeypatch.setattr(background, "MOST", 1)
     until_nothing_is_left(room.warming)
     other = room.visitors.find(room.visitors.arrive(None, "another tab"))
     other.take(load_images(room.fruits))
@@ -127,7 +127,7 @@ def test_images_that_are_lost_meanwhile_end_it_without_a_word(room, monkeypatch,
     def lost(*given):
         raise InputError("The image is gone.")
 
-    monkeypatch.setattr(warming, "begin_pass", lost)
+    monkeypatch.setattr(background, "begin_pass", lost)
     assert room.warming.step()
     assert not room.warming.step() and room.visitor.beforehand is None
     assert not caplog.records

@@ -6,13 +6,13 @@ import gradio as gr
 import pytest
 from visiting import text_of
 
-from headswap.ui import way
-from headswap.ui.visitors import Visitor
+from headswap.ui.app import navigation
+from headswap.ui.sessions.session import Visitor
 
 
 def stands(**has):
     """What is said, and whether Train and Test are open, for a visitor who has all this."""
-    told, train, test = way.stand(SimpleNamespace(**{"images": None, "job": None, "trained": None} | has))
+    told, train, test = navigation.stand(SimpleNamespace(**{"images": None, "job": None, "trained": None} | has))
     return text_of(told), train.interactive, test.interactive
 
 
@@ -64,10 +64,10 @@ def test_the_page_says_what_comes_next_and_opens_what_can_be_used(has, says, tra
 def test_a_visitor_who_has_just_come_reads_what_the_page_was_built_with(built):
     def build():
         with gr.Blocks():
-            return way.build()
+            return navigation.build()
 
     row = built(build)
-    told, train, test = way.stand(Visitor())
+    told, train, test = navigation.stand(Visitor())
     assert told == row.next.value
     assert [train.interactive, test.interactive] == [row.train.interactive, row.test.interactive] == [False, False]
 

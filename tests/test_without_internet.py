@@ -8,9 +8,10 @@ import socket
 
 import pytest
 
-from headswap.ui import images_step, keep_step, model_step, networks, test_step, train_step
-from headswap.ui.jobs import Turns
-from headswap.ui.visitors import Visitor
+from headswap.ui.sessions import chosen_network
+from headswap.ui.sessions.job import Turns
+from headswap.ui.sessions.session import Visitor
+from headswap.ui.steps import images, keep, model, test, train
 
 
 @pytest.fixture
@@ -47,16 +48,16 @@ def tried(monkeypatch):
 
 def test_a_whole_lesson_asks_nobody(tried, upload, fruits, new_visitor):
     files = upload({f"fruits/{file.parent.name}/{file.name}": file for file in sorted(fruits.rglob("*.png"))})
-    *_, shown = images_step.read(new_visitor, type("Sent", (), {"files": files, "label": "", "add": False}))
+    *_, shown = images.read(new_visitor, type("Sent", (), {"files": files, "label": "", "add": False}))
     assert "12 images in 3 classes" in shown[1]
-    model_step.seen(new_visitor, networks.preview(new_visitor.choice, new_visitor.classes))
-    train_step.prepare(new_visitor)
-    train_step.start(new_visitor, Turns(), 2, 1, 1)
-    *_, (_, said, _) = train_step.watch(new_visitor)
+    model.seen(new_visitor, chosen_network.preview(new_visitor.choice, new_visitor.classes))
+    train.prepare(new_visitor)
+    train.start(new_visitor, Turns(), 2, 1, 1)
+    *_, (_, said, _) = train.watch(new_visitor)
     assert "validation images right" in said
     [one] = upload({"red.png": fruits / "red/1.png"})
-    assert "hs-answer" in str(test_step.classify(new_visitor, Turns(), [one["path"]]))
-    assert "import torch" in keep_step.script(new_visitor)
+    assert "hs-answer" in str(test.classify(new_visitor, Turns(), [one["path"]]))
+    assert "import torch" in keep.script(new_visitor)
     assert tried == []
 
 

@@ -10,10 +10,12 @@ from visiting import text_of
 
 from headswap.common import devices
 from headswap.data.loading import load_images
-from headswap.ui import page, train_step, trainings, zero
-from headswap.ui.jobs import Turns
-from headswap.ui.trainings import Asked
-from headswap.ui.visitors import Visitor, Visitors
+from headswap.ui.app import page, zerogpu
+from headswap.ui.sessions import next_training
+from headswap.ui.sessions.job import Turns
+from headswap.ui.sessions.next_training import Asked
+from headswap.ui.sessions.session import Visitor, Visitors
+from headswap.ui.steps import train
 
 ASKED = Asked(head_epochs=2, stages=3, stage_epochs=1)
 
@@ -47,14 +49,16 @@ def spaces():
 
 @pytest.fixture
 def visitor(fruits, monkeypatch):
-    monkeypatch.setattr(trainings, "network", lambda choice, images, *rest: small_model(images.classes, choice.head))
+    monkeypatch.setattr(
+        next_training, "network", lambda choice, images, *rest: small_model(images.classes, choice.head)
+    )
     visitor = Visitor()
     visitor.take(load_images(fruits))
     return visitor
 
 
 def learned(visitor):
-    job = trainings.job(visitor, Turns(), ASKED)
+    job = next_training.job(visitor, Turns(), ASKED)
     job.join(60)
     assert job.run.state == "finished"
     return job.model
@@ -63,7 +67,7 @@ def learned(visitor):
 def test_the_lent_function_changes_nothing_and_gives_what_the_stages_give(spaces):
     model = small_model(3)
     before, x = copied(model), torch.randn(5, 3, 32, 32)
-    told = zero.Borrowed(spaces)(model.sequence[:3], [1, 3])(x)
+    told = zerogpu.Borrowed(spaces)(model.sequence[:3], [1, 3])(x)
     with torch.no_grad():
         expected = [model.sequence[0](x), model.sequence[2](model.sequence[1](model.sequence[0](x)))]
     for mine, theirs in zip(told, expected, strict=True):
@@ -73,7 +77,7 @@ def test_the_lent_function_changes_nothing_and_gives_what_the_stages_give(spaces
 
 def test_the_event_reads_by_the_gpu_and_the_job_learns_from_what_it_kept(spaces, visitor, monkeypatch):
     monkeypatch.setattr("headswap.training.loop.EVERY", 0)
-    said = list(train_step.borrow(visitor, Turns(), zero.Borrowed(spaces)))
+    said = list(train.borrow(visitor, Turns(), zerogpu.Borrowed(spaces)))
     assert "Reading the images through the frozen stages" in text_of(said[0])
     assert visitor.beforehand.over and sum(spaces.calls) == visitor.beforehand.last.total
     calls = len(spaces.calls)
@@ -87,31 +91,31 @@ def test_the_event_reads_by_the_gpu_and_the_job_learns_from_what_it_kept(spaces,
 
 
 def test_what_is_read_already_asks_for_no_gpu(spaces, visitor):
-    list(train_step.borrow(visitor, Turns(), zero.Borrowed(spaces)))
+    list(train.borrow(visitor, Turns(), zerogpu.Borrowed(spaces)))
     calls = len(spaces.calls)
-    assert len(list(train_step.borrow(visitor, Turns(), zero.Borrowed(spaces)))) == 1
+    assert len(list(train.borrow(visitor, Turns(), zerogpu.Borrowed(spaces)))) == 1
     assert len(spaces.calls) == calls
 
 
 def test_where_no_gpu_is_lent_it_is_said_and_the_processor_reads(spaces, visitor):
     spaces.over = True
-    *_, said = train_step.borrow(visitor, Turns(), zero.Borrowed(spaces))
+    *_, said = train.borrow(visitor, Turns(), zerogpu.Borrowed(spaces))
     assert "No GPU could be borrowed just now" in text_of(said)
     assert visitor.beforehand is None
     learned(visitor)
 
 
 def test_without_images_nothing_is_asked_for(spaces):
-    assert len(list(train_step.borrow(Visitor(), Turns(), zero.Borrowed(spaces)))) == 1
+    assert len(list(train.borrow(Visitor(), Turns(), zerogpu.Borrowed(spaces)))) == 1
     assert not spaces.calls
 
 
 def test_elsewhere_there_is_no_such_engine_and_there_the_module_is_asked(spaces, monkeypatch):
     monkeypatch.setitem(sys.modules, "spaces", spaces)
     monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
-    assert zero.engine() is None
+    assert zerogpu.engine() is None
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
-    assert isinstance(zero.engine(), zero.Borrowed)
+    assert isinstance(zerogpu.engine(), zerogpu.Borrowed)
 
 
 def test_what_torch_claims_of_a_lent_gpu_is_not_believed(monkeypatch):

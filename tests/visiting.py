@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 from headswap.networks.catalogue import DEFAULT
 from headswap.networks.heads import HEADS, head_options
-from headswap.ui import model_step
+from headswap.ui.steps import model
 
 
 class Reader(HTMLParser):
@@ -47,7 +47,7 @@ def values(**changed):
 
 def choose(visitor, head="linear", backbone=DEFAULT, other=None, crop="centre", pretrained=True, **changed):
     """What the model step answers, by name."""
-    drawing, sentence, problem, seen, heads, *groups = model_step.choose(
+    drawing, sentence, problem, seen, heads, *groups = model.choose(
         visitor, backbone, other, head, crop, pretrained, *values(**changed)
     )
     return SimpleNamespace(drawing=drawing, sentence=sentence, problem=problem, seen=seen, heads=heads, groups=groups)

@@ -124,7 +124,7 @@ def app(
     from headswap.ui import launch
 
     if lan:
-        from headswap.ui.lan import EVERYBODY, invitation, own_address
+        from headswap.ui.app.lan import EVERYBODY, invitation, own_address
 
         launch(
             lambda port: print(invitation(own_address(), port), flush=True),

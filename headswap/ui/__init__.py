@@ -13,7 +13,7 @@ def launch(invite: Callable[[int], None] | None = None, **settings: Any) -> None
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "200")
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000")
     from headswap.common import devices
-    from headswap.ui import page
+    from headswap.ui.app import page
 
     devices.use_every_core()
     page.launch(invite, **settings)

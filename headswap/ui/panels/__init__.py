@@ -1,0 +1,1 @@
+"""Parts of the tabs: tables, charts, pickers and notes with their Gradio components."""

@@ -1,0 +1,1 @@
+"""Who visits, what each has chosen, and what runs for them. Knows no Gradio."""

@@ -1,0 +1,1 @@
+"""Style sheets, scripts, and the pictures that the page shows."""

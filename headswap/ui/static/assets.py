@@ -1,0 +1,16 @@
+"""Finds the files that the page is made of: its scripts and styles, the sample images and the logo.
+
+The sample and the logo lie in ``assets`` in the repository and beside the code in an installation; ``setup.py`` takes
+them along, so that there is one copy of each.
+"""
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parents[2]
+ASSETS = next(filter(Path.is_dir, (_PACKAGE / "assets", _PACKAGE.parent / "assets")), _PACKAGE / "assets")
+SAMPLE, LOGO = ASSETS / "leaves", ASSETS / "logo.svg"
+
+
+def read_static(name: str) -> str:
+    """The text of a script or style sheet that lies beside this file, such as ``page.css``."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")

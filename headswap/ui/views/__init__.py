@@ -1,0 +1,1 @@
+"""From plain data to HTML and SVG. Knows no Gradio."""
