@@ -9,19 +9,14 @@ import pytest
 import timm
 import torch
 from bundles import HEAVY
+from every_network import ROWS, SMALLEST, TIMMS, enliven, side_of
 from torchvision import models as tv
 
 import headswap
-from headswap.networks.catalogue import BUNDLED, backbones, find
+from headswap.networks.catalogue import BUNDLED
 from headswap.networks.split_torchvision import take_apart
 
-ROWS = [row for row in backbones() if row.source == "torchvision"]
-SMALLEST = {
-    min((row for row in ROWS if row.family == family), key=lambda row: row.million_weights).name
-    for family in {row.family for row in ROWS}
-}
 GIANT, MEMORY = 150, 12e9  # millions of weights; bytes that a machine should have for such a network
-TIMMS = timm.list_models("test_*")
 QUICK = {"init_weights": False}
 
 
@@ -37,19 +32,6 @@ TORCHVISIONS = [pytest.param(row.name, marks=list(marks(row))) for row in ROWS]
 LIGHT = [  # of which a whole classifier is built
     pytest.param(row.name, marks=[*marks(row), *[pytest.mark.slow] * (row.million_weights > HEAVY)]) for row in ROWS
 ]
-
-
-def side_of(name):
-    """Its own size where nothing else will do, else pixels enough for the deepest."""
-    return find(name).side if name.startswith(("vit", "maxvit", "timm/")) else 96
-
-
-@torch.no_grad()
-def enliven(network):
-    """Let no part be zero or one, as many are at the start: skipping it would then go unnoticed."""
-    for p in network.parameters():
-        if p.ndim == 1 or p.std() == 0:
-            p.uniform_(0.5, 1.0)
 
 
 def logits_of_both(network, images, map_to_last=False):

@@ -23,7 +23,7 @@ from headswap.export.model_file import DESCRIPTION, WEIGHTS
 from headswap.networks.catalogue import BUNDLED, backbones, find
 
 TINY = "timm/test_efficientnet"  # half a megabyte with all that goes with it
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HEAVY = 7  # millions of weights, with which a test takes seconds
 
 _ROWS = [row for row in backbones() if row.source == "torchvision"]
@@ -133,8 +133,8 @@ def refusal(path):
 
 
 def in_new_process(code, *arguments, **how):
-    """Run some lines of Python that find the library and the helpers of the tests; returns what they print."""
-    paths = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
+    """Run some lines of Python that find the library, the tests and their helpers; returns what they print."""
+    paths = os.pathsep.join(map(str, (ROOT, *filter(Path.is_dir, (ROOT / "tests").iterdir()))))
     command = [sys.executable, "-W", "error", "-c", code, *map(str, arguments)]
     done = subprocess.run(
         command, env=os.environ | {"PYTHONPATH": paths}, cwd=ROOT, capture_output=True, text=True, **how

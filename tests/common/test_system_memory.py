@@ -106,7 +106,7 @@ print(held - resident())
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone keeps what is freed")
 def test_what_was_freed_goes_back_to_the_system():
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", GIVES_BACK], cwd=root, capture_output=True, text=True, check=True)
     assert int(done.stdout) > 100_000_000
 
@@ -137,7 +137,7 @@ print(len(re.findall("<heap nr", open("heaps.xml").read())))
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone has a heap for each thread")
 def test_threads_share_a_few_heaps(tmp_path):
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     env = os.environ | {"PYTHONPATH": str(root)}
     done = subprocess.run([sys.executable, "-c", SHARES], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.stderr == "" and int(done.stdout) <= system_memory.HEAPS

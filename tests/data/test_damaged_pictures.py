@@ -9,8 +9,8 @@ import random
 import numpy as np
 import pytest
 import torch
+from photographs import HEIC, photograph
 from PIL import Image
-from test_pixels import HEIC, photograph
 
 from headswap.common.errors import InputError
 from headswap.data.decoding import MAX_ASPECT, read_pixels, size_of

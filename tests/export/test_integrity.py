@@ -19,7 +19,7 @@ from headswap import DamageWarning, InputError
 from headswap.export.integrity import GOLDEN, SUM
 from headswap.export.model_file import DESCRIPTION, WEIGHTS, opened
 
-OLD = Path(__file__).parent / "files" / "format-1.headswap"
+OLD = Path(__file__).parents[1] / "files" / "format-1.headswap"
 PARTS = ("README.md", "confusion.png", "curves.png", "golden/golden.json", "golden/1.png", "golden/5-original.png")
 PARTS = (DESCRIPTION, DESCRIPTION + SUM, WEIGHTS, *PARTS, "thumbnails/1-1.jpg")
 

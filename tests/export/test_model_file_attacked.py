@@ -206,7 +206,7 @@ ATTACK = f"""{BOUNDED if sys.platform == "linux" else "def bound(megabytes): pas
 import json, sys
 from pathlib import Path
 import headswap
-from test_bundle_attacked import MEGABYTES, attack
+from test_model_file_attacked import MEGABYTES, attack
 
 file, folder, first, last = sys.argv[1:]
 headswap.load(file).probabilities([])
@@ -250,7 +250,7 @@ for _ in sys.stdin:
 @contextmanager
 def saving(path):
     """Gives what starts saving over a file, kills it after so many seconds, and says whether it was through."""
-    paths = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
+    paths = os.pathsep.join((str(ROOT), str(ROOT / "tests" / "helpers")))
     with subprocess.Popen(
         [sys.executable, "-c", SAVING, path, NARROW],
         env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},

@@ -528,7 +528,7 @@ def test_a_download_is_shown_while_it_lasts(folder, monkeypatch):
 
 
 def test_the_readme_writes_about_every_head_and_its_options():
-    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
     for name in HEADS:
         (row,) = (line for line in readme.splitlines() if line.startswith(f"| `{name}` |"))
         assert re.findall(r"`(\w+)`", row.split("|")[3]) == list(head_options(name))

@@ -244,7 +244,7 @@ def packaged(tmp_path, monkeypatch):
 
 
 def test_packaged_weights_are_pinned_and_are_those_that_were_published():
-    lines = (Path(__file__).parents[1] / "requirements.txt").read_text().splitlines()
+    lines = (Path(__file__).parents[2] / "requirements.txt").read_text().splitlines()
     for package in BUNDLED.values():
         assert package.requirement in lines
         assert hashlib.sha256(packaged_file(package).read_bytes()).hexdigest() == package.sha256

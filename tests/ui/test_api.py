@@ -20,7 +20,7 @@ from headswap.ui.app.api import VERBS, Verbs, news
 from headswap.ui.sessions.job import Fetching, Run, Turns
 from headswap.ui.sessions.session import Visitors
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

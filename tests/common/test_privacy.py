@@ -20,7 +20,7 @@ from tracing import traced
 import headswap
 from headswap.common.privacy import SILENCED
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 # The library from the first import to what is taken along.
 LESSON = """

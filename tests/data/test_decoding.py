@@ -1,6 +1,5 @@
 """Every file becomes upright colour pixels of the right size, or one sentence that says why not."""
 
-import base64
 import io
 import os
 import socket
@@ -16,7 +15,8 @@ import numpy as np
 import pytest
 import torch
 from deep import blobs, deep_files, png, scaled
-from PIL import Image, ImageCms, ImageDraw, ImageFile
+from photographs import HEIC, photograph
+from PIL import Image, ImageCms, ImageFile
 from torchvision.transforms import v2
 
 from headswap.common.errors import InputError, PictureError
@@ -25,20 +25,8 @@ from headswap.common.text import harmless
 from headswap.data import decoding, formats
 from headswap.data.decoding import INTERPOLATIONS, read_pixels, size_of
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
-
-# 64 x 48 pixels, white with a red quarter at the top left, kept lying on its side: 587 bytes of HEIC.
-HEIC = base64.b64decode(
-    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAchtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAA"
-    "ADRpbG9jAAAAAERAAAIAAQAAAAAB7AABAAAAAAAAADsAAgAAAAACJwABAAAAAAAAACQAAAA4aWluZgAAAAAAAgAAABVpbmZlAgAA"
-    "AAABAABodmMxAAAAABVpbmZlAgAAAQACAABFeGlmAAAAAA5waXRtAAAAAAABAAABB2lwcnAAAADmaXBjbwAAAHZodmNDAQNwAAAA"
-    "kAAAAAAAHvAA/P34+AAADwNgAAEAGEABDAH//wNwAAADAJAAAAMAAAMAHroCQGEAAQAqQgEBA3AAAAMAkAAAAwAAAwAeoCCBBZbq"
-    "5Ka5uAhoMCAAAAMDIAAAAwAhYgABAAZEAcFzwIkAAAATY29scm5jbHgAAQANAAaAAAAAFGlzcGUAAAAAAAAAQAAAAEAAAAAoY2xh"
-    "cAAAADAAAAABAAAAQAAAAAH////wAAAAAgAAAAAAAAACAAAAEHBpeGkAAAAAAwgICAAAAAlpcm90AwAAABlpcG1hAAAAAAAAAAEA"
-    "AQaBAgMFhIYAAAAaaXJlZgAAAAAAAAAOY2RzYwACAAEAAQAAAGdtZGF0AAAANygBrwngOdvaD7x/iXpoH5Bps//qdl/+y7yHpsE4"
-    "Ez3J9qjCQdtwE/CSPhk/pq+Q/1rgUTCT9PwAAAAGRXhpZgAATU0AKgAAAAgAAQESAAMAAAABAAYAAAAAAAA="
-)
 
 
 def flat(colour, size=(40, 30), mode="RGB"):
@@ -53,20 +41,6 @@ def saved(picture, path, **options):
 def colour_of(tensor, place=(0.5, 0.5)):
     height, width = tensor.shape[1:]
     return tuple(tensor[:, int(place[0] * height), int(place[1] * width)].tolist())
-
-
-def photograph(width, height, seed=0):
-    """Smooth light, the noise of a sensor, and edges."""
-    rng = np.random.default_rng(seed)
-    down, along = np.mgrid[0:height, 0:width]
-    waves = [128 + 90 * np.sin(along / width * (2 + i) + down / height * 3) for i in range(3)]
-    light = np.stack(waves, axis=-1) + rng.normal(0, 8, (height, width, 3))
-    picture = Image.fromarray(light.clip(0, 255).astype("uint8"))
-    draw = ImageDraw.Draw(picture)
-    for x, y, size in rng.integers((0, 0, width // 30), (width, height, width // 5), (40, 3)).tolist():
-        draw.ellipse([x, y, x + size, y + size], fill=tuple(rng.integers(0, 256, 3).tolist()))
-        draw.line([x, y, x + 2 * size, y - size], fill=tuple(rng.integers(0, 256, 3).tolist()), width=3)
-    return picture
 
 
 @pytest.mark.parametrize("size, expected", [((400, 300), (64, 85)), ((30, 40), (85, 64)), ((9, 9), (64, 64))])

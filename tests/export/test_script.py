@@ -16,9 +16,9 @@ import torch
 from bundles import HEAVY
 from deep import deep_files
 from drawings import NARROW, SHAPES, SMALL, load_shapes, shape, small_model
+from every_network import SMALLEST, TIMMS, enliven, side_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_every_backbone import SMALLEST, TIMMS, enliven, side_of
 from torch import nn
 
 import headswap

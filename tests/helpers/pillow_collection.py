@@ -1,6 +1,6 @@
 """Pillow's own collection of odd and broken pictures: each becomes pixels and a prediction, or one sentence.
 
-    python tests/pillow_collection.py [FOLDER]
+    python tests/helpers/pillow_collection.py [FOLDER]
 
 Without a folder pip fetches the source of the Pillow that is installed, about 47 MB. Prints one line, and ends with 1
 if anything but a sentence came out or a picture took more than 20 seconds. A reader that crashes or hangs ends it, too.
