@@ -14,7 +14,7 @@ from common import BACKBONE, arguments, load, machine, undecoded
 
 import headswap
 from headswap.training.events import PhaseBegins
-from headswap.training.trainer import begin_pass
+from headswap.training.trainer import start_frozen_pass
 
 
 def main() -> None:
@@ -25,11 +25,11 @@ def main() -> None:
     def until_it_learns(warm: bool) -> float:
         mine = undecoded(images)
         model = headswap.adapt(BACKBONE, images.classes)
-        beforehand = begin_pass(headswap.adapt(BACKBONE, images.classes), mine, plan) if warm else None
-        while warm and beforehand.go_on():
+        beforehand = start_frozen_pass(headswap.adapt(BACKBONE, images.classes), mine, plan) if warm else None
+        while warm and beforehand.compute_next():
             pass
         began = time.perf_counter()
-        events = headswap.train(model, mine, plan, beforehand=beforehand)
+        events = headswap.train(model, mine, plan, precomputed=beforehand)
         while not isinstance(next(events), PhaseBegins):
             pass
         taken = time.perf_counter() - began

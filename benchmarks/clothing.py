@@ -41,7 +41,7 @@ def run(folder: str, backbone: str, head: str, seed: int) -> tuple[float, float,
     torch.manual_seed(seed)
     model = headswap.adapt(backbone, images.classes, head)
     headswap.fit(model, given)
-    right = model.probabilities(held_back.paths).argmax(1) == torch.tensor(held_back.labels)
+    right = model.predict_proba(held_back.paths).argmax(1) == torch.tensor(held_back.labels)
     return right.float().mean().item(), time.perf_counter() - began, (len(given), len(held_back))
 
 

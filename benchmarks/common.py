@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageDraw
 
 import headswap
-from headswap.data.store import Store
+from headswap.data.store import ImageStore
 
 BACKBONE = "efficientnet_lite0"
 
@@ -59,7 +59,7 @@ def load(folder: str, count: int) -> headswap.LabelledImages:
 
 def undecoded(images: headswap.LabelledImages) -> headswap.LabelledImages:
     """The same images with an empty store beside theirs, so that each side decodes every photograph itself."""
-    store = Store(images._store._limit)
+    store = ImageStore(images._store._max_decoded_bytes)
     store.lent_by = images._store  # whose files must stay
     return replace(images, _store=store)
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 import headswap
 from headswap.data.decoding import read_pixels
-from headswap.data.duplicates import measured, resembling
+from headswap.data.duplicates import group_duplicates, measure_image
 
 MOST = 100  # copies of each kind
 
@@ -47,8 +47,8 @@ def main() -> None:
         for i in places:
             with Image.open(images.paths[i]) as picture:
                 copy = change(picture.convert("RGB"))
-            traits = measured(read_pixels(copy), copy.size, b"")
-            found += resembling([images.traits[i], traits]) == [0, 0]
+            traits = measure_image(read_pixels(copy), copy.size, b"")
+            found += group_duplicates([images.stats[i], traits]) == [0, 0]
         shares.append(f"{name} {found / len(places):.0%}")
     print(f"{joined} of {len(images)} different pictures taken for copies; copies found: {', '.join(shares)}")
 

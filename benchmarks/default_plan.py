@@ -18,7 +18,7 @@ import torch
 from common import BACKBONE, machine, parted, through
 
 import headswap
-from headswap.features.cache import Activations
+from headswap.features.cache import FeatureCache
 
 
 def main() -> None:
@@ -56,17 +56,17 @@ def run(images: headswap.LabelledImages, each: int, seed: int, head: str) -> dic
     row = {"seconds": time.perf_counter() - began}
     below = model.boundary
     still = headswap.adapt(BACKBONE, images.classes)
-    judged = Activations(still, held_back)
-    through(judged.fill([below]))
+    judged = FeatureCache(still, held_back)
+    through(judged.compute([below]))
     row["kept"] = accuracy(model, judged, below)
     for name in ("frozen", "reference"):
-        row[name] = accuracy(headswap.keep(model, kept.offers[name]), judged, below)
+        row[name] = accuracy(headswap.restore(model, kept.candidates[name]), judged, below)
     return row
 
 
 @torch.no_grad()
-def accuracy(model: headswap.Classifier, judged: Activations, boundary: int) -> float:
-    answers = torch.cat([model.logits(x, boundary) for x in judged.plain(boundary, 16)])
+def accuracy(model: headswap.Classifier, judged: FeatureCache, boundary: int) -> float:
+    answers = torch.cat([model.forward_logits(x, boundary) for x in judged.iterate_plain_view(boundary, 16)])
     return (answers.argmax(1) == judged.targets).float().mean().item()
 
 

@@ -21,7 +21,7 @@ from common import BACKBONE, chosen, machine
 
 import headswap
 from headswap.networks.heads import HEADS
-from headswap.training.plan import NAMED
+from headswap.training.plan import NAMED_PLANS
 
 WITHOUT_HEADSWAP = "import runpy, sys; sys.modules['headswap'] = None; sys.argv = sys.argv[1:]; "
 RUN = WITHOUT_HEADSWAP + "runpy.run_path(sys.argv[0], run_name='__main__')"
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--python", default=sys.executable, help="an interpreter, mostly of an environment without it")
     parser.add_argument("--each", type=int, help="so many of each class, all by default")
     parser.add_argument("--heads", nargs="*", default=list(HEADS))
-    parser.add_argument("--plans", nargs="*", default=list(NAMED))
+    parser.add_argument("--plans", nargs="*", default=list(NAMED_PLANS))
     given = parser.parse_args()
     images = headswap.load_images(given.folder)
     if given.each:
@@ -63,9 +63,9 @@ def compared(images: headswap.LabelledImages, head: str, plan: str, given: argpa
     if done.returncode or not found:
         raise SystemExit(f"{head}, {plan}: the script failed.\n{done.stdout[-500:]}\n{done.stderr[-2000:]}")
     right, of = map(int, found.groups())
-    page = kept.right / kept.of
+    page = kept.correct / kept.total
     print(
-        f"{head}, {plan}: page {kept.right} of {kept.of} ({page:.3f}, {ours:.0f} s), "
+        f"{head}, {plan}: page {kept.correct} of {kept.total} ({page:.3f}, {ours:.0f} s), "
         f"script {right} of {of} ({right / of:.3f}, {theirs:.0f} s, {lines} lines)",
         flush=True,
     )

@@ -13,8 +13,8 @@ from tutorial import learn, network
 
 import headswap
 from headswap import Phase, Plan
-from headswap.features.cache import Activations
-from headswap.training.loop import Learner, Optimizer, epoch_of
+from headswap.features.cache import FeatureCache
+from headswap.training.loop import Learner, PhaseOptimizer, train_epoch
 
 BATCH = 16
 
@@ -25,14 +25,14 @@ def main() -> None:
     model = headswap.adapt(BACKBONE, images.classes)
     phase = Phase(1, 3, 1e-3, 1e-3)
     plan = Plan((phase,), views=1, batch_size=BATCH)
-    kept = Activations(model, images)
-    through(kept.fill([0, model.boundary_of(3)]))
+    kept = FeatureCache(model, images)
+    through(kept.compute([0, model.get_boundary(3)]))
     learner = Learner(model.unfreeze(3), plan, kept)
     net, _, _ = network(BACKBONE, len(images.classes))
-    pixels = kept.at(0)[:, 0]
+    pixels = kept.get_features(0)[:, 0]
 
     def ours() -> None:
-        through(epoch_of(learner, 1, Optimizer(model, phase, plan.weight_decay, learner.steps)))
+        through(train_epoch(learner, 1, PhaseOptimizer(model, phase, plan.weight_decay, learner.steps_per_epoch)))
 
     def whole() -> None:
         order = torch.randperm(len(images)).split(BATCH)

@@ -12,8 +12,8 @@ from common import BACKBONE, arguments, in_turn, load, machine
 from torch import nn
 
 import headswap
-from headswap.features.cache import BATCH
-from headswap.features.inference import frozen
+from headswap.features.cache import FROZEN_BATCH_SIZE
+from headswap.features.inference import build_stage_runner
 
 
 def main() -> None:
@@ -22,15 +22,18 @@ def main() -> None:
     model = headswap.adapt(BACKBONE, images.classes).eval()
     wanted = model.preprocess
     pixels = torch.stack([wanted(images.pixels(i, wanted.resize, wanted.interpolation)) for i in range(len(images))])
-    plain = nn.Sequential(*model.sequence)
-    engines = {name: frozen(model.sequence, [len(model.sequence)], name) for name in ("folded", "onnxruntime")}
+    plain = nn.Sequential(*model.feature_stages)
+    engines = {
+        name: build_stage_runner(model.feature_stages, [len(model.feature_stages)], name)
+        for name in ("folded", "onnxruntime")
+    }
 
     @torch.no_grad()
     def eager() -> torch.Tensor:
         return torch.cat([plain(x) for x in pixels.split(32)])
 
     def by(name: str) -> torch.Tensor:
-        return torch.cat([engines[name](x)[0] for x in pixels.split(BATCH)])
+        return torch.cat([engines[name](x)[0] for x in pixels.split(FROZEN_BATCH_SIZE)])
 
     truth = eager()
     apart = {name: (by(name) - truth).abs().max().item() for name in engines}

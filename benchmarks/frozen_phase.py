@@ -14,7 +14,7 @@ from tutorial import Photographs, learn, network
 
 import headswap
 from headswap import Phase, Plan
-from headswap.features.cache import Activations
+from headswap.features.cache import FeatureCache
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     def one_pass() -> None:
         model = headswap.adapt(BACKBONE, images.classes)
         for half in (learned, checked):
-            through(Activations(model, undecoded(half)).fill([model.boundary]))
+            through(FeatureCache(model, undecoded(half)).compute([model.boundary]))
 
     def tutorial() -> None:
         net, head, preprocess = network(BACKBONE, len(images.classes))

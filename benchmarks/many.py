@@ -15,7 +15,7 @@ import statistics
 from common import BACKBONE, machine, watched
 
 import headswap
-from headswap.features.memory import BUDGET
+from headswap.features.memory import MEMORY_BUDGET
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     peak = max(peak for _, peak in told[2000])
     print(
         f"500 images {few:.0f} s, 2,000 images {many:.0f} s, {many / few:.2f} times as long; peak memory "
-        f"{peak / 1e9:.2f} GB, the budget {BUDGET.limit / 1e9:.2f} GB; {machine()}"
+        f"{peak / 1e9:.2f} GB, the budget {MEMORY_BUDGET.limit / 1e9:.2f} GB; {machine()}"
     )
 
 

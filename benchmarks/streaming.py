@@ -19,12 +19,12 @@ def main() -> None:
     from playwright.sync_api import sync_playwright
 
     from headswap.ui.app import page
-    from headswap.ui.sessions.session import Visitors
+    from headswap.ui.sessions.session import SessionRegistry
 
     given = arguments(__doc__, rounds=2)
     images = load(given.folder, given.images)
-    visitors = Visitors()
-    blocks = page.build(visitors).queue(default_concurrency_limit=None)
+    visitors = SessionRegistry()
+    blocks = page.build_page(visitors).queue(default_concurrency_limit=None)
     _, address, _ = blocks.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, max_threads=200)
     chromium = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))))
     runs: dict[bool, list[tuple[float, float]]] = {True: [], False: []}

@@ -96,7 +96,7 @@ def fastai(learned: Images, checked: Images, held_back: Images) -> tuple[float, 
             splitter=IndexSplitter(range(len(learned), len(files))),
             get_y=labels.get,
             item_tfms=Resize(wanted.size),
-            batch_tfms=Normalize.from_stats(wanted.mean, wanted.deviation),
+            batch_tfms=Normalize.from_stats(wanted.mean, wanted.std),
         )
         learner = vision_learner(block.dataloaders(files), "tf_efficientnet_lite0", pretrained=False, normalize=False)
         theirs = learner.model[0].model.state_dict()

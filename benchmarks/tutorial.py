@@ -28,7 +28,7 @@ class Photographs(Dataset):
 def network(backbone: str, classes: int) -> tuple[nn.Sequential, nn.Linear, object]:
     """The pretrained network with a new last layer, as one ``nn.Sequential``; the layer; how it wants its pixels."""
     model = headswap.adapt(backbone, classes)
-    body = nn.Sequential(*model.sequence)
+    body = nn.Sequential(*model.feature_stages)
     for part in body:
         part.unfreeze()
     head = nn.Linear(model.head.linear.in_features, classes)

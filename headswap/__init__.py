@@ -6,45 +6,85 @@ One idea carries it: a network is a sequence of stages with a head on top, and f
 from headswap.common import privacy  # noqa: F401, first: what is imported below would report home
 
 # isort: split
+from importlib.metadata import version
+from typing import Any
+
+from headswap.common.deprecation import warn_renamed
 from headswap.common.errors import InputError
-from headswap.data.checks import findings
+from headswap.data.checks import Finding, check
 from headswap.data.dataset import LabelledImages
 from headswap.data.loading import load_images
-from headswap.evaluation.evaluate import evaluate
+from headswap.evaluation.evaluate import Evaluation, evaluate
+from headswap.export.deploy import onnx_kit, space_kit
+from headswap.export.hub import push_to_hub
 from headswap.export.integrity import DamageWarning
 from headswap.export.model_file import load, save
-from headswap.export.onnx import export_onnx
+from headswap.export.onnx import export_onnx, export_program
 from headswap.export.script import eject
+from headswap.features.frozen_pass import FrozenPass
 from headswap.networks.catalogue import backbones
 from headswap.networks.classifier import Classifier, adapt
-from headswap.training.checkpoints import keep
-from headswap.training.cross_validation import cross_validate
-from headswap.training.lr_finder import find_rate
+from headswap.networks.heads import heads, register_head
+from headswap.training.checkpoints import restore
+from headswap.training.cross_validation import CrossValidated, Fold, cross_validate
+from headswap.training.events import Epoch, Event, Kept, PhaseBegins, Reference, Step
+from headswap.training.lr_finder import RateTest, lr_find
 from headswap.training.plan import Phase, Plan
-from headswap.training.race import race
+from headswap.training.race import Lap, Won, race
 from headswap.training.trainer import fit, refit, train
+
+__version__ = version("headswap")
 
 __all__ = [
     "Classifier",
+    "CrossValidated",
     "DamageWarning",
+    "Epoch",
+    "Evaluation",
+    "Event",
+    "Finding",
+    "Fold",
+    "FrozenPass",
     "InputError",
+    "Kept",
     "LabelledImages",
+    "Lap",
     "Phase",
+    "PhaseBegins",
     "Plan",
+    "RateTest",
+    "Reference",
+    "Step",
+    "Won",
     "adapt",
     "backbones",
+    "check",
     "cross_validate",
     "eject",
     "evaluate",
     "export_onnx",
-    "find_rate",
-    "findings",
+    "export_program",
     "fit",
-    "keep",
+    "heads",
     "load",
     "load_images",
+    "lr_find",
+    "onnx_kit",
+    "push_to_hub",
     "race",
     "refit",
+    "register_head",
+    "restore",
     "save",
+    "space_kit",
     "train",
 ]
+
+_NEW_NAMES = {"find_rate": "lr_find", "findings": "check", "keep": "restore"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NEW_NAMES:
+        raise AttributeError(f"module 'headswap' has no attribute '{name}'")
+    warn_renamed(f"headswap.{name}", f"headswap.{_NEW_NAMES[name]}")
+    return globals()[_NEW_NAMES[name]]

@@ -18,9 +18,9 @@ from pictures import FLOWERS, folder, nothing_left_in
 from PIL import Image, ImageDraw
 
 from headswap.common import devices
-from headswap.data.loading import gather, load_images
-from headswap.ui.sessions.job import Turns
-from headswap.ui.sessions.session import Visitor
+from headswap.data.loading import load_files, load_images
+from headswap.ui.sessions.job import Scheduler
+from headswap.ui.sessions.session import Session
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of programs that tests start
 
@@ -133,7 +133,7 @@ def tagged(fruits, tmp_path_factory):
     rows = [f"{name}/{i}.png,{name}{';dark' * (i % 2)}" for name in ("red", "green", "blue") for i in (1, 2, 3, 4)]
     table.write_text("file,labels\n" + "\n".join(rows))
     pairs = [(f"fruits/{file.parent.name}/{file.name}", file) for file in sorted(fruits.rglob("*.png"))]
-    images = gather([("fruits/labels.csv", table), *pairs])
+    images = load_files([("fruits/labels.csv", table), *pairs])
     assert images.multi_label
     return images
 
@@ -141,7 +141,7 @@ def tagged(fruits, tmp_path_factory):
 @pytest.fixture
 def visitor(loaded_fruits):
     """Somebody who has chosen images."""
-    return Visitor(images=loaded_fruits)
+    return Session(images=loaded_fruits)
 
 
 @pytest.fixture(scope="session")
@@ -149,7 +149,7 @@ def network():
     """All that a drawing needs of a network."""
     from headswap.ui.sessions import chosen_network  # with Gradio, for which tests of the library need not wait
 
-    return chosen_network.preview(Visitor().choice, 3)
+    return chosen_network.build_meta_network(Session().choice, 3)
 
 
 @pytest.fixture(scope="session")
@@ -157,9 +157,9 @@ def trained(loaded_fruits):
     """Somebody who has trained the bundled network, with all that was drawn meanwhile."""
     from headswap.ui.steps import train
 
-    visitor = Visitor(images=loaded_fruits)
-    started = train.start(visitor, Turns(), 3, 1, 1)
-    return SimpleNamespace(visitor=visitor, started=started, rows=list(train.watch(visitor)))
+    visitor = Session(images=loaded_fruits)
+    started = train.start_training(visitor, Scheduler(), 3, 1, 1)
+    return SimpleNamespace(visitor=visitor, started=started, rows=list(train.watch_training(visitor)))
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +183,7 @@ def normed(images):
 @pytest.fixture
 def every_step(monkeypatch):
     """Every step is told, however fast they follow one another."""
-    monkeypatch.setattr("headswap.training.loop.EVERY", 0)
+    monkeypatch.setattr("headswap.features.frozen_pass.EVENT_INTERVAL_SECONDS", 0)
 
 
 @pytest.fixture(scope="session")
@@ -225,7 +225,7 @@ def until():
 def on_the_processor(request, monkeypatch):
     """Tests compare to the last bit; what is learned on an accelerator has tests of its own."""
     if not request.node.get_closest_marker("accelerator"):
-        monkeypatch.setattr(devices, "best", lambda: torch.device("cpu"))
+        monkeypatch.setattr(devices, "select_device", lambda: torch.device("cpu"))
 
 
 @pytest.fixture(autouse=True)

@@ -16,47 +16,47 @@ import typer
 from rich.table import Table
 from typer.core import TyperGroup
 
-from headswap.cli.interruption import Interruption
+from headswap.cli.interruption import InterruptHandler
 from headswap.cli.terminal import (
-    bars,
-    bytes_column,
     console,
-    errors,
-    say,
-    show_answers,
+    error_console,
+    make_download_column,
+    make_progress,
+    print_json_line,
+    print_line,
     show_evaluation,
-    tell_machine,
-    watch,
+    show_events,
+    show_predictions,
 )
 from headswap.common import devices
-from headswap.common.atomic import write
+from headswap.common.atomic import atomic_write_bytes
 from headswap.common.errors import InputError
-from headswap.common.plain_data import plain
-from headswap.data.checks import findings
-from headswap.data.dataset import LabelledImages, plain_report
-from headswap.data.loading import Reading, loading
-from headswap.data.sources import pictures_in
+from headswap.common.plain_data import dataclass_to_dict
+from headswap.data.checks import check
+from headswap.data.dataset import LabelledImages, load_report_to_dict
+from headswap.data.loading import LoadingProgress, load_images_with_progress
+from headswap.data.sources import list_image_files
 from headswap.evaluation.evaluate import evaluate
-from headswap.export.deploy import Kit, onnx_kit, space
-from headswap.export.hub import push
-from headswap.export.model_file import opened, save
+from headswap.export.deploy import DeployKit, onnx_kit, space_kit
+from headswap.export.hub import push_to_hub
+from headswap.export.model_file import load_and_verify, save
 from headswap.export.onnx import export_program
 from headswap.export.script import eject
 from headswap.networks import catalogue
-from headswap.networks.catalogue import DEFAULT
+from headswap.networks.catalogue import DEFAULT_BACKBONE
 from headswap.networks.classifier import Classifier, adapt
-from headswap.networks.heads import HEADS, head_options, head_sentence
+from headswap.networks.heads import HEADS, describe_head, get_head_options
 from headswap.training.cross_validation import cross_validate
 from headswap.training.events import Kept
-from headswap.training.plan import NAMED, Plan
-from headswap.training.race import Lap, Won, leader, race
+from headswap.training.plan import NAMED_PLANS, Plan
+from headswap.training.race import Lap, Won, race, select_best_model
 from headswap.training.trainer import refit, train
 
-INTERRUPTED = 130  # the status that shells give to what Ctrl+C ended
-ENDED = "Ended at once. What was learned and not yet written is lost."
+EXIT_INTERRUPTED = 130  # the status that shells give to what Ctrl+C ended
+ABORTED_MESSAGE = "Ended at once. What was learned and not yet written is lost."
 
 
-class Verbs(TyperGroup):
+class InterruptibleGroup(TyperGroup):
     """Ctrl+C ends a verb with a line and never with a traceback; the page has an end of its own."""
 
     def invoke(self, ctx: typer.Context) -> Any:
@@ -65,54 +65,54 @@ class Verbs(TyperGroup):
         except KeyboardInterrupt as interrupt:
             if ctx.invoked_subcommand == "app":
                 raise
-            errors.print(str(interrupt) or "Stopped.", style="red", markup=False, soft_wrap=True)
-            raise typer.Exit(INTERRUPTED) from None
+            error_console.print(str(interrupt) or "Stopped.", style="red", markup=False, soft_wrap=True)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 cli = typer.Typer(
-    cls=Verbs,
+    cls=InterruptibleGroup,
     help="Give a pretrained image network a new head, and watch it learn your pictures.",
     no_args_is_help=True,
     add_completion=False,
 )
 
-SUGGESTED = "suggested"
-SHOWN = 10  # images of a finding
+SUGGESTED_PLAN = "suggested"
+MAX_SHOWN_GROUPS = 10  # images of a finding
 
 
-class Form(str, Enum):
+class OutputFormat(str, Enum):
     """How answers are printed."""
 
     TABLE, CSV, JSON = "table", "csv", "json"
 
 
-Folder = Annotated[Path, typer.Argument(help="A folder or a zip with one sub-folder for each class.")]
-Backbone = Annotated[str, typer.Option(help="One of `headswap backbones`, or timm/ and a name of timm's.")]
-HeadName = Annotated[str, typer.Option(help=f"One of {', '.join(HEADS)}.")]
-Options = Annotated[
+FolderArgument = Annotated[Path, typer.Argument(help="A folder or a zip with one sub-folder for each class.")]
+BackboneOption = Annotated[str, typer.Option(help="One of `headswap backbones`, or timm/ and a name of timm's.")]
+HeadOption = Annotated[str, typer.Option(help=f"One of {', '.join(HEADS)}.")]
+HeadOptionsOption = Annotated[
     list[str] | None,
     typer.Option(
         "--option", help="An option of the head, such as dropout=0.2 or hidden_dims=512,256; see `headswap heads`."
     ),
 ]
-PlanName = Annotated[str, typer.Option("--plan", help=f"{SUGGESTED}, or {', '.join(NAMED)}.")]
-Folds = Annotated[
+PlanOption = Annotated[str, typer.Option("--plan", help=f"{SUGGESTED_PLAN}, or {', '.join(NAMED_PLANS)}.")]
+FoldsOption = Annotated[
     int | None,
     typer.Option(min=2, help="First judge the head on every image: so many times another part is held back."),
 ]
-Refit = Annotated[
+RefitOption = Annotated[
     bool, typer.Option("--refit", help="Learn once more afterwards, from all images; the figures stay the first run's.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="For machines: one JSON object a line, and nothing else.")]
-Model = Annotated[Path, typer.Argument(help="A .headswap file, as `train --out` writes it.")]
-Classify = Annotated[
+JsonOption = Annotated[bool, typer.Option("--json", help="For machines: one JSON object a line, and nothing else.")]
+ModelArgument = Annotated[Path, typer.Argument(help="A .headswap file, as `train --out` writes it.")]
+ClassifyOption = Annotated[
     list[Path] | None,
     typer.Option(help="An image to classify afterwards, or a folder of them; may be given again."),
 ]
 
 
 @cli.command()
-def app(
+def app_command(
     port: Annotated[int | None, typer.Option(help="By default the first free one from 7860 on.")] = None,
     host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines of the network in.")] = "127.0.0.1",
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
@@ -124,12 +124,12 @@ def app(
     from headswap.ui import launch
 
     if lan:
-        from headswap.ui.app.lan import EVERYBODY, invitation, own_address
+        from headswap.ui.app.lan import ALL_INTERFACES, find_lan_address, format_invitation
 
         launch(
-            lambda port: print(invitation(own_address(), port), flush=True),
+            lambda port: print(format_invitation(find_lan_address(), port), flush=True),
             server_port=port,
-            server_name=EVERYBODY,
+            server_name=ALL_INTERFACES,
             inbrowser=False,
         )
     else:
@@ -139,15 +139,15 @@ def app(
 @cli.command("train")
 def train_command(
     context: typer.Context,
-    folder: Folder,
-    backbone: Backbone = DEFAULT,
-    head: HeadName = "linear",
-    option: Options = None,
-    plan_name: PlanName = SUGGESTED,
+    folder: FolderArgument,
+    backbone: BackboneOption = DEFAULT_BACKBONE,
+    head: HeadOption = "linear",
+    option_pairs: HeadOptionsOption = None,
+    plan_name: PlanOption = SUGGESTED_PLAN,
     seed: Annotated[int, typer.Option(help="Of the split and of the batches.")] = 0,
-    folds: Folds = None,
-    again: Refit = False,
-    begin: Annotated[
+    folds: FoldsOption = None,
+    refit_afterwards: RefitOption = False,
+    from_file: Annotated[
         Path | None,
         typer.Option(
             "--from",
@@ -155,70 +155,72 @@ def train_command(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Save the model as this .headswap file.")] = None,
-    classify: Classify = None,
-    machine: Json = False,
+    classify: ClassifyOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Teach a network the classes of a folder, and perhaps save it or classify images with it."""
-    if begin and (option or _given(context, "backbone", "head")):
+    if from_file and (option_pairs or _is_given(context, "backbone", "head")):
         raise typer.BadParameter("With --from the backbone and the head are the file's; leave their options away.")
     if out:
-        _check_place(out)
-    asked = _there(classify)
-    stop = _interruptible(context, out)
-    images = _read(folder, machine)
+        _check_writable(out)
+    asked = _resolve_existing_images(classify)
+    stop = _install_interrupt_handler(context, out)
+    images = _load_images_with_progress(folder, as_json)
     torch.manual_seed(seed)
-    with _explaining_options():
-        options = _options(head, option or ())
-        named = None if plan_name == SUGGESTED else Plan.named(plan_name)
+    with _translate_option_errors():
+        options = _parse_head_options(head, option_pairs or ())
+        named = None if plan_name == SUGGESTED_PLAN else Plan.from_name(plan_name)
         model = (
-            _go_on(begin, images)
-            if begin
-            else _adapt(backbone, images.classes, head, options, machine, images.multi_label)
+            _load_and_add_classes(from_file, images)
+            if from_file
+            else _adapt_with_progress(backbone, images.classes, head, options, as_json, images.multi_label)
         )
     plan = replace(named or Plan.suggest(images, model), seed=seed)
-    if plan.advice and not machine:
+    if plan.advice and not as_json:
         console.print(plan.advice)
     if folds:
-        watch(cross_validate(images, model, head, folds, (seed,), plan, head_options=options), machine)
+        show_events(cross_validate(images, model, head, folds, (seed,), plan, head_options=options), as_json)
     before, remark = model.record, ""
-    stop.wait(ENDED)
-    told = watch(stop.until(train(model, images, plan)), machine)
-    if again and not stop.pressed:
-        once_more = watch(stop.until(refit(model, images, plan, told[Kept])), machine)
+    stop.defer(ABORTED_MESSAGE)
+    told = show_events(stop.until_interrupted(train(model, images, plan)), as_json)
+    if refit_afterwards and not stop.is_interrupted:
+        once_more = show_events(stop.until_interrupted(refit(model, images, plan, told[Kept])), as_json)
         remark = "" if Kept in once_more else "It has not learned again from all images."
-    learned = model if model.record is not before or not stop.pressed else None
-    _hand_over(stop, learned, remark, out, asked, machine)
+    learned = model if model.record is not before or not stop.is_interrupted else None
+    _save_and_classify(stop, learned, remark, out, asked, as_json)
 
 
 @cli.command()
-def predict(
-    model: Model,
+def predict_command(
+    model: ModelArgument,
     images: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
-    form: Annotated[Form, typer.Option("--format", help="How the answers are printed.")] = Form.TABLE,
-    machine: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    output_format: Annotated[
+        OutputFormat, typer.Option("--format", help="How the answers are printed.")
+    ] = OutputFormat.TABLE,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
     """Classify images with a saved model."""
-    _classify(_load(model), _pictures(images), Form.JSON if machine else form)
+    _classify_files(_load_model(model), _expand_image_paths(images), OutputFormat.JSON if as_json else output_format)
 
 
 @cli.command("evaluate")
-def evaluate_command(model: Model, folder: Folder, machine: Json = False) -> None:
+def evaluate_command(model: ModelArgument, folder: FolderArgument, as_json: JsonOption = False) -> None:
     """Judge a saved model by a folder that it has not learned from.
 
     Where the folder has halves, test/ judges, or else val/.
     """
-    loaded = _load(model)
-    images = _read(folder, machine, for_evaluation=True)
-    show_evaluation(evaluate(loaded, images), machine)
+    loaded = _load_model(model)
+    images = _load_images_with_progress(folder, as_json, for_evaluation=True)
+    show_evaluation(evaluate(loaded, images), as_json)
 
 
 @cli.command()
-def export(
-    model: Model,
+def export_command(
+    model: ModelArgument,
     onnx: Annotated[bool, typer.Option("--onnx", help="As ONNX, with code that runs and checks it.")] = False,
     program: Annotated[bool, typer.Option("--program", help="As a .pt2 file, which torch alone runs.")] = False,
     script: Annotated[bool, typer.Option("--script", help="As a plain PyTorch script that teaches it again.")] = False,
-    page: Annotated[bool, typer.Option("--space", help="As a page of its own, ready to push to a Space.")] = False,
+    as_space: Annotated[bool, typer.Option("--space", help="As a page of its own, ready to push to a Space.")] = False,
     images: Annotated[
         Path | None,
         typer.Option(help="The folder that it learned from: its split goes into the script, some images along."),
@@ -226,109 +228,115 @@ def export(
     out: Annotated[Path | None, typer.Option(help="A folder; by default the model's name beside it.")] = None,
 ) -> None:
     """Write a saved model in other forms, each compared with it."""
-    if not (onnx or program or script or page):
+    if not (onnx or program or script or as_space):
         raise typer.BadParameter("Say as what: --onnx, --program, --script or --space; several may be given.")
-    loaded, title = _load(model), model.stem
-    folder = out or _beside(model)
-    learned = _read(images, False) if images else None
+    loaded, title = _load_model(model), model.stem
+    folder = out or _default_export_folder(model)
+    learned = _load_images_with_progress(images, False) if images else None
     ways: list[tuple[bool, Callable[[], str]]] = [
-        (onnx, lambda: _written(onnx_kit(loaded, title, learned), folder / "onnx")),
-        (program, lambda: export_program(loaded, _made(folder) / f"{title}.pt2").sentence),
-        (script, lambda: _script(loaded, learned, images, _made(folder) / f"{title}.py")),
-        (page, lambda: _written(space(loaded, title, learned), folder / "space")),
+        (onnx, lambda: _write_kit(onnx_kit(loaded, title, learned), folder / "onnx")),
+        (program, lambda: export_program(loaded, _make_folder(folder) / f"{title}.pt2").sentence),
+        (script, lambda: _write_script(loaded, learned, images, _make_folder(folder) / f"{title}.py")),
+        (as_space, lambda: _write_kit(space_kit(loaded, title, learned), folder / "space")),
     ]
     for wanted, way in ways:
         if wanted:
-            say(way())
+            print_line(way())
 
 
 @cli.command("push")
 def push_command(
-    model: Model,
-    repository: Annotated[str, typer.Argument(help="Like your-name/flowers, on the Hugging Face hub.")],
+    model: ModelArgument,
+    repo_id: Annotated[str, typer.Argument(help="Like your-name/flowers, on the Hugging Face hub.")],
     as_space: Annotated[bool, typer.Option("--space", help="As a page of its own instead of as a model.")] = False,
     public: Annotated[bool, typer.Option("--public", help="Everybody sees it.")] = False,
 ) -> None:
     """Push a saved model to the Hugging Face hub, as whoever is logged in on this computer."""
-    loaded = _load(model)
-    files = dict((space if as_space else onnx_kit)(loaded, model.stem).files)
+    loaded = _load_model(model)
+    files = dict((space_kit if as_space else onnx_kit)(loaded, model.stem).files)
     if not as_space:
         files[model.name] = model.read_bytes()
-    say(f"Pushed to {push(files, repository, space=as_space, private=not public)}")
+    print_line(f"Pushed to {push_to_hub(files, repo_id, space=as_space, private=not public)}")
 
 
 @cli.command()
-def check(folder: Folder, machine: Json = False) -> None:
+def check_command(folder: FolderArgument, as_json: JsonOption = False) -> None:
     """Look for copies, mistakes and weak images before training."""
-    images = _read(folder, machine)
-    found = findings(images)
-    if machine:
+    images = _load_images_with_progress(folder, as_json)
+    found = check(images)
+    if as_json:
         told = [
-            {"kind": f.kind, "text": str(f), "images": [[images.names[i] for i in g] for g in f.images]} for f in found
+            {"kind": f.kind, "text": str(f), "images": [[images.names[i] for i in g] for g in f.index_groups]}
+            for f in found
         ]
-        return tell_machine(event="Findings", classes=images.counts, findings=told)
+        return print_json_line(event="Findings", classes=images.counts, findings=told)
     for name, number in images.counts.items():
-        say(f"{number:6,}  {name}")
+        print_line(f"{number:6,}  {name}")
     for finding in found:
-        say(f"\n{finding}")
-        for group in finding.images[:SHOWN]:
-            say(f"  {', '.join(images.names[i] for i in group)}")
-        if len(finding.images) > SHOWN:
-            say(f"  and {len(finding.images) - SHOWN:,} more")
+        print_line(f"\n{finding}")
+        for group in finding.index_groups[:MAX_SHOWN_GROUPS]:
+            print_line(f"  {', '.join(images.names[i] for i in group)}")
+        if len(finding.index_groups) > MAX_SHOWN_GROUPS:
+            print_line(f"  and {len(finding.index_groups) - MAX_SHOWN_GROUPS:,} more")
     if not found:
-        say("Nothing else to remark.")
+        print_line("Nothing else to remark.")
     return None
 
 
 @cli.command("race")
 def race_command(
     context: typer.Context,
-    folder: Folder,
-    backbone: Backbone = DEFAULT,
+    folder: FolderArgument,
+    backbone: BackboneOption = DEFAULT_BACKBONE,
     head: Annotated[
         list[str] | None, typer.Option(help="One of them; give it for each. By default linear, bottleneck, mlp, lda.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the heads' first weights.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Save the winner as this .headswap file.")] = None,
-    classify: Classify = None,
-    machine: Json = False,
+    classify: ClassifyOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Let several heads learn side by side, and let the best go on."""
     if out:
-        _check_place(out)
-    asked = _there(classify)
-    stop = _interruptible(context, out)
-    images = _read(folder, machine)
+        _check_writable(out)
+    asked = _resolve_existing_images(classify)
+    stop = _install_interrupt_handler(context, out)
+    images = _load_images_with_progress(folder, as_json)
     torch.manual_seed(seed)
-    with _explaining_options():
+    with _translate_option_errors():
         runs = race(images, backbone, head or ("linear", "bottleneck", "mlp", "lda"))
     racers: dict[str, Classifier] = {}
-    stop.wait(ENDED)
-    won = watch(_noting(stop.until(runs), racers), machine).get(Won)
-    first = won.model if won else leader(racers.values())
+    stop.defer(ABORTED_MESSAGE)
+    won = show_events(_collect_race_models(stop.until_interrupted(runs), racers), as_json).get(Won)
+    first = won.model if won else select_best_model(racers.values())
     learned = first if first is not None and first.record else None
     ahead = next((name for name, model in racers.items() if model is learned), "")
-    _hand_over(stop, learned, f"The head {ahead} was ahead.", out, asked, machine)
+    _save_and_classify(stop, learned, f"The head {ahead} was ahead.", out, asked, as_json)
 
 
 @cli.command()
-def heads() -> None:
+def heads_command() -> None:
     """List the heads with their options."""
     table = Table("name", "what it does", "options")
     for name in HEADS:
-        options = ", ".join(f"{option}={_default(default)}" for option, default in head_options(name).items())
-        table.add_row(name, head_sentence(name), options)
+        options = ", ".join(
+            f"{option}={_format_default(default)}" for option, default in get_head_options(name).items()
+        )
+        table.add_row(name, describe_head(name), options)
     console.print(table)
 
 
 @cli.command()
-def backbones(machine: Json = False) -> None:
+def backbones_command(as_json: JsonOption = False) -> None:
     """List the backbones that can be named."""
     rows = catalogue.backbones()
-    if machine:
+    if as_json:
         for row in rows:
-            told = plain(row) | {"weights_file": str(row.weights_file), "needs_download": row.needs_download}
-            tell_machine(event="Backbone", **told)
+            told = dataclass_to_dict(row) | {
+                "weights_file": str(row.weights_file),
+                "needs_download": row.needs_download,
+            }
+            print_json_line(event="Backbone", **told)
         return
     table = Table()
     table.add_column("name", no_wrap=True)
@@ -345,94 +353,96 @@ def backbones(machine: Json = False) -> None:
 
 
 @cli.command()
-def fetch(
+def fetch_command(
     names: Annotated[list[str], typer.Argument(help="Some of `headswap backbones`, or timm/ and a name of timm's.")],
 ) -> None:
     """Download backbones' weights beforehand, so that a class needs no internet."""
-    with _explaining_options():
-        rows = [catalogue.find(name) for name in names]
+    with _translate_option_errors():
+        rows = [catalogue.find_backbone(name) for name in names]
     for row in rows:
         there = row.has_weights and not row.needs_download
-        _adapt(row.name, ("one", "other"), "linear", {}, False)  # built once, so that a damaged file is met today
-        place = catalogue.find(row.name).weights_file
+        _adapt_with_progress(
+            row.name, ("one", "other"), "linear", {}, False
+        )  # built once, so that a damaged file is met today
+        place = catalogue.find_backbone(row.name).weights_file
         size = "" if row.megabytes is None else f"{row.megabytes:.0f} MB "
-        say(f"{row.name}: {'was here already' if there else f'{size}fetched'}, {place}")
+        print_line(f"{row.name}: {'was here already' if there else f'{size}fetched'}, {place}")
 
 
 def main() -> None:
     """The ``headswap`` command; what was wrong with the input is one line, never a traceback."""
-    devices.use_every_core()
+    devices.use_all_cpus()
     try:
         cli()
     except InputError as error:
-        errors.print(str(error), style="red", markup=False)
+        error_console.print(str(error), style="red", markup=False)
         raise SystemExit(1) from None
 
 
-def _given(context: typer.Context, *names: str) -> bool:
+def _is_given(context: typer.Context, *names: str) -> bool:
     """Whether any of these options was written down, and is not its default."""
     return any(context.get_parameter_source(name).name == "COMMANDLINE" for name in names)
 
 
-def _tell(text: str, machine: bool, **told: Any) -> None:
-    tell_machine(**told) if machine else say(text)
+def _print_text_or_json(text: str, as_json: bool, **fields: Any) -> None:
+    print_json_line(**fields) if as_json else print_line(text)
 
 
-def _interruptible(context: typer.Context, out: Path | None) -> Interruption:
+def _install_interrupt_handler(context: typer.Context, out: Path | None) -> InterruptHandler:
     """Ctrl+C while this command runs."""
-    return context.with_resource(Interruption(_nothing(out)))
+    return context.with_resource(InterruptHandler(_nothing_trained_message(out)))
 
 
-def _nothing(out: Path | None) -> str:
+def _nothing_trained_message(out: Path | None) -> str:
     return "Stopped before anything was learned" + (f"; {out} was not written." if out else ".")
 
 
-def _noting(events: Iterable[Any], racers: dict[str, Classifier]) -> Iterator[Any]:
+def _collect_race_models(events: Iterable[Any], models_by_head: dict[str, Classifier]) -> Iterator[Any]:
     """The events of a race, while its models are put under the names of their heads."""
     for event in events:
         if isinstance(event, Lap) and event.model is not None:
-            racers[event.head] = event.model
+            models_by_head[event.head] = event.model
         yield event
 
 
-def _hand_over(
-    stop: Interruption,
+def _save_and_classify(
+    interrupt: InterruptHandler,
     model: Classifier | None,
     remark: str,
     out: Path | None,
     classify: list[Path] | None,
-    machine: bool,
+    as_json: bool,
 ) -> None:
     """What comes of a training: its file and its answers; of one that Ctrl+C ended the file alone, and its status.
 
     ``model`` is None where it was ended before anything was learned; ``remark`` is said of one that was ended.
     """
-    if stop.pressed:
-        _tell_stopped(model, remark, out, machine)
-    said = stop.pressed
+    if interrupt.is_interrupted:
+        _report_stopped(model, remark, out, as_json)
+    said = interrupt.is_interrupted
     if out and model:
-        _tell(f"{save(model, out).sentence} It is {out}.", machine, event="Saved", file=str(out))
-    if stop.pressed and not said:
-        _tell("Stopped, after everything was learned and written.", machine, event="Stopped")
-    if stop.pressed:
-        raise typer.Exit(INTERRUPTED)
-    stop.at_once("Stopped.")
+        _print_text_or_json(f"{save(model, out).sentence} It is {out}.", as_json, event="Saved", file=str(out))
+    if interrupt.is_interrupted and not said:
+        _print_text_or_json("Stopped, after everything was learned and written.", as_json, event="Stopped")
+    if interrupt.is_interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    interrupt.raise_immediately("Stopped.")
     if classify:
-        _classify(model, classify, Form.JSON if machine else Form.TABLE)
+        _classify_files(model, classify, OutputFormat.JSON if as_json else OutputFormat.TABLE)
 
 
-def _tell_stopped(model: Classifier | None, remark: str, out: Path | None, machine: bool) -> None:
+def _report_stopped(model: Classifier | None, remark: str, out: Path | None, as_json: bool) -> None:
     if model is None:
-        said = _nothing(out)
-        return _tell(said, machine, event="Stopped", learned=False, sentence=said)
+        said = _nothing_trained_message(out)
+        return _print_text_or_json(said, as_json, event="Stopped", learned=False, sentence=said)
     record = model.record
     what = f"the weights of epoch {record.epoch}, the best so far" if record.kept == "best" else "what it came to"
     figures = f"{record.result.right} of {record.result.of} validation images right"
     then = f"{out} is being written; Ctrl+C again ends at once." if out else "Without --out nothing is saved."
     said = " ".join(filter(None, (f"Stopped. Kept {what}: {figures}.", remark, then)))
-    return _tell(
+    return _print_text_or_json(
         said,
-        machine,
+        as_json,
         event="Stopped",
         learned=True,
         epoch=record.epoch,
@@ -442,7 +452,7 @@ def _tell_stopped(model: Classifier | None, remark: str, out: Path | None, machi
     )
 
 
-def _check_place(out: Path) -> None:
+def _check_writable(out: Path) -> None:
     """Before minutes are spent on what could not be saved."""
     if not out.parent.is_dir():
         raise InputError(f"The folder {out.parent} for {out.name} does not exist; make it first.")
@@ -455,27 +465,30 @@ def _check_place(out: Path) -> None:
         raise InputError(f"Nothing can be written in {out.parent}: {error.strerror or error}.") from error
 
 
-def _read(folder: Path, machine: bool, for_evaluation: bool = False) -> LabelledImages:
+def _load_images_with_progress(folder: Path, as_json: bool, for_evaluation: bool = False) -> LabelledImages:
     """The images, read with a bar, and what their report says."""
-    with bars(quiet=machine) as progress, closing(loading(folder, for_evaluation=for_evaluation)) as steps:
+    with (
+        make_progress(disable=as_json) as progress,
+        closing(load_images_with_progress(folder, for_evaluation=for_evaluation)) as steps,
+    ):
         bar = progress.add_task("Images", total=None)
         for step in steps:
-            if isinstance(step, Reading):
-                progress.update(bar, completed=step.done, total=step.of or None)
-    _tell(str(step.report), machine, event="Read", **plain_report(step))
+            if isinstance(step, LoadingProgress):
+                progress.update(bar, completed=step.done, total=step.total or None)
+    _print_text_or_json(str(step.report), as_json, event="Read", **load_report_to_dict(step))
     return step
 
 
-def _adapt(
+def _adapt_with_progress(
     backbone: str,
     classes: Sequence[str],
     head: str,
     options: dict[str, Any],
-    machine: bool,
+    as_json: bool,
     multi_label: bool = False,
 ) -> Classifier:
     """The network with its new head; where its weights are downloaded, that is shown."""
-    with bars(bytes_column(), quiet=machine) as progress:
+    with make_progress(make_download_column(), disable=as_json) as progress:
         bar = progress.add_task(f"Weights of {backbone}", visible=False)
 
         def fetched(done: int, total: int) -> None:
@@ -484,73 +497,73 @@ def _adapt(
         return adapt(backbone, classes, head, multi_label=multi_label, progress=fetched, head_options=options)
 
 
-def _load(file: Path) -> Classifier:
+def _load_model(file: Path) -> Classifier:
     """A saved model; what of its file is not as it was saved is said on the error stream."""
-    model, told = opened(file)
+    model, told = load_and_verify(file)
     if told:
-        errors.print(told, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        error_console.print(told, style="yellow", markup=False, highlight=False, soft_wrap=True)
     return model
 
 
-def _go_on(file: Path, images: LabelledImages) -> Classifier:
+def _load_and_add_classes(file: Path, images: LabelledImages) -> Classifier:
     """A saved model with a row for each class that is new to it."""
-    model = _load(file)
+    model = _load_model(file)
     for name in images.classes:
         if name not in model.classes:
             model.add_class(name)
     return model
 
 
-def _pictures(named: Iterable[Path]) -> list[Path]:
+def _expand_image_paths(paths: Iterable[Path]) -> list[Path]:
     """The files that are meant: of a folder, all that loading it would read; what it passes over is said."""
     found: list[Path] = []
-    for path in named:
+    for path in paths:
         if not os.path.isdir(path):
             found.append(path)
             continue
-        inside, others = pictures_in(path)
+        inside, others = list_image_files(path)
         if others:
             first = f"the first, {others[0].name}, {others[0].problem}"
-            errors.print(f"{path.name}: {len(others)} passed over ({first}).", markup=False, highlight=False)
+            error_console.print(f"{path.name}: {len(others)} passed over ({first}).", markup=False, highlight=False)
         if not inside:
             raise InputError(f"There are no images in {path}.")
         found += inside
     return found
 
 
-def _there(named: Iterable[Path] | None) -> list[Path]:
+def _resolve_existing_images(paths: Iterable[Path] | None) -> list[Path]:
     """The files that are meant, looked for before minutes are spent."""
-    for path in named or ():
+    for path in paths or ():
         if not os.path.exists(path):  # unlike Path's own, never raises
             raise InputError(f"{path.name}: does not exist; check the name.")
-    return _pictures(named or ())
+    return _expand_image_paths(paths or ())
 
 
-def _classify(model: Classifier, paths: Iterable[Path], form: Form) -> None:
+def _classify_files(model: Classifier, paths: Iterable[Path], output_format: OutputFormat) -> None:
     """The answers to all that can be read; what cannot is said, and the command fails in the end."""
     answers, unread = [], 0
     for path in paths:
         try:
             answers.append((str(path), model.predict(path)))
         except InputError as error:
-            errors.print(str(error), style="red", markup=False)
+            error_console.print(str(error), style="red", markup=False)
             unread += 1
-    if answers or form is not Form.TABLE:
-        show_answers(answers, form.value)
+    if answers or output_format is not OutputFormat.TABLE:
+        show_predictions(answers, output_format.value)
     if unread:
         raise SystemExit(1)
 
 
-def _beside(model: Path) -> Path:
+def _default_export_folder(model_path: Path) -> Path:
     """Where exports of a model go: a folder of its name, unless one is there that holds something else."""
-    folder = model.with_suffix("")
-    ours = {"onnx", "space", f"{model.stem}.pt2", f"{model.stem}.py"}
+    folder = model_path.with_suffix("")
+    ours = {"onnx", "space", f"{model_path.stem}.pt2", f"{model_path.stem}.py"}
     if os.path.isdir(folder) and not {path.name for path in folder.iterdir()} <= ours:
         return folder.with_name(f"{folder.name}-exported")  # such as the images that it learned from
     return folder
 
 
-def _made(folder: Path) -> Path:
+def _make_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -558,18 +571,18 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _script(model: Classifier, learned: LabelledImages | None, images: Path | None, path: Path) -> str:
-    write(path, eject(model, learned, str(images or "images")).encode())
+def _write_script(model: Classifier, train_images: LabelledImages | None, images_path: Path | None, path: Path) -> str:
+    atomic_write_bytes(path, eject(model, train_images, str(images_path or "images")).encode())
     return f"The plain PyTorch script is {path}."
 
 
-def _written(kit: Kit, folder: Path) -> str:
-    kit.write(folder)
-    return f"{kit.proof.sentence} It is in {folder}."
+def _write_kit(kit: DeployKit, folder: Path) -> str:
+    kit.write_to(folder)
+    return f"{kit.parity.sentence} It is in {folder}."
 
 
 @contextmanager
-def _explaining_options() -> Iterator[None]:
+def _translate_option_errors() -> Iterator[None]:
     """What is wrong with an option is said as such; what is wrong with the images stays an ``InputError``."""
     try:
         yield
@@ -579,9 +592,9 @@ def _explaining_options() -> Iterator[None]:
         raise typer.BadParameter(str(error)) from error
 
 
-def _options(head: str, pairs: Iterable[str]) -> dict[str, Any]:
+def _parse_head_options(head: str, pairs: Iterable[str]) -> dict[str, Any]:
     """Options as they are written, ``dropout=0.2``, in the type of their default."""
-    known = head_options(head) if head in HEADS else {}
+    known = get_head_options(head) if head in HEADS else {}
     options: dict[str, Any] = {}
     for pair in pairs:
         name, _, text = pair.partition("=")
@@ -589,9 +602,11 @@ def _options(head: str, pairs: Iterable[str]) -> dict[str, Any]:
         try:
             options[name] = tuple(map(int, text.split(","))) if isinstance(default, tuple) else type(default)(text)
         except ValueError as error:
-            raise ValueError(f"The option {name} is written like {name}={_default(default)}, not '{pair}'.") from error
+            raise ValueError(
+                f"The option {name} is written like {name}={_format_default(default)}, not '{pair}'."
+            ) from error
     return options
 
 
-def _default(default: Any) -> str:
+def _format_default(default: Any) -> str:
     return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)

@@ -14,7 +14,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Interruption:
+class InterruptHandler:
     """What Ctrl+C (SIGINT) does in a block: it raises ``KeyboardInterrupt``, as always, but after ``wait`` the first
     press is only noted, so that nothing is torn in the midst of its work, and the second raises.
 
@@ -26,39 +26,39 @@ class Interruption:
         why: the words that a ``KeyboardInterrupt`` brings along, for a person.
     """
 
-    def __init__(self, why: str = "") -> None:
-        self.pressed, self.why = False, why
-        self._waiting = False
-        self._former: object = None
+    def __init__(self, message: str = "") -> None:
+        self.is_interrupted, self.message = False, message
+        self._is_deferred = False
+        self._previous_handler: object = None
 
-    def __enter__(self) -> Interruption:
+    def __enter__(self) -> InterruptHandler:
         former = signal.getsignal(signal.SIGINT)
         if threading.current_thread() is threading.main_thread() and former not in (signal.SIG_IGN, None):
-            self._former = signal.signal(signal.SIGINT, self._hear)
+            self._previous_handler = signal.signal(signal.SIGINT, self._handle_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._former is not None:
-            signal.signal(signal.SIGINT, self._former)
-            self._former = None
+        if self._previous_handler is not None:
+            signal.signal(signal.SIGINT, self._previous_handler)
+            self._previous_handler = None
 
-    def wait(self, why: str) -> None:
+    def defer(self, message: str) -> None:
         """From now on the first press waits until somebody looks for it; ``why`` is for the second."""
-        self._waiting, self.why = True, why
+        self._is_deferred, self.message = True, message
 
-    def at_once(self, why: str) -> None:
+    def raise_immediately(self, message: str) -> None:
         """From now on the first press raises again."""
-        self._waiting, self.why = False, why
+        self._is_deferred, self.message = False, message
 
-    def until(self, events: Iterable[T]) -> Iterator[T]:
+    def until_interrupted(self, events: Iterable[T]) -> Iterator[T]:
         """These events, up to a press: then the generator that they come from is closed."""
         for event in events:
             yield event
-            if self.pressed:
+            if self.is_interrupted:
                 events.close()
                 return
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        again, self.pressed = self.pressed, True
-        if again or not self._waiting:
-            raise KeyboardInterrupt(self.why)
+    def _handle_signal(self, number: int, frame: FrameType | None) -> None:
+        again, self.is_interrupted = self.is_interrupted, True
+        if again or not self._is_deferred:
+            raise KeyboardInterrupt(self.message)

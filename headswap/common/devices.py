@@ -8,30 +8,30 @@ from pathlib import Path
 
 import torch
 
-ON_LOAN = "SPACES_ZERO_GPU"  # where this is set torch claims a GPU that is lent to single calls only
-CGROUP = Path("/sys/fs/cgroup/cpu.max")  # a container's share of the machine: microseconds of each so many
+ZEROGPU_ENV = "SPACES_ZERO_GPU"  # where this is set torch claims a GPU that is lent to single calls only
+CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # a container's share of the machine: microseconds of each so many
 
 
-def cores() -> int:
+def count_cpus() -> int:
     """How many cores this process may use; a container's share counts, of which the machine says nothing."""
     try:
         mine = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS and Windows
         mine = os.cpu_count() or 1
     with suppress(OSError, ValueError):
-        share, period = CGROUP.read_text().split()
+        share, period = CGROUP_CPU_MAX.read_text().split()
         mine = min(mine, max(1, round(int(share) / int(period))))
     return mine
 
 
-def use_every_core() -> None:
+def use_all_cpus() -> None:
     """As many threads as there are cores; more of them wait for each other."""
-    torch.set_num_threads(cores())
+    torch.set_num_threads(count_cpus())
 
 
-def best() -> torch.device:
+def select_device() -> torch.device:
     """An accelerator where there is one, else the processor."""
-    if os.environ.get(ON_LOAN):
+    if os.environ.get(ZEROGPU_ENV):
         return torch.device("cpu")
     if torch.cuda.is_available():
         return torch.device("cuda")

@@ -2,11 +2,11 @@
 
 import re
 
-from headswap.common.text import harmless
+from headswap.common.text import sanitize
 
-MOST = 990  # characters of a message
-_WORD = 200  # of a word in it, such as a path
-_NAME = 150  # of a picture's name
+MAX_MESSAGE_LENGTH = 990  # characters of a message
+_MAX_WORD_LENGTH = 200  # of a word in it, such as a path
+_MAX_NAME_LENGTH = 150  # of a picture's name
 
 
 class InputError(ValueError):
@@ -17,19 +17,28 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: object = "") -> None:
-        super().__init__(_cut(re.sub(rf"\S{{{_WORD + 1},}}", lambda word: _cut(word[0], _WORD), str(message)), MOST))
+        super().__init__(
+            _truncate_middle(
+                re.sub(
+                    rf"\S{{{_MAX_WORD_LENGTH + 1},}}",
+                    lambda word: _truncate_middle(word[0], _MAX_WORD_LENGTH),
+                    str(message),
+                ),
+                MAX_MESSAGE_LENGTH,
+            )
+        )
 
 
-class PictureError(InputError):
+class ImageReadError(InputError):
     """One picture that cannot be used: ``name`` says which, ``reason`` why and what to do about it."""
 
     def __init__(self, name: str, reason: str) -> None:
-        self.name = _cut(harmless(name), _NAME)
+        self.name = _truncate_middle(sanitize(name), _MAX_NAME_LENGTH)
         self.reason = reason
         super().__init__(f"{self.name}: {reason}.")
 
 
-def _cut(text: str, most: int) -> str:
+def _truncate_middle(text: str, max_length: int) -> str:
     """The text without its middle where it is too long: names begin and advice ends a message."""
-    half = (most - 3) // 2
-    return text if len(text) <= most else f"{text[:half]}...{text[-half:]}"
+    half = (max_length - 3) // 2
+    return text if len(text) <= max_length else f"{text[:half]}...{text[-half:]}"

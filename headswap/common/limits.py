@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 
 from headswap.common.errors import InputError
 
-PREFIX = "HEADSWAP_MAX_"
+ENV_PREFIX = "HEADSWAP_MAX_"
 MEGABYTE = 1024**2
 
 
@@ -32,7 +32,7 @@ class Limits:
     away: int = 10  # minutes for which the things of somebody are kept whose page is closed
 
     @property
-    def bytes(self) -> int:
+    def total_bytes(self) -> int:
         """``megabytes``, counted."""
         return self.megabytes * MEGABYTE
 
@@ -52,13 +52,13 @@ class Limits:
         return self.megapixels * 10**6
 
 
-def limits() -> Limits:
+def get_limits() -> Limits:
     """The bounds that hold now. Raises ``InputError`` where a variable is no whole number above zero."""
-    wanted = {field.name: os.environ.get(PREFIX + field.name.upper()) for field in fields(Limits)}
-    return Limits(**{name: _whole(name, text) for name, text in wanted.items() if text})
+    wanted = {field.name: os.environ.get(ENV_PREFIX + field.name.upper()) for field in fields(Limits)}
+    return Limits(**{name: _parse_positive_int(name, text) for name, text in wanted.items() if text})
 
 
-def _whole(name: str, text: str) -> int:
+def _parse_positive_int(name: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text[:12]) < 10**10):
-        raise InputError(f"{PREFIX}{name.upper()} is a whole number above zero, such as {getattr(Limits, name)}.")
+        raise InputError(f"{ENV_PREFIX}{name.upper()} is a whole number above zero, such as {getattr(Limits, name)}.")
     return int(text)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from types import MappingProxyType
 
-SILENCED: Mapping[str, str] = MappingProxyType(
+TELEMETRY_OPT_OUTS: Mapping[str, str] = MappingProxyType(
     {
         # onnxruntime's native code: a device number and a database below ~/.cache, and a collector at Microsoft.
         "ORT_DISABLE_TELEMETRY": "1",
@@ -24,4 +24,4 @@ SILENCED: Mapping[str, str] = MappingProxyType(
     }
 )
 
-os.environ.update(SILENCED)
+os.environ.update(TELEMETRY_OPT_OUTS)

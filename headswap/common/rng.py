@@ -15,10 +15,10 @@ import torch
 from torch import Generator, Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-_lending = threading.Lock()  # of the default generators
+_default_generator_lock = threading.Lock()  # of the default generators
 
 
-class Seeded(TorchDispatchMode):
+class SeededRandomMode(TorchDispatchMode):
     """Within the block, and in this thread alone, torch draws from here: initial weights, dropout, whole layers that
     are left out. The next block goes on where this one ended.
 
@@ -32,87 +32,87 @@ class Seeded(TorchDispatchMode):
 
     def __init__(self, seed: int) -> None:
         super().__init__()
-        self.drew = False
+        self.was_used = False
         self._seed = seed
         self._generators: dict[torch.device, Generator] = {}
 
-    def __torch_dispatch__(self, called: Any, types: Any, given: Any = (), named: Any = None) -> Any:
-        named = named or {}
-        draws = torch.Tag.nondeterministic_seeded in called.tags
-        if not draws or named.get("generator") is not None or _computed_once_more():
-            return called(*given, **named)
-        device = _device(given, named)
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        draws = torch.Tag.nondeterministic_seeded in func.tags
+        if not draws or kwargs.get("generator") is not None or _is_checkpointing():
+            return func(*args, **kwargs)
+        device = _find_device(args, kwargs)
         if device.type == "meta":  # numbers that nobody sees
-            return called(*given, **named)
-        self.drew = True
-        own, taking = self._of(device), _taking_a_generator(called)
+            return func(*args, **kwargs)
+        self.was_used = True
+        own, taking = self._generator_for(device), _find_generator_overload(func)
         if taking is None:
-            return _lent(own, called, given, named)
+            return _call_with_default_generator(own, func, args, kwargs)
         operation, place = taking
-        if place < len(given):  # by position, of which there is None or somebody's own
-            given = (*given[:place], given[place] or own, *given[place + 1 :])
-            return operation(*given, **named)
-        return operation(*given, **named | {"generator": own})
+        if place < len(args):  # by position, of which there is None or somebody's own
+            args = (*args[:place], args[place] or own, *args[place + 1 :])
+            return operation(*args, **kwargs)
+        return operation(*args, **kwargs | {"generator": own})
 
-    def _of(self, device: torch.device) -> Generator:
+    def _generator_for(self, device: torch.device) -> Generator:
         if device not in self._generators:
             self._generators[device] = Generator(device).manual_seed(self._seed)
         return self._generators[device]
 
 
-def _computed_once_more() -> bool:
+def _is_checkpointing() -> bool:
     """Whether checkpointing is about to forget what is computed now."""
     return torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
 
 
-def _device(given: Any, named: Any) -> torch.device:
+def _find_device(args: Any, kwargs: Any) -> torch.device:
     """Where an operation computes, which names it or takes a tensor that lies there."""
-    for value in (*given, *named.values()):
+    for value in (*args, *kwargs.values()):
         if isinstance(value, torch.device):
-            return _numbered(value)
+            return _with_device_index(value)
         if isinstance(value, Tensor):
-            return _numbered(value.device)
+            return _with_device_index(value.device)
     return torch.device("cpu")
 
 
-def _numbered(device: torch.device) -> torch.device:
+def _with_device_index(device: torch.device) -> torch.device:
     if device.type in ("cpu", "meta") or device.index is not None:
         return device
     return torch.device(device.type, torch.get_device_module(device).current_device())
 
 
 @cache
-def _taking_a_generator(called: Any) -> tuple[Any, int] | None:
+def _find_generator_overload(func: Any) -> tuple[Any, int] | None:
     """The operation itself if it takes a generator, or the one of its name that takes one besides, and at which
     place; None where there is no such."""
-    packet, own = called.overloadpacket, _names(called)
-    for operation in (called, *(getattr(packet, name) for name in packet.overloads())):
-        theirs = _names(operation)
+    packet, own = func.overloadpacket, _argument_names(func)
+    for operation in (func, *(getattr(packet, name) for name in packet.overloads())):
+        theirs = _argument_names(operation)
         if "generator" in theirs and {*theirs} == {*own, "generator"}:
             return operation, theirs.index("generator")
     return None
 
 
-def _names(called: Any) -> list[str]:
-    return [argument.name for argument in called._schema.arguments]
+def _argument_names(func: Any) -> list[str]:
+    return [argument.name for argument in func._schema.arguments]
 
 
-def _lent(own: Generator, called: Any, given: Any, named: Any) -> Any:
+def _call_with_default_generator(generator: Generator, func: Any, args: Any, kwargs: Any) -> Any:
     """What takes no generator, as dropout on an accelerator, draws from the default one, which is ours meanwhile."""
-    default = _default(own.device)
+    default = _default_generator_of(generator.device)
     if default is None:
-        return called(*given, **named)
-    with _lending:
+        return func(*args, **kwargs)
+    with _default_generator_lock:
         others = default.get_state()
-        default.set_state(own.get_state())
+        default.set_state(generator.get_state())
         try:
-            return called(*given, **named)
+            return func(*args, **kwargs)
         finally:
-            own.set_state(default.get_state())
+            generator.set_state(default.get_state())
             default.set_state(others)
 
 
-def _default(device: torch.device) -> Generator | None:
+def _default_generator_of(device: torch.device) -> Generator | None:
     """Torch's own generator of a device; None of a kind that does not show it."""
     if device.type == "cpu":
         return torch.default_generator

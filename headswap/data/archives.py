@@ -18,73 +18,87 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from headswap.common.errors import InputError, PictureError
-from headswap.common.limits import MEGABYTE, limits
-from headswap.data.sources import ARCHIVES, EXPECTED, START, Found, Meter, adopt, copy
+from headswap.common.errors import ImageReadError, InputError
+from headswap.common.limits import MEGABYTE, get_limits
+from headswap.data.sources import (
+    ARCHIVE_EXTENSIONS,
+    EXPECTED_LAYOUT,
+    SNIFF_BYTES,
+    ByteCounter,
+    SourceFile,
+    copy_stream,
+    link_or_copy_counted,
+)
 
-_ALWAYS = 64 * MEGABYTE  # may be unpacked whatever the archive's own size
-_DIRECTORY = 16 * MEGABYTE  # of a zip: names for a few hundred thousand files
-_HEADER = MEGABYTE  # of a tar: a name or other words before a file
-_LOCAL_HEADER = 30  # bytes of a zip's file, before its name
-_MEMBERS = 5  # times as many members as there may be images
+_UNPACK_ALLOWANCE_BYTES = 64 * MEGABYTE  # may be unpacked whatever the archive's own size
+_MAX_ZIP_DIRECTORY_BYTES = 16 * MEGABYTE  # of a zip: names for a few hundred thousand files
+_MAX_TAR_HEADER_BYTES = MEGABYTE  # of a tar: a name or other words before a file
+_ZIP_LOCAL_HEADER_BYTES = 30  # bytes of a zip's file, before its name
+_MAX_MEMBERS_PER_IMAGE = 5  # times as many members as there may be images
 
 
 @contextmanager
-def opened(path: Path, label: str) -> Iterator[Iterator[Found]]:
+def open_archive(path: Path, source_name: str) -> Iterator[Iterator[SourceFile]]:
     """The files in a zip, a tar or a tar.gz; what they were unpacked to goes when this is left.
 
     Raises:
         InputError: if it is neither, is damaged, encrypted or a bomb, or may not be read.
     """
-    neither = f"{label} is neither a folder nor a zip or tar.gz; give one that holds {EXPECTED}."
+    neither = f"{source_name} is neither a folder nor a zip or tar.gz; give one that holds {EXPECTED_LAYOUT}."
     if not path.is_file():  # a named pipe would be waited for
         raise InputError(neither)
     try:
         with open(path, "rb") as stream:
             start = stream.read(512)
     except OSError as error:
-        raise InputError(f"{label} may not be read; change its permissions.") from error
+        raise InputError(f"{source_name} may not be read; change its permissions.") from error
     packed = path.stat().st_size
     if start[:2] == b"\x1f\x8b" or start[257:262] == b"ustar":
         with tempfile.TemporaryDirectory(prefix="headswap-") as folder:
-            yield _tar_members(path, label, Path(folder), _unpacking(label, packed))
+            yield _iter_tar_members(path, source_name, Path(folder), _make_unpack_counter(source_name, packed))
         return
     with (
-        _Bounded(path, _DIRECTORY, f"{label} lists too many files; take fewer.") as stream,
-        _opened_zip(stream, label, neither) as archive,
+        BoundedFile(path, _MAX_ZIP_DIRECTORY_BYTES, f"{source_name} lists too many files; take fewer.") as stream,
+        _open_zip(stream, source_name, neither) as archive,
     ):
-        yield _zip_members(archive, label, _unpacking(label, packed))
+        yield _iter_zip_members(archive, source_name, _make_unpack_counter(source_name, packed))
 
 
-def _unpacking(label: str, packed: int) -> Meter:
+def _make_unpack_counter(source_name: str, archive_bytes: int) -> ByteCounter:
     """Counts what comes out of an archive of so many bytes."""
-    most = limits()
-    if _ALWAYS + most.ratio * packed < most.unpacked_bytes:
-        refusal = f"{label} unpacks to more than {most.ratio} times its size, as bombs do; pack the pictures again."
-        return Meter(_ALWAYS + most.ratio * packed, refusal)
+    most = get_limits()
+    if _UNPACK_ALLOWANCE_BYTES + most.ratio * archive_bytes < most.unpacked_bytes:
+        refusal = (
+            f"{source_name} unpacks to more than {most.ratio} times its size, as bombs do; pack the pictures again."
+        )
+        return ByteCounter(_UNPACK_ALLOWANCE_BYTES + most.ratio * archive_bytes, refusal)
     size = f"{most.unpacked_megabytes / 1024:.3g} GB"
-    return Meter(most.unpacked_bytes, f"{label} unpacks to more than {size}; make the pictures smaller or take fewer.")
+    return ByteCounter(
+        most.unpacked_bytes, f"{source_name} unpacks to more than {size}; make the pictures smaller or take fewer."
+    )
 
 
 # Zip
 
 
-def _opened_zip(stream: BinaryIO, label: str, neither: str) -> zipfile.ZipFile:
+def _open_zip(stream: BinaryIO, source_name: str, unsupported_message: str) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(stream)
     except InputError:
         raise
     # A damaged zip raises BadZipFile, but also struct.error, ValueError, NotImplementedError and others.
     except Exception as error:
-        damaged = f"{label} is not a zip or tar.gz, or is damaged; make or download it again."
-        raise InputError(damaged if Path(label).suffix.lower() in ARCHIVES else neither) from error
+        damaged = f"{source_name} is not a zip or tar.gz, or is damaged; make or download it again."
+        raise InputError(
+            damaged if Path(source_name).suffix.lower() in ARCHIVE_EXTENSIONS else unsupported_message
+        ) from error
 
 
-def _zip_members(archive: zipfile.ZipFile, label: str, unpacked: Meter) -> Iterator[Found]:
+def _iter_zip_members(archive: zipfile.ZipFile, source_name: str, unpack_counter: ByteCounter) -> Iterator[SourceFile]:
     listed = archive.infolist()
     if any(member.flag_bits & 0x1 for member in listed):
-        raise InputError(f"{label} is encrypted; unpack it and zip it again without a password.")
-    _check_apart(archive, listed, label)
+        raise InputError(f"{source_name} is encrypted; unpack it and zip it again without a password.")
+    _check_no_overlap(archive, listed, source_name)
     for member in listed:
         if member.filename.endswith(("/", "\\")):
             continue
@@ -94,20 +108,25 @@ def _zip_members(archive: zipfile.ZipFile, label: str, unpacked: Meter) -> Itera
         # The other methods unpack without a bound on what one read gives.
         elif member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             problem = "is packed by an unusual method; zip it again"
-        peek = partial(_start, archive, member)
-        yield Found.named(_said(member), partial(_unpack, archive, member, unpacked), problem, peek=peek)
+        peek = partial(_read_member_start, archive, member)
+        yield SourceFile.from_name(
+            _decode_member_name(member),
+            partial(_unpack_zip_member, archive, member, unpack_counter),
+            problem,
+            read_start=peek,
+        )
 
 
-def _check_apart(archive: zipfile.ZipFile, listed: list[zipfile.ZipInfo], label: str) -> None:
+def _check_no_overlap(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], source_name: str) -> None:
     """Files that share their bytes make a bomb of a small zip, and no honest program writes them."""
     end = archive.start_dir
-    for member in sorted(listed, key=lambda member: member.header_offset, reverse=True):
-        if member.header_offset + _LOCAL_HEADER + member.compress_size > end:
-            raise InputError(f"{label} holds files that overlap, as bombs do; zip the pictures again.")
+    for member in sorted(members, key=lambda member: member.header_offset, reverse=True):
+        if member.header_offset + _ZIP_LOCAL_HEADER_BYTES + member.compress_size > end:
+            raise InputError(f"{source_name} holds files that overlap, as bombs do; zip the pictures again.")
         end = member.header_offset
 
 
-def _said(member: zipfile.ZipInfo) -> str:
+def _decode_member_name(member: zipfile.ZipInfo) -> str:
     """A name as its writer meant it: macOS writes UTF-8 and does not say so."""
     if not member.flag_bits & 0x800:
         with suppress(UnicodeError):
@@ -115,53 +134,57 @@ def _said(member: zipfile.ZipInfo) -> str:
     return member.filename
 
 
-def _start(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+def _read_member_start(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     """The first bytes of a member, whose damage is told when it is unpacked."""
     with suppress(Exception), archive.open(member) as stream:
-        return stream.read(START)
+        return stream.read(SNIFF_BYTES)
     return b""
 
 
-def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, unpacked: Meter, target: Path, meter: Meter) -> None:
+def _unpack_zip_member(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, unpack_counter: ByteCounter, target: Path, counter: ByteCounter
+) -> None:
     try:
         with archive.open(member) as stream:
-            copy(stream, target, unpacked, meter)
+            copy_stream(stream, target, unpack_counter, counter)
     except (InputError, OSError):
         raise
     # A damaged member raises BadZipFile, but also zlib.error, struct.error, EOFError and others.
     except Exception as error:
-        raise PictureError(member.filename, "is damaged inside the zip; zip it again") from error
+        raise ImageReadError(member.filename, "is damaged inside the zip; zip it again") from error
 
 
 # Tar
 
 
-def _tar_members(path: Path, label: str, folder: Path, unpacked: Meter) -> Iterator[Found]:
+def _iter_tar_members(path: Path, source_name: str, folder: Path, unpack_counter: ByteCounter) -> Iterator[SourceFile]:
     """Each file is unpacked when it is listed, because a compressed tar can only be read in one go."""
-    most = _MEMBERS * limits().images
+    most = _MAX_MEMBERS_PER_IMAGE * get_limits().images
     try:
         with (
-            _decompressed(path) as plain,
-            _Forward(plain, unpacked, label) as stream,
+            _open_decompressed(path) as plain,
+            _ForwardOnlyStream(plain, unpack_counter, source_name) as stream,
             tarfile.open(fileobj=stream, mode="r:") as archive,
         ):
             for number in range(most):
-                stream.header()
+                stream.begin_header()
                 member = archive.next()
                 if member is None:
                     return
                 archive.members, archive.pax_headers = [], {}  # it would keep those of every file
                 if not member.isdir():
-                    yield _tar_member(archive, stream, member, folder / f"{number:06d}")
+                    yield _read_tar_member(archive, stream, member, folder / f"{number:06d}")
     except InputError:
         raise
     # A damaged tar raises TarError, but also zlib.error, EOFError, ValueError, UnicodeError and others.
     except Exception as error:
-        raise InputError(f"{label} is damaged or cut short; make or download it again.") from error
-    raise InputError(f"{label} lists more than {most:,} files; take fewer.")
+        raise InputError(f"{source_name} is damaged or cut short; make or download it again.") from error
+    raise InputError(f"{source_name} lists more than {most:,} files; take fewer.")
 
 
-def _tar_member(archive: tarfile.TarFile, stream: _Forward, member: tarfile.TarInfo, path: Path) -> Found:
+def _read_tar_member(
+    archive: tarfile.TarFile, stream: _ForwardOnlyStream, member: tarfile.TarInfo, path: Path
+) -> SourceFile:
     problem = ""
     if member.issym() or member.islnk():
         problem = "is a link, which is not followed"
@@ -170,23 +193,23 @@ def _tar_member(archive: tarfile.TarFile, stream: _Forward, member: tarfile.TarI
     elif member.issparse():  # holes cost nothing in the archive and are as large as anybody likes
         problem = "is packed with holes; pack it again"
     if problem:
-        return Found.named(member.name, None, problem)
-    stream.content()
+        return SourceFile.from_name(member.name, None, problem)
+    stream.begin_content()
     try:
         with archive.extractfile(member) as content:
-            start = content.peek(START)[:START]
-            found = Found.named(member.name, partial(adopt, path), peek=lambda: start)
-            if found.litter or (found.problem and not found.may_be_table):
+            start = content.peek(SNIFF_BYTES)[:SNIFF_BYTES]
+            found = SourceFile.from_name(member.name, partial(link_or_copy_counted, path), read_start=lambda: start)
+            if found.is_junk or (found.problem and not found.is_table_candidate):
                 return found
-            copy(content, path)
-    except PictureError as error:
+            copy_stream(content, path)
+    except ImageReadError as error:
         path.unlink()
-        return Found.named(member.name, None, error.reason)
+        return SourceFile.from_name(member.name, None, error.reason)
     return found
 
 
 @contextmanager
-def _decompressed(path: Path) -> Iterator[BinaryIO]:
+def _open_decompressed(path: Path) -> Iterator[BinaryIO]:
     with open(path, "rb") as stream:
         packed = stream.read(2) == b"\x1f\x8b"
         stream.seek(0)
@@ -197,54 +220,54 @@ def _decompressed(path: Path) -> Iterator[BinaryIO]:
             yield plain
 
 
-class _Forward(io.RawIOBase):
+class _ForwardOnlyStream(io.RawIOBase):
     """A stream that is only read onwards, each byte counted, so that skipping costs what reading does."""
 
-    def __init__(self, stream: BinaryIO, meter: Meter, label: str) -> None:
-        self._stream, self._meter, self._place = stream, meter, 0
-        self._refusal = f"{label} has a header of more than {_HEADER // MEGABYTE} MB, as bombs do; pack it again."
-        self._left: int | None = _HEADER
+    def __init__(self, stream: BinaryIO, counter: ByteCounter, source_name: str) -> None:
+        self._stream, self._counter, self._position = stream, counter, 0
+        self._error_message = f"{source_name} has a header of more than {_MAX_TAR_HEADER_BYTES // MEGABYTE} MB, as bombs do; pack it again."
+        self._header_bytes_left: int | None = _MAX_TAR_HEADER_BYTES
 
-    def header(self) -> None:
+    def begin_header(self) -> None:
         """What is read from here on is a header, which is held in memory."""
-        self._left = _HEADER
+        self._header_bytes_left = _MAX_TAR_HEADER_BYTES
 
-    def content(self) -> None:
+    def begin_content(self) -> None:
         """What is read from here on is a file, which is not."""
-        self._left = None
+        self._header_bytes_left = None
 
     def read(self, size: int = -1) -> bytes:
-        if self._left is not None:
-            if not 0 <= size <= self._left:
-                raise InputError(self._refusal)
-            self._left -= size
-        return self._read(size)
+        if self._header_bytes_left is not None:
+            if not 0 <= size <= self._header_bytes_left:
+                raise InputError(self._error_message)
+            self._header_bytes_left -= size
+        return self._read_counted(size)
 
-    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
-        if place < self._place:  # a header that leads backwards leads round and round
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if offset < self._position:  # a header that leads backwards leads round and round
             raise tarfile.ReadError("The archive leads backwards.")
-        while self._place < place and self._read(min(place - self._place, _HEADER)):
+        while self._position < offset and self._read_counted(min(offset - self._position, _MAX_TAR_HEADER_BYTES)):
             pass
-        return self._place
+        return self._position
 
     def tell(self) -> int:
-        return self._place
+        return self._position
 
-    def _read(self, size: int) -> bytes:
+    def _read_counted(self, size: int) -> bytes:
         found = self._stream.read(size)
-        self._place += len(found)
-        self._meter.count(len(found))
+        self._position += len(found)
+        self._counter.add(len(found))
         return found
 
 
-class _Bounded(io.FileIO):
+class BoundedFile(io.FileIO):
     """A file that gives no more than so many bytes at once: a zip's list of files is read in one go."""
 
-    def __init__(self, path: Path, most: int, refusal: str) -> None:
+    def __init__(self, path: Path, max_bytes: int, error_message: str) -> None:
         super().__init__(path)
-        self._most, self._refusal = most, refusal
+        self._max_bytes, self._error_message = max_bytes, error_message
 
     def read(self, size: int = -1) -> bytes:
-        if size > self._most:
-            raise InputError(self._refusal)
+        if size > self._max_bytes:
+            raise InputError(self._error_message)
         return super().read(size)

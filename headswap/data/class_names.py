@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from operator import index
 from typing import Any
 
-MOST_CLASSES = 65_536  # logits of a head
-SHOWN = 60  # characters of what was given, in a sentence
+MAX_CLASSES = 65_536  # logits of a head
+MAX_REPR_LENGTH = 60  # characters of what was given, in a sentence
 
 
-def class_names(classes: Any) -> tuple[str, ...]:
+def validate_class_names(classes: Any) -> tuple[str, ...]:
     """The names of classes in their order, made up where only their number is given: "class 1", "class 2" and so on.
 
     Args:
@@ -19,16 +19,16 @@ def class_names(classes: Any) -> tuple[str, ...]:
         ValueError: for anything else, with what to give instead; and unless there are two or more, each with a name of
             its own.
     """
-    number = _number(classes)
+    number = _as_integer(classes)
     if number is not None:
         if number < 2:
             raise ValueError(f"A classifier needs at least two classes, each with a name of its own, not {number}.")
-        if number > MOST_CLASSES:
-            raise ValueError(f"A classifier has at most {MOST_CLASSES:,} classes, not {number:,}.")
+        if number > MAX_CLASSES:
+            raise ValueError(f"A classifier has at most {MAX_CLASSES:,} classes, not {number:,}.")
         return tuple(f"class {i}" for i in range(1, number + 1))
     if isinstance(classes, str | bytes | bytearray):
         raise ValueError(
-            f"classes is a list of names, such as ['cat', 'dog'], or how many there are, not the text {_said(classes)}."
+            f"classes is a list of names, such as ['cat', 'dog'], or how many there are, not the text {_short_repr(classes)}."
         )
     if hasattr(classes, "classes"):  # images, a model, or somebody else's data set
         raise ValueError(
@@ -44,34 +44,34 @@ def class_names(classes: Any) -> tuple[str, ...]:
             "classes is a mapping, which may be meant either way; give a list of the names in the order of the logits."
         )
     try:
-        names = tuple(class_name(name) for name in classes)
+        names = tuple(validate_class_name(name) for name in classes)
     except TypeError as error:
         raise ValueError(
-            f"classes is a list of names, such as ['cat', 'dog'], or how many there are, not {_said(classes)}."
+            f"classes is a list of names, such as ['cat', 'dog'], or how many there are, not {_short_repr(classes)}."
         ) from error
-    if len(names) > MOST_CLASSES:
-        raise ValueError(f"A classifier has at most {MOST_CLASSES:,} classes, not {len(names):,}.")
+    if len(names) > MAX_CLASSES:
+        raise ValueError(f"A classifier has at most {MAX_CLASSES:,} classes, not {len(names):,}.")
     if len(names) < 2 or len(set(names)) < len(names):
         twice = next((name for name, count in Counter(names).items() if count > 1), None)
-        told = f"{_said(list(names))}" if twice is None else f"{_said(twice)} twice"
+        told = f"{_short_repr(list(names))}" if twice is None else f"{_short_repr(twice)} twice"
         raise ValueError(f"A classifier needs at least two classes, each with a name of its own, not {told}.")
     return names
 
 
-def class_name(name: Any) -> str:
+def validate_class_name(name: Any) -> str:
     """The name of one class, as plain text.
 
     Raises:
         ValueError: if it is no text, or an empty one.
     """
     if not isinstance(name, str):
-        raise ValueError(f"The name of a class is a text, such as '1', not {_said(name)}.")
+        raise ValueError(f"The name of a class is a text, such as '1', not {_short_repr(name)}.")
     if not name.strip():
         raise ValueError("The name of a class is a text of one character or more that can be seen, not an empty one.")
     return str.__str__(name)  # of a text of numpy's, or of an enumeration, the text alone
 
 
-def _number(value: Any) -> int | None:
+def _as_integer(value: Any) -> int | None:
     """A whole number of Python's, numpy's or torch's; None for anything else, truth values included."""
     if isinstance(value, bool) or "bool" in str(getattr(value, "dtype", "")):
         return None
@@ -81,7 +81,7 @@ def _number(value: Any) -> int | None:
         return None
 
 
-def _said(value: Any) -> str:
+def _short_repr(value: Any) -> str:
     """What was given, short enough for a sentence."""
     told = repr(value)
-    return told if len(told) <= SHOWN else f"{told[: SHOWN - 3]}..."
+    return told if len(told) <= MAX_REPR_LENGTH else f"{told[: MAX_REPR_LENGTH - 3]}..."

@@ -15,31 +15,48 @@ from typing import Any
 
 import torch
 
-from headswap.common.errors import InputError, PictureError
-from headswap.common.text import how_many, natural
-from headswap.data.class_names import class_name
-from headswap.data.duplicates import Traits
-from headswap.data.splits import draw
-from headswap.data.store import INTERPOLATION, SIDE, Store
+from headswap.common.deprecation import renamed_attributes
+from headswap.common.errors import ImageReadError, InputError
+from headswap.common.text import format_image_count, natural_sort_key
+from headswap.data.class_names import validate_class_name
+from headswap.data.duplicates import ImageStats
+from headswap.data.splits import stratified_group_split
+from headswap.data.store import DEFAULT_INTERPOLATION, DEFAULT_SIDE, ImageStore
 
-_COLUMNS = ("labels", "groups", "names", "paths", "traits", "bursts", "held_out")
+_PER_IMAGE_FIELDS = ("labels", "groups", "names", "paths", "stats", "bursts", "held_out")
 
 
+@renamed_attributes(read="num_read", understood="interpretation")
 @dataclass(frozen=True)
-class Report:
+class LoadReport:
     """What loading did: how many images it read, what it understood, which files it skipped and why, and what else
     to know."""
 
-    read: int
+    num_read: int
     skipped: tuple[tuple[str, str], ...] = ()  # (name, reason)
     notes: tuple[str, ...] = ()
-    understood: tuple[str, ...] = ()  # a sentence for each table of labels, and for the halves
+    interpretation: tuple[str, ...] = ()  # a sentence for each table of labels, and for the halves
 
     def __str__(self) -> str:
-        lines = [f"{how_many(self.read)} read, {len(self.skipped)} skipped.", *self.understood, *self.notes]
+        lines = [
+            f"{format_image_count(self.num_read)} read, {len(self.skipped)} skipped.",
+            *self.interpretation,
+            *self.notes,
+        ]
         return "\n".join(lines + [f"{name}: {reason}." for name, reason in self.skipped])
 
 
+@renamed_attributes(
+    shown="label_sets",
+    together="group_indices",
+    named="label_names",
+    showing="with_labels",
+    fitting="aligned_to",
+    plus="concatenate",
+    traits="stats",
+    renamed="rename_class",
+    relabelled="relabel",
+)
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
     """Images with their classes, in a fixed order: by class, then by name.
@@ -60,11 +77,11 @@ class LabelledImages:
     groups: tuple[int, ...]  # a group never sits on both sides of a split
     names: tuple[str, ...]  # as the source has them, for people; never used as paths
     paths: tuple[Path, ...]  # the private copies
-    traits: tuple[Traits, ...]  # what was measured of each
+    stats: tuple[ImageStats, ...]  # what was measured of each
     bursts: tuple[str, ...]  # the series of a camera that each comes from, or ""
-    report: Report
+    report: LoadReport
     held_out: tuple[bool, ...]  # lies in a validation folder
-    _store: Store
+    _store: ImageStore
     multi_label: bool = False
     transform: Callable[[torch.Tensor], Any] | None = None  # of what iterating and `images[i]` give; nothing else asks
 
@@ -75,7 +92,7 @@ class LabelledImages:
         for i in range(len(self)):
             yield self[i]
 
-    def __getitem__(self, place: int | slice) -> Any:
+    def __getitem__(self, key: int | slice) -> Any:
         """One image with its label; or for a slice the images there, as ``subset`` gives them.
 
         Raises:
@@ -83,13 +100,13 @@ class LabelledImages:
             TypeError: for anything else, such as a list of places.
             InputError, ValueError: as ``pixels``.
         """
-        if isinstance(place, slice):
-            return self.subset(range(len(self))[place])
+        if isinstance(key, slice):
+            return self.subset(range(len(self))[key])
         try:
-            i = index(place)
+            i = index(key)
         except TypeError as error:
             raise TypeError(
-                f"images[...] takes a whole number or a slice, not {type(place).__name__}; images.subset([0, 3]) gives "
+                f"images[...] takes a whole number or a slice, not {type(key).__name__}; images.subset([0, 3]) gives "
                 "several."
             ) from error
         if not -len(self) <= i < len(self):
@@ -103,7 +120,7 @@ class LabelledImages:
         return replace(self, transform=transform)
 
     @property
-    def shown(self) -> tuple[tuple[int, ...], ...]:
+    def label_sets(self) -> tuple[tuple[int, ...], ...]:
         """For each image the places in ``classes`` of what it shows: one of them unless ``multi_label``."""
         return self.labels if self.multi_label else tuple((label,) for label in self.labels)
 
@@ -120,18 +137,18 @@ class LabelledImages:
     @property
     def counts(self) -> dict[str, int]:
         """The number of images of each class, zero included."""
-        counted = Counter(label for labels in self.shown for label in labels)
+        counted = Counter(label for labels in self.label_sets for label in labels)
         return {name: counted[label] for label, name in enumerate(self.classes)}
 
     @property
-    def together(self) -> list[list[int]]:
+    def group_indices(self) -> list[list[int]]:
         """The places of the images of each group."""
         groups: dict[int, list[int]] = defaultdict(list)
         for i, group in enumerate(self.groups):
             groups[group].append(i)
         return list(groups.values())
 
-    def pixels(self, i: int, side: int = SIDE, interpolation: str = INTERPOLATION) -> torch.Tensor:
+    def pixels(self, i: int, side: int = DEFAULT_SIDE, interpolation: str = DEFAULT_INTERPOLATION) -> torch.Tensor:
         """Image ``i`` as ``read_pixels`` gives it: uint8 ``[3, H, W]``.
 
         The tensor is the store's own, so do not write into it. The store keeps one combination of side and
@@ -143,63 +160,66 @@ class LabelledImages:
         """
         try:
             return self._store.pixels(self.paths[i], side, interpolation)
-        except PictureError as error:
-            raise PictureError(self.names[i], error.reason) from error
+        except ImageReadError as error:
+            raise ImageReadError(self.names[i], error.reason) from error
 
     def subset(self, indices: Iterable[int]) -> LabelledImages:
         """The images at these places, in this order, with all the classes of the whole."""
         places = [int(i) for i in indices]
-        return replace(self, **{name: tuple(getattr(self, name)[i] for i in places) for name in _COLUMNS})
+        return replace(self, **{name: tuple(getattr(self, name)[i] for i in places) for name in _PER_IMAGE_FIELDS})
 
-    def plus(self, others: LabelledImages) -> LabelledImages:
+    def concatenate(self, other: LabelledImages) -> LabelledImages:
         """These and then others of the same store, which show nothing until ``showing`` says what."""
-        report = Report(
-            self.report.read + others.report.read,
-            self.report.skipped + others.report.skipped,
-            self.report.notes + others.report.notes,
-            self.report.understood + others.report.understood,
+        report = LoadReport(
+            self.report.num_read + other.report.num_read,
+            self.report.skipped + other.report.skipped,
+            self.report.notes + other.report.notes,
+            self.report.interpretation + other.report.interpretation,
         )
-        columns = {name: getattr(self, name) + getattr(others, name) for name in _COLUMNS}
-        return replace(self, report=report, multi_label=self.multi_label or others.multi_label, **columns)
+        columns = {name: getattr(self, name) + getattr(other, name) for name in _PER_IMAGE_FIELDS}
+        return replace(self, report=report, multi_label=self.multi_label or other.multi_label, **columns)
 
     def without(self, indices: Iterable[int]) -> LabelledImages:
         """The others; a class that loses all its images goes with them."""
         gone = {int(i) for i in indices}
         kept = self.subset(i for i in range(len(self)) if i not in gone)
-        return kept.showing(kept.named)
+        return kept.with_labels(kept.label_names)
 
     def without_class(self, name: str) -> LabelledImages:
         """The same without a class: its images go, but where there are several labels only the label does."""
         if self.multi_label:
-            return self.showing([tuple(label for label in names if label != name) for names in self.named])
-        return self.without(i for i, names in enumerate(self.named) if name in names)
+            return self.with_labels([tuple(label for label in names if label != name) for names in self.label_names])
+        return self.without(i for i, names in enumerate(self.label_names) if name in names)
 
-    def renamed(self, old: str, new: str) -> LabelledImages:
+    def rename_class(self, old: str, new: str) -> LabelledImages:
         """The same with another name for a class; under the name of another class, both become one.
 
         Raises:
             ValueError: if the new name is no text, or an empty one.
         """
-        new = class_name(new)
-        return self.showing([tuple(new if name == old else name for name in names) for names in self.named])
+        new = validate_class_name(new)
+        return self.with_labels([tuple(new if name == old else name for name in names) for names in self.label_names])
 
-    def relabelled(self, place: int, name: str) -> LabelledImages:
+    def relabel(self, image_index: int, name: str) -> LabelledImages:
         """The same with another class for one image; ``ValueError`` if its name is no text, or an empty one."""
-        name = class_name(name)
-        return self.showing([(name,) if i == place else names for i, names in enumerate(self.named)])
+        name = validate_class_name(name)
+        return self.with_labels([(name,) if i == image_index else names for i, names in enumerate(self.label_names)])
 
     @property
-    def named(self) -> list[tuple[str, ...]]:
+    def label_names(self) -> list[tuple[str, ...]]:
         """For each image the names of what it shows."""
-        return [tuple(self.classes[label] for label in labels) for labels in self.shown]
+        return [tuple(self.classes[label] for label in labels) for labels in self.label_sets]
 
-    def showing(self, named: Sequence[tuple[str, ...]]) -> LabelledImages:
+    def with_labels(self, label_names: Sequence[tuple[str, ...]]) -> LabelledImages:
         """The same images showing something else: the names of each one's classes; sorted anew."""
-        named = [tuple(dict.fromkeys(names)) for names in named]
-        classes = tuple(sorted({name for names in named for name in names}, key=natural))
+        label_names = [tuple(dict.fromkeys(names)) for names in label_names]
+        classes = tuple(sorted({name for names in label_names for name in names}, key=natural_sort_key))
         places = {name: place for place, name in enumerate(classes)}
-        order = sorted(range(len(self)), key=lambda i: ([natural(n) for n in named[i]], natural(self.names[i])))
-        labels = [tuple(sorted(places[name] for name in names)) for names in named]
+        order = sorted(
+            range(len(self)),
+            key=lambda i: ([natural_sort_key(n) for n in label_names[i]], natural_sort_key(self.names[i])),
+        )
+        labels = [tuple(sorted(places[name] for name in names)) for names in label_names]
         labelled = replace(
             self,
             classes=classes,
@@ -209,9 +229,9 @@ class LabelledImages:
 
     def as_multi_label(self) -> LabelledImages:
         """The same images, each with a tuple of labels even where every image has just one."""
-        return replace(self, labels=self.shown, multi_label=True)
+        return replace(self, labels=self.label_sets, multi_label=True)
 
-    def fitting(self, classes: tuple[str, ...], multi_label: bool) -> LabelledImages:
+    def aligned_to(self, classes: tuple[str, ...], multi_label: bool) -> LabelledImages:
         """The images for a model of these classes, in its order, with several labels each if it is one of
         ``multi_label``. They need not show all of them.
 
@@ -228,19 +248,19 @@ class LabelledImages:
                 "Adapt a model with classes=images.classes."
             )
         fitting = self.as_multi_label() if multi_label else self
-        return fitting if self.classes == classes else fitting._in_order_of(classes)
+        return fitting if self.classes == classes else fitting._reorder_classes(classes)
 
-    def _in_order_of(self, classes: tuple[str, ...]) -> LabelledImages:
+    def _reorder_classes(self, classes: tuple[str, ...]) -> LabelledImages:
         places = [classes.index(name) for name in self.classes]
-        shown = [tuple(sorted(places[label] for label in labels)) for labels in self.shown]
+        shown = [tuple(sorted(places[label] for label in labels)) for labels in self.label_sets]
         return replace(self, classes=classes, labels=tuple(shown if self.multi_label else (s[0] for s in shown)))
 
     def split(
         self,
         validation: float = 0.2,
         seed: int = 0,
-        learned: Collection[int] = (),
-        judged: Collection[int] = (),
+        training_indices: Collection[int] = (),
+        validation_indices: Collection[int] = (),
     ) -> tuple[LabelledImages, LabelledImages]:
         """Two halves ``(training, validation)``, the same for the same seed.
 
@@ -265,12 +285,12 @@ class LabelledImages:
         """
         if not 0.0 < validation < 1.0:
             raise ValueError(f"validation is a share between 0 and 1, such as 0.2, not {validation}.")
-        kept, held = self._with_groups(set(learned), set(judged))
+        kept, held = self._expand_to_groups(set(training_indices), set(validation_indices))
         held_out = {i for i, held in enumerate(self.held_out) if held}
         if 0 < len(held_out) < len(self):
             held_out = held | (held_out - kept)
         else:
-            held_out = self._drawn(validation, seed, held, kept)
+            held_out = self._sample_validation(validation, seed, held, kept)
         return self.subset(i for i in range(len(self)) if i not in held_out), self.subset(sorted(held_out))
 
     def shares_files_with(self, others: LabelledImages) -> bool:
@@ -281,35 +301,39 @@ class LabelledImages:
         """Remove the private files now, for everyone who shares them. Closing twice does no harm."""
         self._store.close()
 
-    def _with_groups(self, learned: set[int], judged: set[int]) -> tuple[set[int], set[int]]:
+    def _expand_to_groups(self, training_indices: set[int], validation_indices: set[int]) -> tuple[set[int], set[int]]:
         """These on their sides, and on the same ones whatever belongs to them and is on none: first to ``learned``."""
-        kept, held = set(learned), judged - learned
+        kept, held = set(training_indices), validation_indices - training_indices
         if kept or held:
-            for group in self.together:
-                new = set(group) - learned - judged
-                if not learned.isdisjoint(group):
+            for group in self.group_indices:
+                new = set(group) - training_indices - validation_indices
+                if not training_indices.isdisjoint(group):
                     kept |= new
-                elif not judged.isdisjoint(group):
+                elif not validation_indices.isdisjoint(group):
                     held |= new
         return kept, held
 
-    def _drawn(self, validation: float, seed: int, held: set[int], kept: set[int]) -> set[int]:
-        shown = self.shown
-        known = {self.classes[label] for i in held | kept for label in shown[i]}
+    def _sample_validation(
+        self, validation: float, seed: int, validation_indices: set[int], training_indices: set[int]
+    ) -> set[int]:
+        shown = self.label_sets
+        known = {self.classes[label] for i in validation_indices | training_indices for label in shown[i]}
         for name, images in self.counts.items():
             if images == 1 and name not in known:
                 raise InputError(
                     f"The class '{name}' has one image; a class needs at least two, one to learn from and "
                     "one to check on. Add one or remove the class."
                 )
-        drawn, torn = draw(self.shown, self.together, validation, seed, held, kept)
+        drawn, torn = stratified_group_split(
+            self.label_sets, self.group_indices, validation, seed, validation_indices, training_indices
+        )
         if torn is not None:
-            raise InputError(self._torn(torn))
+            raise InputError(self._explain_split_error(torn))
         return drawn
 
-    def _torn(self, label: int) -> str:
+    def _explain_split_error(self, label: int) -> str:
         name = self.classes[label]
-        bursts = {burst for burst, labels in zip(self.bursts, self.shown, strict=True) if label in labels}
+        bursts = {burst for burst, labels in zip(self.bursts, self.label_sets, strict=True) if label in labels}
         if len(bursts) == 1 and bursts != {""}:
             return (
                 f"All images of '{name}' come from one burst of the camera. Take another, a moment later and from "
@@ -321,13 +345,13 @@ class LabelledImages:
         )
 
 
-def plain_report(images: LabelledImages) -> dict[str, Any]:
+def load_report_to_dict(images: LabelledImages) -> dict[str, Any]:
     """What loading images understood: their number, the classes, and all that its report says."""
     report = images.report
     return {
         "images": len(images),
         "classes": images.counts,
-        "understood": list(report.understood),
+        "understood": list(report.interpretation),
         "notes": list(report.notes),
         "skipped": [{"file": name, "reason": reason} for name, reason in report.skipped],
     }

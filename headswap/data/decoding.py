@@ -21,20 +21,20 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
-from headswap.common.errors import InputError, PictureError
-from headswap.common.limits import limits
+from headswap.common.errors import ImageReadError, InputError
+from headswap.common.limits import get_limits
 from headswap.data import bit_depth
-from headswap.data.formats import ORIENTATION_TAG, directory, opened, opened_bytes, opened_file
-from headswap.data.picture_inputs import Picture, name_of, understood
+from headswap.data.formats import ORIENTATION_TAG, iter_tiff_entries, open_image, open_image_bytes, open_regular_file
+from headswap.data.picture_inputs import ImageInput, convert_image_input, get_input_name
 
-MAX_ASPECT = 4
+MAX_ASPECT_RATIO = 4
 
 INTERPOLATIONS: Mapping[str, Image.Resampling] = MappingProxyType(
     {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 )
 
 # What EXIF calls orientation n, and what puts such a picture upright.
-_UPRIGHT: Mapping[int, Image.Transpose] = MappingProxyType(
+_EXIF_TRANSPOSES: Mapping[int, Image.Transpose] = MappingProxyType(
     {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -45,13 +45,13 @@ _UPRIGHT: Mapping[int, Image.Transpose] = MappingProxyType(
         8: Image.Transpose.ROTATE_90,
     }
 )
-_SIDEWAYS = range(5, 9)
+_SWAPPING_ORIENTATIONS = range(5, 9)
 
 # No less than this many times the size wanted remains when a JPEG is decoded smaller or a picture averaged.
 _REDUCING_GAP = 2
 
 
-def read_pixels(source: Picture, side: int = 256, interpolation: str = "bicubic") -> torch.Tensor:
+def read_pixels(source: ImageInput, side: int = 256, interpolation: str = "bicubic") -> torch.Tensor:
     """The whole picture, upright and in colour, with its shorter side resized to exactly ``side`` pixels.
 
     The longer side follows the aspect ratio; beyond 4 times ``side`` its ends are cut off evenly. Transparent
@@ -81,12 +81,12 @@ def read_pixels(source: Picture, side: int = 256, interpolation: str = "bicubic"
         raise ValueError(f"There is no interpolation '{interpolation}', only {' and '.join(INTERPOLATIONS)}.")
     if side < 1:
         raise ValueError(f"The shorter side is at least one pixel long, not {side}.")
-    with _picture(source) as image:
+    with _open_image_source(source) as image:
         # A copy, because a JPEG not yet decoded would be told to come smaller, and the caller's stays.
-        return _resized(image.copy() if image is source else image, side, INTERPOLATIONS[interpolation])
+        return _decode_resized(image.copy() if image is source else image, side, INTERPOLATIONS[interpolation])
 
 
-def size_of(source: Picture) -> tuple[int, int]:
+def read_image_size(source: ImageInput) -> tuple[int, int]:
     """The picture's width and height in pixels as it is shown, upright: read from its header, nothing decoded.
 
     Args:
@@ -95,24 +95,24 @@ def size_of(source: Picture) -> tuple[int, int]:
     Raises:
         PictureError: as ``read_pixels`` does, except for damage beyond the header.
     """
-    with _picture(source) as image:
+    with _open_image_source(source) as image:
         width, height = image.size
         # Pillow and libheif say a TIFF's and a HEIC's size upright.
-        turned = image.format not in ("TIFF", "HEIF") and _orientation(image) in _SIDEWAYS
+        turned = image.format not in ("TIFF", "HEIF") and _read_orientation(image) in _SWAPPING_ORIENTATIONS
         return (height, width) if turned else (width, height)
 
 
-def has_deep_colours(source: Picture) -> bool:
+def has_16_bit_colors(source: ImageInput) -> bool:
     """Whether its colours have 16 bits, of which other readers than ``read_pixels`` keep the upper 8.
 
     Raises:
         PictureError: as ``size_of`` does.
     """
-    with _picture(source) as image:
-        return getattr(image, "lower", None) is not None
+    with _open_image_source(source) as image:
+        return getattr(image, "low_byte_image", None) is not None
 
 
-def jpeg(pixels: torch.Tensor, quality: int = 80) -> bytes:
+def encode_jpeg(pixels: torch.Tensor, quality: int = 80) -> bytes:
     """Pixels uint8 ``[3, H, W]`` as a JPEG file that holds nothing but the picture."""
     stream = io.BytesIO()
     to_pil_image(pixels).save(stream, "JPEG", quality=quality)
@@ -120,81 +120,81 @@ def jpeg(pixels: torch.Tensor, quality: int = 80) -> bytes:
 
 
 @contextmanager
-def _picture(source: Picture) -> Iterator[Image.Image]:
+def _open_image_source(source: ImageInput) -> Iterator[Image.Image]:
     """The picture with its header read, and whatever goes wrong with it told as ``PictureError``."""
-    name, given = name_of(source), understood(source)
+    name, given = get_input_name(source), convert_image_input(source)
     try:
         if isinstance(given, Image.Image):
-            yield _bounded(given, name)
+            yield _check_pixel_count(given, name)
         else:
-            with opened_file(given) if isinstance(given, Path) else opened_bytes(given, name) as stream:
-                yield _bounded(opened(stream, name), name)
+            with open_regular_file(given) if isinstance(given, Path) else open_image_bytes(given, name) as stream:
+                yield _check_pixel_count(open_image(stream, name), name)
     except InputError:
         raise
-    except bit_depth.NotFinite as error:
-        raise PictureError(name, bit_depth.NOT_FINITE) from error
+    except bit_depth.NonFinitePixelsError as error:
+        raise ImageReadError(name, bit_depth.NON_FINITE_REASON) from error
     except MemoryError as error:
-        raise PictureError(name, "needs more memory than there is; save it smaller") from error
+        raise ImageReadError(name, "needs more memory than there is; save it smaller") from error
     # Pillow raises whatever its parsers happen to stumble over: OSError, ValueError, SyntaxError,
     # struct.error and more.
     except Exception as error:
-        raise PictureError(name, "is damaged or cut short; save or download it again") from error
+        raise ImageReadError(name, "is damaged or cut short; save or download it again") from error
 
 
-def _bounded(image: Image.Image, name: str) -> Image.Image:
+def _check_pixel_count(image: Image.Image, name: str) -> Image.Image:
     if min(image.size) < 1:
-        raise PictureError(name, "has no pixels; save or download it again")
-    if image.width * image.height > limits().pixels:
-        size, most = f"{image.width} x {image.height}", limits().megapixels
-        raise PictureError(name, f"has {size} pixels, more than {most} million; save it smaller")
+        raise ImageReadError(name, "has no pixels; save or download it again")
+    if image.width * image.height > get_limits().pixels:
+        size, most = f"{image.width} x {image.height}", get_limits().megapixels
+        raise ImageReadError(name, f"has {size} pixels, more than {most} million; save it smaller")
     return image
 
 
-def _resized(image: Image.Image, side: int, resampling: Image.Resampling) -> torch.Tensor:
+def _decode_resized(image: Image.Image, side: int, resampling: Image.Resampling) -> torch.Tensor:
     width = image.width
-    size, box = _frame(*image.size, side)
+    size, box = _resize_geometry(*image.size, side)
     drafted = image.draft(None, (_REDUCING_GAP * size[0], _REDUCING_GAP * size[1]))
     image.load()
-    orientation = _orientation(image)
+    orientation = _read_orientation(image)
     if drafted is None:
-        size, box = _frame(*image.size, side)  # a HEIC's header may have had it wrong
+        size, box = _resize_geometry(*image.size, side)  # a HEIC's header may have had it wrong
     else:
         shrink = drafted[1][2] / width
         box = tuple(edge * shrink for edge in box)
-    image = _in_colour(image).resize(size, resampling, box=box, reducing_gap=_REDUCING_GAP)
-    if orientation in _UPRIGHT:
-        image = image.transpose(_UPRIGHT[orientation])
+    image = _convert_to_rgb(image).resize(size, resampling, box=box, reducing_gap=_REDUCING_GAP)
+    if orientation in _EXIF_TRANSPOSES:
+        image = image.transpose(_EXIF_TRANSPOSES[orientation])
     return pil_to_tensor(image)
 
 
-def _frame(width: int, height: int, side: int) -> tuple[tuple[int, int], tuple[float, ...]]:
+def _resize_geometry(width: int, height: int, side: int) -> tuple[tuple[int, int], tuple[float, ...]]:
     """The size to resize to, and the box (left, top, right, bottom) of the picture that is resized."""
     short = min(width, height)
-    kept_width, kept_height = min(width, MAX_ASPECT * short), min(height, MAX_ASPECT * short)
+    kept_width, kept_height = min(width, MAX_ASPECT_RATIO * short), min(height, MAX_ASPECT_RATIO * short)
     left, top = (width - kept_width) / 2, (height - kept_height) / 2
     size = (side * kept_width // short, side * kept_height // short)
     return size, (left, top, left + kept_width, top + kept_height)
 
 
-def _orientation(image: Image.Image) -> int:
+def _read_orientation(image: Image.Image) -> int:
     """EXIF's orientation; upright where its data are broken, which is no reason to refuse a picture."""
     try:
-        entries = directory(io.BytesIO(_exif(image)))
+        entries = iter_tiff_entries(io.BytesIO(_read_exif(image)))
         return next((value for tag, _, _, value in entries if tag == ORIENTATION_TAG), 1)
     except Exception:
         return 1
 
 
-def _exif(image: Image.Image) -> bytes:
+def _read_exif(image: Image.Image) -> bytes:
     exif = image.info.get("exif")
     if exif is None and "Raw profile type exif" in image.info:
         exif = bytes.fromhex("".join(image.info["Raw profile type exif"].split("\n")[3:]))
     if exif is None and isinstance(image, PngImageFile):
-        exif = _exif_behind(image.fp)
+        exif = _read_trailing_png_exif(image.fp)
     return (exif or b"").removeprefix(b"Exif\0\0")
 
 
-def _exif_behind(stream: BinaryIO) -> bytes:
+def _read_trailing_png_exif(stream: BinaryIO) -> bytes:
     """A PNG's EXIF where it follows the pixels, which need not be decoded for it."""
     place = stream.tell()
     try:
@@ -209,14 +209,14 @@ def _exif_behind(stream: BinaryIO) -> bytes:
         stream.seek(place)
 
 
-def _in_colour(image: Image.Image) -> Image.Image:
+def _convert_to_rgb(image: Image.Image) -> Image.Image:
     """The picture in mode RGB."""
     if image.mode.startswith(("I", "F")):
-        image = Image.fromarray(bit_depth.eight_bits(np.asarray(image)))
+        image = Image.fromarray(bit_depth.scale_to_uint8(np.asarray(image)))
     if image.mode in ("La", "RGBa"):
         image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
     if image.mode == "LAB":
-        return _from_lab(image)
+        return _convert_lab_to_rgb(image)
     if not image.has_transparency_data:
         return image.convert("RGB")
     image = image.convert("RGBA")
@@ -225,7 +225,7 @@ def _in_colour(image: Image.Image) -> Image.Image:
     return white
 
 
-def _from_lab(image: Image.Image) -> Image.Image:
+def _convert_lab_to_rgb(image: Image.Image) -> Image.Image:
     from PIL import ImageCms  # which not every Pillow has
 
     return ImageCms.profileToProfile(

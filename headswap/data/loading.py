@@ -16,33 +16,43 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from headswap.common.errors import InputError, PictureError
-from headswap.common.limits import limits
-from headswap.common.text import harmless, how_many, natural
+from headswap.common.errors import ImageReadError, InputError
+from headswap.common.limits import get_limits
+from headswap.common.text import format_image_count, natural_sort_key, sanitize
 from headswap.data import archives, label_tables
 from headswap.data import layout as layouts
-from headswap.data.dataset import LabelledImages, Report
-from headswap.data.decoding import size_of
-from headswap.data.duplicates import Traits, measured, resembling
-from headswap.data.layout import Layout, Listing
-from headswap.data.picture_inputs import refuse_address
-from headswap.data.sources import EXPECTED, LINKED, TABLES, Fetch, Found, Meter, adopt, start_of, walk
-from headswap.data.store import INTERPOLATION, SIDE, STORE_BYTES, Store
+from headswap.data.dataset import LabelledImages, LoadReport
+from headswap.data.decoding import read_image_size
+from headswap.data.duplicates import ImageStats, group_duplicates, measure_image
+from headswap.data.layout import Layout, TableFile
+from headswap.data.picture_inputs import reject_url
+from headswap.data.sources import (
+    EXPECTED_LAYOUT,
+    SYMLINK_REASON,
+    TABLE_EXTENSIONS,
+    ByteCounter,
+    CopyFunction,
+    SourceFile,
+    link_or_copy_counted,
+    read_file_start,
+    walk_folder,
+)
+from headswap.data.store import DEFAULT_INTERPOLATION, DEFAULT_SIDE, STORE_BYTES, ImageStore
 
-_TABLES = 10  # that are looked at, of a source
-_NAMED = 3  # names in a note
-_TOLD = 20  # files between two words on how far it is
+_MAX_TABLES = 10  # that are looked at, of a source
+_MAX_LISTED_NAMES = 3  # names in a note
+_PROGRESS_INTERVAL = 20  # files between two words on how far it is
 
 
 @dataclass(frozen=True)
-class Reading:
+class LoadingProgress:
     """How far reading is: ``done`` files of ``of``, which is not known (0) while a source is being listed."""
 
     done: int
-    of: int = 0
+    total: int = 0
 
 
-Loading = Generator[Reading | LabelledImages, None, None]  # the images come last
+LoadingGenerator = Generator[LoadingProgress | LabelledImages, None, None]  # the images come last
 
 
 def load_images(
@@ -77,22 +87,22 @@ def load_images(
         InputError: if there is no such source, no image or only one class in it, or more of something than
             ``headswap.common.limits`` allows, counted while it is read.
     """
-    *_, images = loading(
+    *_, images = load_images_with_progress(
         source, name=name, store_bytes=store_bytes, for_evaluation=for_evaluation, multi_label=multi_label
     )
     return images
 
 
-def loading(
+def load_images_with_progress(
     source: str | os.PathLike[str],
     *,
     name: str | None = None,
     store_bytes: int = STORE_BYTES,
-    onto: LabelledImages | None = None,
-    least: int = 2,
+    existing: LabelledImages | None = None,
+    min_classes: int = 2,
     for_evaluation: bool = False,
     multi_label: bool | None = None,
-) -> Loading:
+) -> LoadingGenerator:
     """The same, told as it goes; the images come last. Closed before, it leaves nothing behind.
 
     Args:
@@ -100,37 +110,41 @@ def loading(
         onto: images to add these to; they stay as they are and share their store with what is returned.
         least: how many classes there must be in the end; to judge by, one is enough.
     """
-    refuse_address(source)
+    reject_url(source)
     path = Path(source)
-    label = harmless(name or path.name or str(path))
-    how = _How(label, store_bytes, onto, least, for_evaluation=for_evaluation, multi_label=multi_label)
-    if path.name.lower().endswith(TABLES) and os.path.isfile(path):
+    label = sanitize(name or path.name or str(path))
+    how = _LoadOptions(
+        label, store_bytes, existing, min_classes, for_evaluation=for_evaluation, multi_label=multi_label
+    )
+    if path.name.lower().endswith(TABLE_EXTENSIONS) and os.path.isfile(path):
         home = path.absolute().parent
-        yield from _load(walk(home, home.name), replace(how, table=path.name))
+        yield from _load_source_files(walk_folder(home, home.name), replace(how, table_name=path.name))
     elif os.path.isdir(path):  # unlike Path's own, never raises
-        yield from _load(walk(path, name or path.name), replace(how, folder=path.resolve().name))
+        yield from _load_source_files(
+            walk_folder(path, name or path.name), replace(how, folder_name=path.resolve().name)
+        )
     elif not os.path.exists(path):
         raise InputError(f"{label} does not exist; check the name.")
     else:
-        with archives.opened(path, label) as files:
-            yield from _load(files, how)
+        with archives.open_archive(path, label) as files:
+            yield from _load_source_files(files, how)
 
 
-def gather(files: Iterable[tuple[str, Path]], **options: int) -> LabelledImages:
+def load_files(files: Iterable[tuple[str, Path]], **options: int) -> LabelledImages:
     """The images of files that lie anywhere, by their relative names: ``gathering``, run to its end."""
-    *_, images = gathering([(name, path, "") for name, path in files], **options)
+    *_, images = load_files_with_progress([(name, path, "") for name, path in files], **options)
     return images
 
 
-def gathering(
+def load_files_with_progress(
     files: Iterable[tuple[str, Path, str]],
     *,
-    label: str = "",
+    class_name: str = "",
     store_bytes: int = STORE_BYTES,
-    onto: LabelledImages | None = None,
-    least: int = 2,
+    existing: LabelledImages | None = None,
+    min_classes: int = 2,
     for_evaluation: bool = False,
-) -> Loading:
+) -> LoadingGenerator:
     """What a browser's upload gives, told as it goes: ``loading`` for files that lie anywhere.
 
     Args:
@@ -143,99 +157,117 @@ def gathering(
         InputError: as ``load_images`` does.
     """
     found = (
-        Found.named(name, partial(adopt, Path(path)), burst=burst, peek=partial(start_of, Path(path)))
+        SourceFile.from_name(
+            name,
+            partial(link_or_copy_counted, Path(path)),
+            burst=burst,
+            read_start=partial(read_file_start, Path(path)),
+        )
         for name, path, burst in files
     )
-    of_class = harmless(label.strip())
-    yield from _load(
-        found, _How("The upload", store_bytes, onto, least, of_class=of_class, for_evaluation=for_evaluation)
+    of_class = sanitize(class_name.strip())
+    yield from _load_source_files(
+        found,
+        _LoadOptions(
+            "The upload", store_bytes, existing, min_classes, class_name=of_class, for_evaluation=for_evaluation
+        ),
     )
 
 
 @dataclass(frozen=True)
-class _How:
+class _LoadOptions:
     """What is asked of a loading."""
 
-    label: str  # what to call the source
+    source_name: str  # what to call the source
     store_bytes: int
-    onto: LabelledImages | None
-    least: int
-    table: str = ""  # the one that counts, if it was given itself
-    of_class: str = ""
-    folder: str = ""  # what the folder itself is called
+    existing: LabelledImages | None
+    min_classes: int
+    table_name: str = ""  # the one that counts, if it was given itself
+    class_name: str = ""
+    folder_name: str = ""  # what the folder itself is called
     for_evaluation: bool = False
     multi_label: bool | None = None
 
 
 @dataclass(frozen=True)
-class _Picture:
+class _ImageRecord:
     """A file with what it shows, and what was made of it so far."""
 
     name: str
     labels: tuple[str, ...]  # one of them, unless a table says otherwise
     held_out: bool
-    fetch: Fetch = field(repr=False)
+    copy_to: CopyFunction = field(repr=False)
     burst: str = ""
     path: Path = Path()
-    traits: Traits | None = None
+    traits: ImageStats | None = None
 
 
-_Pictures = list[_Picture]
-_Skipped = list[tuple[str, str]]  # (name, reason)
+_ImageRecords = list[_ImageRecord]
+_SkippedFiles = list[tuple[str, str]]  # (name, reason)
 
 
-def _load(found: Iterable[Found], how: _How) -> Loading:
-    pictures, skipped, listings = yield from _sort_out(found, how)
-    store = how.onto._store if how.onto else Store(how.store_bytes)
+def _load_source_files(source_files: Iterable[SourceFile], options: _LoadOptions) -> LoadingGenerator:
+    pictures, skipped, listings = yield from _partition_files(source_files, options)
+    store = options.existing._store if options.existing else ImageStore(options.store_bytes)
     written: list[Path] = []
     try:
-        if how.of_class:
-            layout = Layout(tuple(layouts.Picture(picture, (how.of_class,)) for picture in pictures))
+        if options.class_name:
+            layout = Layout(tuple(layouts.LabelledFile(picture, (options.class_name,)) for picture in pictures))
         else:
-            read = _read_tables(listings, store, how.label)
-            layout = layouts.arrange(
+            read = _read_table_files(listings, store, options.source_name)
+            layout = layouts.infer_layout(
                 pictures,
                 read,
-                table=how.table,
-                folder=harmless(how.folder),
-                for_evaluation=how.for_evaluation,
-                multi_label=how.multi_label,
+                table_name=options.table_name,
+                folder_name=sanitize(options.folder_name),
+                for_evaluation=options.for_evaluation,
+                multi_label=options.multi_label,
             )
         placed = [
-            _Picture(p.found.name, p.labels, p.role == layouts.VALIDATION, p.found.fetch, p.found.burst)
-            for p in layout.placed
+            _ImageRecord(
+                p.source_file.name, p.labels, p.split == layouts.VALIDATION, p.source_file.copy_to, p.source_file.burst
+            )
+            for p in layout.labelled_files
         ]
-        _check_classes(placed, how)
-        kept, unusable = yield from _keep(placed, store, how.label, written)
-        decoded, broken = yield from _decode(kept, store)
-        usable, strangers = _with_training(decoded, how.onto)
-        notes = [*layout.notes, *_linked(skipped), *_missing(placed, usable, how.onto)]
-        skipped = sorted([*skipped, *layout.skipped, *unusable, *broken, *strangers], key=lambda pair: natural(pair[0]))
+        _check_class_count(placed, options)
+        kept, unusable = yield from _copy_to_store(placed, store, options.source_name, written)
+        decoded, broken = yield from _decode_and_measure(kept, store)
+        usable, strangers = _drop_untrained_classes(decoded, options.existing)
+        notes = [
+            *layout.notes,
+            *_describe_symlinks(skipped),
+            *_describe_missing_classes(placed, usable, options.existing),
+        ]
+        skipped = sorted(
+            [*skipped, *layout.skipped, *unusable, *broken, *strangers], key=lambda pair: natural_sort_key(pair[0])
+        )
         unchecked = any(picture.held_out for picture in placed) and not any(picture.held_out for picture in usable)
-        halves = [layout.halves] if layout.halves and not unchecked else []
-        report = Report(len(usable), tuple(skipped), tuple(notes), (*layout.understood, *halves))
-        images = _labelled(usable, report, store, how, layout.multi_label)
+        halves = [layout.split_summary] if layout.split_summary and not unchecked else []
+        report = LoadReport(len(usable), tuple(skipped), tuple(notes), (*layout.table_summaries, *halves))
+        images = _build_dataset(usable, report, store, options, layout.multi_label)
     except BaseException:
         for path in written:
             path.unlink(missing_ok=True)
-        if how.onto is None:
+        if options.existing is None:
             store.close()
         raise
     yield images
 
 
-def _sort_out(found: Iterable[Found], how: _How) -> Generator[Reading, None, tuple[list[Found], _Skipped, list[Found]]]:
+def _partition_files(
+    source_files: Iterable[SourceFile], options: _LoadOptions
+) -> Generator[LoadingProgress, None, tuple[list[SourceFile], _SkippedFiles, list[SourceFile]]]:
     """What may be a picture, what is not, and what may be a table of labels, by name alone."""
-    pictures: list[Found] = []
-    listings: list[Found] = []
-    skipped: _Skipped = []
-    there, most = Counter[str](how.onto.names if how.onto else ()), limits().images
-    for item in found:
-        if item.litter:
+    pictures: list[SourceFile] = []
+    listings: list[SourceFile] = []
+    skipped: _SkippedFiles = []
+    there, most = Counter[str](options.existing.names if options.existing else ()), get_limits().images
+    for item in source_files:
+        if item.is_junk:
             continue
-        if len(pictures) + len(skipped) + (len(how.onto) if how.onto else 0) >= most:
-            raise InputError(f"{how.label} holds more than {most:,} files; take fewer.")
-        if item.may_be_table and not how.of_class and len(listings) < _TABLES:
+        if len(pictures) + len(skipped) + (len(options.existing) if options.existing else 0) >= most:
+            raise InputError(f"{options.source_name} holds more than {most:,} files; take fewer.")
+        if item.is_table_candidate and not options.class_name and len(listings) < _MAX_TABLES:
             listings.append(item)
         elif item.problem:
             skipped.append((item.name, item.problem))
@@ -243,86 +275,93 @@ def _sort_out(found: Iterable[Found], how: _How) -> Generator[Reading, None, tup
             there[item.name] += 1
             again = there[item.name]
             pictures.append(item if again == 1 else replace(item, name=f"{item.name} ({again})"))
-        if len(pictures) % _TOLD == 0:
-            yield Reading(len(pictures))
+        if len(pictures) % _PROGRESS_INTERVAL == 0:
+            yield LoadingProgress(len(pictures))
     return pictures, skipped, listings
 
 
-def _read_tables(listings: Sequence[Found], store: Store, label: str) -> list[Listing]:
+def _read_table_files(table_files: Sequence[SourceFile], store: ImageStore, source_name: str) -> list[TableFile]:
     """Each of them as a table, or why it is none."""
-    read: list[Listing] = []
-    for listing in listings:
-        path = store.place(label_tables.NAME)
+    read: list[TableFile] = []
+    for listing in table_files:
+        path = store.allocate_path(label_tables.LABELS_FILE_NAME)
         name = listing.parts[-1]
         try:
-            listing.fetch(path, Meter(label_tables.MAX_BYTES, f"{label} has a table of labels that is too large."))
-            read.append(Listing(listing, label_tables.read_sheet(path, name)))
+            listing.copy_to(
+                path,
+                ByteCounter(label_tables.MAX_TABLE_BYTES, f"{source_name} has a table of labels that is too large."),
+            )
+            read.append(TableFile(listing, label_tables.read_csv_table(path, name)))
         except InputError as error:
-            read.append(Listing(listing, error))
+            read.append(TableFile(listing, error))
         except OSError:
-            read.append(Listing(listing, InputError(f"{name} cannot be opened; check that it may be read.")))
+            read.append(TableFile(listing, InputError(f"{name} cannot be opened; check that it may be read.")))
         finally:
             path.unlink(missing_ok=True)
     return read
 
 
-def _check_classes(placed: _Pictures, how: _How) -> None:
-    most = limits().classes
-    if len(_shown(placed, how.onto)) > most:
-        raise InputError(f"{how.label} holds more than {most:,} classes; a class is a folder, or a label of the table.")
+def _check_class_count(records: _ImageRecords, options: _LoadOptions) -> None:
+    most = get_limits().classes
+    if len(_collect_labels(records, options.existing)) > most:
+        raise InputError(
+            f"{options.source_name} holds more than {most:,} classes; a class is a folder, or a label of the table."
+        )
 
 
-def _keep(
-    placed: _Pictures, store: Store, label: str, written: list[Path]
-) -> Generator[Reading, None, tuple[_Pictures, _Skipped]]:
+def _copy_to_store(
+    records: _ImageRecords, store: ImageStore, source_name: str, written_paths: list[Path]
+) -> Generator[LoadingProgress, None, tuple[_ImageRecords, _SkippedFiles]]:
     """Put each picture into the store's folder; where they lie is noted in ``written`` as well."""
-    kept, skipped, most = [], [], limits()
+    kept, skipped, most = [], [], get_limits()
     size = f"{most.megabytes / 1024:.3g} GB"
-    meter = Meter(
-        most.bytes - store.spent,
-        f"{label} holds more than {size} that would have to be unpacked or copied, with what is there already; make "
+    meter = ByteCounter(
+        most.total_bytes - store.bytes_written,
+        f"{source_name} holds more than {size} that would have to be unpacked or copied, with what is there already; make "
         "the pictures smaller (1000 pixels are plenty) or take fewer.",
     )
-    for number, picture in enumerate(placed):
-        if number % _TOLD == 0:
-            yield Reading(number, 2 * len(placed))
-        path = store.place(picture.name)
-        written.append(path)
+    for number, picture in enumerate(records):
+        if number % _PROGRESS_INTERVAL == 0:
+            yield LoadingProgress(number, 2 * len(records))
+        path = store.allocate_path(picture.name)
+        written_paths.append(path)
         try:
-            picture.fetch(path, meter)
+            picture.copy_to(path, meter)
             kept.append(replace(picture, path=path))
-        except PictureError as error:
+        except ImageReadError as error:
             skipped.append((picture.name, error.reason))
             path.unlink(missing_ok=True)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 reason = f"does not fit on the disk of {store.folder.parent}; make room, or set TMPDIR."
-                raise InputError(f"{label} {reason}") from error
+                raise InputError(f"{source_name} {reason}") from error
             skipped.append((picture.name, "cannot be opened; check that it exists and may be read"))
             path.unlink(missing_ok=True)
-    store.spent += meter.bytes
+    store.bytes_written += meter.num_bytes
     return kept, skipped
 
 
-def _decode(kept: _Pictures, store: Store) -> Generator[Reading, None, tuple[_Pictures, _Skipped]]:
+def _decode_and_measure(
+    records: _ImageRecords, store: ImageStore
+) -> Generator[LoadingProgress, None, tuple[_ImageRecords, _SkippedFiles]]:
     """Decode and measure everything once, in parallel, for the store's sake and to find what is damaged."""
 
-    def looked_at(picture: _Picture) -> _Picture | str:
+    def looked_at(picture: _ImageRecord) -> _ImageRecord | str:
         try:
-            size = size_of(picture.path)
-            pixels = store.pixels(picture.path, SIDE, INTERPOLATION)
+            size = read_image_size(picture.path)
+            pixels = store.pixels(picture.path, DEFAULT_SIDE, DEFAULT_INTERPOLATION)
             digest = hashlib.blake2b(picture.path.read_bytes(), digest_size=16).digest()
-            return replace(picture, traits=measured(pixels, size, digest))
-        except PictureError as error:
+            return replace(picture, traits=measure_image(pixels, size, digest))
+        except ImageReadError as error:
             picture.path.unlink(missing_ok=True)
             return error.reason
 
     pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
     decoded, broken = [], []
     try:
-        for number, (picture, result) in enumerate(zip(kept, pool.map(looked_at, kept), strict=True)):
-            if number % _TOLD == 0:
-                yield Reading(len(kept) + number, 2 * len(kept))
+        for number, (picture, result) in enumerate(zip(records, pool.map(looked_at, records), strict=True)):
+            if number % _PROGRESS_INTERVAL == 0:
+                yield LoadingProgress(len(records) + number, 2 * len(records))
             if isinstance(result, str):
                 broken.append((picture.name, result))
             else:
@@ -332,33 +371,43 @@ def _decode(kept: _Pictures, store: Store) -> Generator[Reading, None, tuple[_Pi
     return decoded, broken
 
 
-def _with_training(decoded: _Pictures, onto: LabelledImages | None) -> tuple[_Pictures, _Skipped]:
+def _drop_untrained_classes(
+    records: _ImageRecords, existing: LabelledImages | None
+) -> tuple[_ImageRecords, _SkippedFiles]:
     """Leave out validation images of classes that cannot be learned."""
-    learnable = {label for picture in decoded if not picture.held_out for label in picture.labels}
-    learnable.update(onto.classes if onto else ())
-    strangers = [picture.name for picture in decoded if not learnable.issuperset(picture.labels)]
-    usable = [picture for picture in decoded if learnable.issuperset(picture.labels)]
+    learnable = {label for picture in records if not picture.held_out for label in picture.labels}
+    learnable.update(existing.classes if existing else ())
+    strangers = [picture.name for picture in records if not learnable.issuperset(picture.labels)]
+    usable = [picture for picture in records if learnable.issuperset(picture.labels)]
     return usable, [(name, "has a class without an image to learn from") for name in strangers]
 
 
-def _linked(skipped: _Skipped) -> list[str]:
+def _describe_symlinks(skipped: _SkippedFiles) -> list[str]:
     """Notes on folders that were not followed: a class or a half may be lacking."""
-    links = [name for name, reason in skipped if reason == LINKED]
-    notes = [f"{name}/ {LINKED}." for name in links[:_NAMED]]
-    halves = [name for name in links if (role := layouts.role_of(name.rsplit("/", 1)[-1])) and role[0] != "training"]
+    links = [name for name, reason in skipped if reason == SYMLINK_REASON]
+    notes = [f"{name}/ {SYMLINK_REASON}." for name in links[:_MAX_LISTED_NAMES]]
+    halves = [
+        name for name in links if (role := layouts.parse_split_name(name.rsplit("/", 1)[-1])) and role[0] != "training"
+    ]
     if halves:
         notes.append(f"{halves[0]}/ is not used, so that images to check on are drawn from the others instead.")
     return notes
 
 
-def _missing(placed: _Pictures, usable: _Pictures, onto: LabelledImages | None) -> list[str]:
+def _describe_missing_classes(
+    records: _ImageRecords, usable: _ImageRecords, existing: LabelledImages | None
+) -> list[str]:
     """Notes on classes that lost all their images, or that the validation folder lacks."""
-    there = _shown(usable, onto)
-    lost = [label for label in _shown([picture for picture in placed if not picture.held_out]) if label not in there]
+    there = _collect_labels(usable, existing)
+    lost = [
+        label
+        for label in _collect_labels([picture for picture in records if not picture.held_out])
+        if label not in there
+    ]
     notes = [f"'{name}' has no image that can be used, so it is not a class." for name in lost]
-    checked = _shown([picture for picture in usable if picture.held_out])
-    if not checked and any(picture.held_out for picture in placed):
-        names = ", ".join(_shown([picture for picture in placed if picture.held_out])[:_NAMED])
+    checked = _collect_labels([picture for picture in usable if picture.held_out])
+    if not checked and any(picture.held_out for picture in records):
+        names = ", ".join(_collect_labels([picture for picture in records if picture.held_out])[:_MAX_LISTED_NAMES])
         notes.append(
             f"The validation folder is not used, because no class of it ({names}) is learned; images to check on are "
             "drawn from the others instead."
@@ -369,28 +418,32 @@ def _missing(placed: _Pictures, usable: _Pictures, onto: LabelledImages | None) 
     return notes
 
 
-def _shown(pictures: _Pictures, onto: LabelledImages | None = None) -> list[str]:
+def _collect_labels(records: _ImageRecords, existing: LabelledImages | None = None) -> list[str]:
     """The labels of pictures, and of images that they are added to, each once and sorted."""
-    labels = {label for picture in pictures for label in picture.labels}
-    return sorted(labels.union(onto.classes if onto else ()), key=natural)
+    labels = {label for picture in records for label in picture.labels}
+    return sorted(labels.union(existing.classes if existing else ()), key=natural_sort_key)
 
 
-def _labelled(usable: _Pictures, report: Report, store: Store, how: _How, multi_label: bool) -> LabelledImages:
-    classes = _shown(usable, how.onto)
+def _build_dataset(
+    usable: _ImageRecords, report: LoadReport, store: ImageStore, options: _LoadOptions, multi_label: bool
+) -> LabelledImages:
+    classes = _collect_labels(usable, options.existing)
     if not usable:
         raise InputError(
-            f"{how.label} holds no image to learn from; expected {EXPECTED}, but found {_instead(report)}."
+            f"{options.source_name} holds no image to learn from; expected {EXPECTED_LAYOUT}, but found {_describe_skipped_files(report)}."
         )
-    if len(classes) < (1 if how.for_evaluation else how.least):
+    if len(classes) < (1 if options.for_evaluation else options.min_classes):
         wanted = "add a sub-folder with what it is to be told from."
-        raise InputError(" ".join([f"{how.label} holds only one class, '{classes[0]}';", wanted, *report.notes]))
+        raise InputError(
+            " ".join([f"{options.source_name} holds only one class, '{classes[0]}';", wanted, *report.notes])
+        )
     images = LabelledImages(
         classes=(),
         labels=((),) * len(usable),
         groups=tuple(picture.burst or None for picture in usable),
         names=tuple(picture.name for picture in usable),
         paths=tuple(picture.path for picture in usable),
-        traits=tuple(picture.traits for picture in usable),
+        stats=tuple(picture.traits for picture in usable),
         bursts=tuple(picture.burst for picture in usable),
         report=report,
         held_out=tuple(picture.held_out for picture in usable),
@@ -398,16 +451,16 @@ def _labelled(usable: _Pictures, report: Report, store: Store, how: _How, multi_
         multi_label=multi_label,
     )
     named = [picture.labels for picture in usable]
-    if how.onto:
-        images, named = how.onto.plus(images), how.onto.named + named
-    images = images.showing(named)
-    return replace(images, groups=tuple(resembling(images.traits, images.groups)))
+    if options.existing:
+        images, named = options.existing.concatenate(images), options.existing.label_names + named
+    images = images.with_labels(named)
+    return replace(images, groups=tuple(group_duplicates(images.stats, images.groups)))
 
 
-def _instead(report: Report) -> str:
+def _describe_skipped_files(report: LoadReport) -> str:
     loose = sum(reason == "lies outside the class folders" for _, reason in report.skipped)
     if loose:
-        return f"{how_many(loose)} lying loose"
+        return f"{format_image_count(loose)} lying loose"
     if report.skipped:
         name, reason = report.skipped[0]
         return f"{len(report.skipped)} unusable (the first, {name}, {reason})"

@@ -15,15 +15,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from headswap.common.deprecation import renamed_attributes
 from headswap.common.errors import InputError
 from headswap.data.dataset import LabelledImages
-from headswap.data.leakage import told_of
+from headswap.data.leakage import describe_evaluation_leakage
 from headswap.evaluation import metrics
 from headswap.networks.classifier import Classifier
 
 
 @dataclass(frozen=True)
-class ClassFigures:
+class ClassMetrics:
     """Of one class against all others, each from 0 to 1; what would be divided by zero is 0."""
 
     name: str
@@ -34,6 +35,7 @@ class ClassFigures:
     average_precision: float  # the area below the precision-recall curve; NaN where no image shows the class
 
 
+@renamed_attributes(given="true_label", answered="predicted_label")
 @dataclass(frozen=True)
 class Mistake:
     """An image with a wrong answer.
@@ -44,11 +46,12 @@ class Mistake:
 
     index: int  # in the images that were judged
     name: str  # of the image
-    given: str | None
-    answered: str | None
+    true_label: str | None
+    predicted_label: str | None
     probability: float  # that the model gave to its answer; of a missed label, that the image does not carry it
 
 
+@renamed_attributes(right="correct", of="total", leakage="leakage_warning")
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """How good a model's answers to some images are; printed, a sentence and a table of the classes.
@@ -71,11 +74,11 @@ class Evaluation:
     """
 
     classes: tuple[str, ...]
-    right: int
-    of: int
+    correct: int
+    total: int
     always_largest: float
     confusion: Tensor
-    per_class: tuple[ClassFigures, ...]
+    per_class: tuple[ClassMetrics, ...]
     mistakes: tuple[Mistake, ...]
     probabilities: Tensor = field(repr=False)
     multi_label: bool = False
@@ -84,12 +87,12 @@ class Evaluation:
     @property
     def accuracy(self) -> float:
         """The share of the images that are named rightly."""
-        return self.right / self.of
+        return self.correct / self.total
 
     @property
     def interval(self) -> tuple[float, float]:
         """Where the share of images that are named rightly lies for all such images, 19 times of 20."""
-        return metrics.wilson(self.right, self.of)
+        return metrics.wilson_interval(self.correct, self.total)
 
     @property
     def mean_average_precision(self) -> float:
@@ -98,18 +101,18 @@ class Evaluation:
         return fmean(figures) if figures else nan
 
     @property
-    def leakage(self) -> str:
+    def leakage_warning(self) -> str:
         """Why the figures flatter, in a sentence; nothing where the model has seen none of the images."""
-        return told_of(self.learned_from, self.of)
+        return describe_evaluation_leakage(self.learned_from, self.total)
 
     def __str__(self) -> str:
         low, high = self.interval
         largest = "the most frequent labels" if self.multi_label else "the largest class"
         sentence = (
-            f"{self.right} of {self.of} right, {_percent(self.accuracy)} ({_percent(low)} to {_percent(high)}); "
+            f"{self.correct} of {self.total} right, {_percent(self.accuracy)} ({_percent(low)} to {_percent(high)}); "
             f"always answering {largest} would get {_percent(self.always_largest)}."
         )
-        sentence = " ".join(filter(None, [sentence, self.leakage]))
+        sentence = " ".join(filter(None, [sentence, self.leakage_warning]))
         heads = ["class", "precision", "recall", "F1", "support"]
         rows = [
             [c.name, *map(_decimals, (c.precision, c.recall, c.f1) if c.support else (nan,) * 3), str(c.support)]
@@ -120,7 +123,7 @@ class Evaluation:
             heads.append("average precision")
             for row, c in zip(rows, self.per_class, strict=True):
                 row.append(_decimals(c.average_precision))
-        return "\n".join([sentence, "", *_aligned([heads, *rows])])
+        return "\n".join([sentence, "", *_format_table([heads, *rows])])
 
 
 def evaluate(model: Classifier, images: LabelledImages) -> Evaluation:
@@ -137,35 +140,37 @@ def evaluate(model: Classifier, images: LabelledImages) -> Evaluation:
         InputError: if there are no images, or one shows a class that the model does not know, or a file has been
             damaged or lost.
     """
-    images = images.fitting(model.classes, model.multi_label)
+    images = images.aligned_to(model.classes, model.multi_label)
     if not len(images):
         raise InputError("There are no images to judge the model by; give it at least one.")
     wanted, count = model.preprocess, len(images)
     pixels = (images.pixels(i, wanted.resize, wanted.interpolation) for i in range(count))
-    return compared(model, images, model.probabilities(pixels).clone())  # inference mode's own could not be written to
+    return evaluate_probabilities(
+        model, images, model.predict_proba(pixels).clone()
+    )  # inference mode's own could not be written to
 
 
-def compared(model: Classifier, images: LabelledImages, probabilities: Tensor) -> Evaluation:
+def evaluate_probabilities(model: Classifier, images: LabelledImages, probabilities: Tensor) -> Evaluation:
     """The same of answers that are already there: float ``[N, classes]`` for one image or more that are
     ``fitting``."""
     count = len(images)
     marks = images.as_multi_label().targets.bool()
-    called = answered(model, probabilities)
+    called = predict_label_mask(model, probabilities)
     return Evaluation(
         classes=model.classes,
-        right=int((called == marks).all(1).sum()),
-        of=count,
-        always_largest=Counter(map(frozenset, images.shown)).most_common(1)[0][1] / count,
+        correct=int((called == marks).all(1).sum()),
+        total=count,
+        always_largest=Counter(map(frozenset, images.label_sets)).most_common(1)[0][1] / count,
         confusion=_confusion(called, marks, model.multi_label),
         per_class=_per_class(model.classes, probabilities, called, marks),
         mistakes=_mistakes(images, probabilities, called, marks, model.multi_label),
         probabilities=probabilities,
         multi_label=model.multi_label,
-        learned_from=None if model.record and not model.seen else len(model.seen.learned_from(images)),
+        learned_from=None if model.record and not model.seen else len(model.seen.find_training_indices(images)),
     )
 
 
-def answered(model: Classifier, probabilities: Tensor) -> Tensor:
+def predict_label_mask(model: Classifier, probabilities: Tensor) -> Tensor:
     """What the model calls each image, bool ``[N, classes]``: the most likely class, or all above their thresholds."""
     if model.multi_label:
         return probabilities > model.thresholds.to(probabilities.device)
@@ -174,12 +179,12 @@ def answered(model: Classifier, probabilities: Tensor) -> Tensor:
 
 def _confusion(called: Tensor, marks: Tensor, multi_label: bool) -> Tensor:
     pair = (called, marks) if multi_label else (called.long().argmax(1), marks.long().argmax(1))
-    return metrics.Answers(*pair, marks.shape[1]).confusion()
+    return metrics.Predictions(*pair, marks.shape[1]).confusion_matrix()
 
 
 def _per_class(
     classes: tuple[str, ...], probabilities: Tensor, called: Tensor, marks: Tensor
-) -> tuple[ClassFigures, ...]:
+) -> tuple[ClassMetrics, ...]:
     """One class an image is the special case of several labels where just one is called and carried."""
     # Imported here because it takes two seconds, which nobody owes who only wants to train.
     from torchmetrics.functional.classification import (
@@ -199,7 +204,7 @@ def _per_class(
         binary_average_precision(probabilities[:, i], truth[:, i]).item() if support[i] else nan
         for i in range(len(classes))
     ]
-    return tuple(map(ClassFigures, classes, *shares, support.tolist(), areas))
+    return tuple(map(ClassMetrics, classes, *shares, support.tolist(), areas))
 
 
 def _mistakes(
@@ -230,7 +235,7 @@ def _decimals(figure: float) -> str:
     return "–" if isnan(figure) else f"{figure:.2f}"
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
+def _format_table(rows: list[list[str]]) -> list[str]:
     """Each row as a line: the first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [

@@ -15,51 +15,54 @@ from math import comb
 import torch
 from torch import Tensor
 
-CHANCE = 0.05  # a difference that chance alone gives more rarely than this is called more than chance
-DRAWS = 2000  # of the bootstrap
+from headswap.common.deprecation import renamed_attributes
+
+SIGNIFICANCE_LEVEL = 0.05  # a difference that chance alone gives more rarely than this is called more than chance
+NUM_BOOTSTRAP_SAMPLES = 2000  # of the bootstrap
 
 
-class History:
+class PredictionHistory:
     """Answers on the validation images: of one network, or of one for each epoch."""
 
     def __init__(self) -> None:
-        self._right: list[Tensor] = []
-        self._loss: list[Tensor] = []
+        self._correct_masks: list[Tensor] = []
+        self._per_image_losses: list[Tensor] = []
 
     @property
-    def empty(self) -> bool:
-        return not self._right
+    def is_empty(self) -> bool:
+        return not self._correct_masks
 
-    def add(self, right: Tensor, loss: Tensor) -> None:
+    def add(self, correct_mask: Tensor, per_image_loss: Tensor) -> None:
         """One network's answers: bool ``[N]`` and float ``[N]``, the loss of each image."""
-        self._right.append(right)
-        self._loss.append(loss)
+        self._correct_masks.append(correct_mask)
+        self._per_image_losses.append(per_image_loss)
 
-    def keep_last(self) -> None:
+    def discard_all_but_last(self) -> None:
         """Nothing is chosen: the last network is the only one in question."""
-        del self._right[:-1], self._loss[:-1]
+        del self._correct_masks[:-1], self._per_image_losses[:-1]
 
-    def unchosen(self, half: Tensor) -> Tensor:
+    def cross_fit(self, half: Tensor) -> Tensor:
         """bool ``[N]``: each image's answer by the network that the other half of the images, ``~half``, chose."""
-        told = torch.empty_like(self._right[0])
+        told = torch.empty_like(self._correct_masks[0])
         for judged in (half, ~half):
-            told[judged] = self._right[self._best(~judged)][judged]
+            told[judged] = self._correct_masks[self._best(~judged)][judged]
         return told
 
-    def _best(self, choosing: Tensor) -> int:
+    def _best(self, selection_mask: Tensor) -> int:
         """The one with most right, of equals the one with the lowest loss."""
         marks = [
-            (int(right[choosing].sum()), -float(loss[choosing].sum()))
-            for right, loss in zip(self._right, self._loss, strict=True)
+            (int(right[selection_mask].sum()), -float(loss[selection_mask].sum()))
+            for right, loss in zip(self._correct_masks, self._per_image_losses, strict=True)
         ]
         return max(range(len(marks)), key=marks.__getitem__)
 
 
+@renamed_attributes(of="total")
 @dataclass(frozen=True)
-class Verdict:
+class UnfreezingComparison:
     """The frozen network against the unfrozen one, on the same images."""
 
-    of: int
+    total: int
     frozen: int  # right before unfreezing
     unfrozen: int  # and after it
     better: int  # answers that changed from wrong to right
@@ -73,19 +76,21 @@ class Verdict:
         """For a beginner."""
         cost = f" It cost {max(1, round(self.seconds))} s."
         if not self.better and not self.worse:
-            return f"On {self.of} validation images unfreezing changed nothing for the better or the worse.{cost}"
+            return f"On {self.total} validation images unfreezing changed nothing for the better or the worse.{cost}"
         changed = (
-            f"On {self.of} validation images unfreezing changed {_answers(self.better)} for the better and "
+            f"On {self.total} validation images unfreezing changed {_pluralize_answers(self.better)} for the better and "
             f"{self.worse} for the worse: "
         )
-        if self.p > CHANCE:
+        if self.p > SIGNIFICANCE_LEVEL:
             return f"{changed}that is chance.{cost}"
         low, high = sorted(abs(100 * end) for end in self.interval)
         how = "more than chance" if self.better > self.worse else "more than chance, and a loss"
         return f"{changed}that is {how}, {low:.0f} to {high:.0f} points of accuracy.{cost}"
 
 
-def judge(frozen: History, unfrozen: History, groups: Sequence[int], seconds: float, seed: int = 0) -> Verdict:
+def compare_unfreezing(
+    frozen: PredictionHistory, unfrozen: PredictionHistory, groups: Sequence[int], seconds: float, seed: int = 0
+) -> UnfreezingComparison:
     """Compare the epochs before unfreezing with those after it.
 
     Args:
@@ -95,28 +100,28 @@ def judge(frozen: History, unfrozen: History, groups: Sequence[int], seconds: fl
         seconds: that unfreezing cost.
         seed: of the halves and of the bootstrap.
     """
-    half = _half(groups, seed)
-    before, after = frozen.unchosen(half), unfrozen.unchosen(half)
+    half = _split_half(groups, seed)
+    before, after = frozen.cross_fit(half), unfrozen.cross_fit(half)
     better, worse = int((after & ~before).sum()), int((before & ~after).sum())
-    return Verdict(
+    return UnfreezingComparison(
         len(before),
         int(before.sum()),
         int(after.sum()),
         better,
         worse,
-        mcnemar(better, worse),
-        _bootstrap(after.float() - before.float(), seed),
+        mcnemar_p_value(better, worse),
+        _bootstrap_interval(after.float() - before.float(), seed),
         seconds,
     )
 
 
-def mcnemar(better: int, worse: int) -> float:
+def mcnemar_p_value(better: int, worse: int) -> float:
     """The two-sided probability that fair coins fall as unevenly as ``better`` to ``worse``."""
     n = better + worse
     return min(1.0, 2 * sum(comb(n, k) for k in range(min(better, worse) + 1)) / 2**n)
 
 
-def _half(groups: Sequence[int], seed: int) -> Tensor:
+def _split_half(groups: Sequence[int], seed: int) -> Tensor:
     """bool ``[N]``: one half of the images, groups whole."""
     sizes = Counter(groups)
     order = sorted(sizes)
@@ -129,12 +134,12 @@ def _half(groups: Sequence[int], seed: int) -> Tensor:
     return torch.tensor([group in chosen for group in groups])
 
 
-def _bootstrap(differences: Tensor, seed: int) -> tuple[float, float]:
+def _bootstrap_interval(differences: Tensor, seed: int) -> tuple[float, float]:
     chance = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(len(differences), (DRAWS, len(differences)), generator=chance)
+    drawn = torch.randint(len(differences), (NUM_BOOTSTRAP_SAMPLES, len(differences)), generator=chance)
     low, high = differences[drawn].mean(1).quantile(torch.tensor([0.025, 0.975])).tolist()
     return low, high
 
 
-def _answers(count: int) -> str:
+def _pluralize_answers(count: int) -> str:
     return f"{count} answer" if count == 1 else f"{count} answers"

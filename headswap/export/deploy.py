@@ -16,20 +16,21 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from headswap.common.atomic import write
+from headswap.common.atomic import atomic_write_bytes
+from headswap.common.deprecation import renamed_attributes
 from headswap.common.errors import InputError
-from headswap.common.text import harmless
+from headswap.common.text import sanitize
 from headswap.data.dataset import LabelledImages
-from headswap.export.model_card import card
-from headswap.export.onnx import about, export_onnx
-from headswap.export.parity import Proof, golden
+from headswap.export.model_card import build_model_card
+from headswap.export.onnx import build_export_metadata, export_onnx
+from headswap.export.parity import ParityReport, make_golden_samples
 from headswap.networks.classifier import Classifier
 
-KIT = Path(__file__).with_name("templates")
-NEEDED = ("numpy", "onnxruntime", "pillow")
-PYTHON = "3.12"  # on a Space
+TEMPLATES_DIR = Path(__file__).with_name("templates")
+KIT_REQUIREMENTS = ("numpy", "onnxruntime", "pillow")
+SPACE_PYTHON_VERSION = "3.12"  # on a Space
 
-USAGE = """`model.onnx` takes uint8 `[N, {size}, {size}, 3]` and gives probabilities `[N, {classes}]`; how a picture is
+ONNX_KIT_USAGE = """`model.onnx` takes uint8 `[N, {size}, {size}, 3]` and gives probabilities `[N, {classes}]`; how a picture is
 brought to {size} x {size} is in `predict.py`, and as data in `model.json` and in the file's own metadata.
 
 ```bash
@@ -47,14 +48,15 @@ python app.py
 ```"""
 
 
+@renamed_attributes(proof="parity", write="write_to", zipped="to_zip")
 @dataclass(frozen=True)
-class Kit:
+class DeployKit:
     """A folder's files by their paths in it, and what the comparison of its model said."""
 
     files: Mapping[str, bytes]
-    proof: Proof
+    parity: ParityReport
 
-    def write(self, folder: str | os.PathLike[str]) -> None:
+    def write_to(self, folder: str | os.PathLike[str]) -> None:
         """Write the files, each whole or not at all.
 
         Raises:
@@ -65,11 +67,11 @@ class Kit:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                place = harmless(str(path.parent))
+                place = sanitize(str(path.parent))
                 raise InputError(f"The folder {place} cannot be made: {error.strerror or error}.") from error
-            write(path, content)
+            atomic_write_bytes(path, content)
 
-    def zipped(self) -> bytes:
+    def to_zip(self) -> bytes:
         """The same as one zip."""
         stream = io.BytesIO()
         with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -78,7 +80,7 @@ class Kit:
         return stream.getvalue()
 
 
-def onnx_kit(model: Classifier, title: str, images: LabelledImages | None = None) -> Kit:
+def onnx_kit(model: Classifier, title: str, images: LabelledImages | None = None) -> DeployKit:
     """``model.onnx`` with golden images, a card, and code that runs and checks it in Python and in a browser.
 
     Args:
@@ -89,56 +91,59 @@ def onnx_kit(model: Classifier, title: str, images: LabelledImages | None = None
     Raises:
         InputError: if the network cannot be expressed in ONNX.
     """
-    usage = USAGE.format(size=model.preprocess.size, classes=len(model.classes))
-    files, proof = _with_onnx(model, title, usage, images)
-    return Kit(files | {"index.html": _plain("index.html")}, proof)
+    usage = ONNX_KIT_USAGE.format(size=model.preprocess.size, classes=len(model.classes))
+    files, proof = _build_onnx_files(model, title, usage, images)
+    return DeployKit(files | {"index.html": _read_template("index.html")}, proof)
 
 
-def space(model: Classifier, title: str, images: LabelledImages | None = None) -> Kit:
+def space_kit(model: Classifier, title: str, images: LabelledImages | None = None) -> DeployKit:
     """A folder ready to push to a Space with the Gradio SDK: a page that classifies images, without PyTorch.
 
     Args and what is raised are those of ``onnx_kit``.
     """
-    files, proof = _with_onnx(model, title, SPACE_USAGE, images)
+    files, proof = _build_onnx_files(model, title, SPACE_USAGE, images)
     readme = files["README.md"].decode().split("---\n", 2)[2]  # without the front matter of a model
-    files |= {"app.py": _plain("app.py.txt"), "README.md": f"---\n{_space_matter(title)}\n---\n{readme}".encode()}
-    return Kit(files, proof)
+    files |= {
+        "app.py": _read_template("app.py.txt"),
+        "README.md": f"---\n{_space_front_matter(title)}\n---\n{readme}".encode(),
+    }
+    return DeployKit(files, proof)
 
 
-def _with_onnx(
+def _build_onnx_files(
     model: Classifier, title: str, usage: str, images: LabelledImages | None
-) -> tuple[dict[str, bytes], Proof]:
-    known = golden(model, images)
+) -> tuple[dict[str, bytes], ParityReport]:
+    known = make_golden_samples(model, images)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.onnx")
         proof = export_onnx(model, path, known)
         files = {"model.onnx": path.read_bytes()}
-    files |= card(model, title, usage)
-    files |= {f"golden/{name}": content for name, content in known.files().items()}
-    files["model.json"] = json.dumps(about(model), indent=1, ensure_ascii=False).encode()
-    files["predict.py"] = _plain("predict.py")
-    files["requirements.txt"] = "".join(f"{name}>={_series(name)}\n" for name in NEEDED).encode()
+    files |= build_model_card(model, title, usage)
+    files |= {f"golden/{name}": content for name, content in known.to_files().items()}
+    files["model.json"] = json.dumps(build_export_metadata(model), indent=1, ensure_ascii=False).encode()
+    files["predict.py"] = _read_template("predict.py")
+    files["requirements.txt"] = "".join(f"{name}>={_minor_version(name)}\n" for name in KIT_REQUIREMENTS).encode()
     return files, proof
 
 
-def _space_matter(title: str) -> str:
+def _space_front_matter(title: str) -> str:
     from huggingface_hub import SpaceCardData
 
     return SpaceCardData(
-        title=harmless(title),
+        title=sanitize(title),
         sdk="gradio",
         sdk_version=version("gradio"),
-        python_version=PYTHON,
+        python_version=SPACE_PYTHON_VERSION,
         app_file="app.py",
         license="other",
         tags=["image-classification", "headswap"],
     ).to_yaml()
 
 
-def _series(name: str) -> str:
+def _minor_version(name: str) -> str:
     """The version that it was proved with, without its last number."""
     return ".".join(version(name).split(".")[:2])
 
 
-def _plain(name: str) -> bytes:
-    return (KIT / name).read_bytes()
+def _read_template(name: str) -> bytes:
+    return (TEMPLATES_DIR / name).read_bytes()

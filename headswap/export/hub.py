@@ -9,14 +9,16 @@ import re
 from collections.abc import Mapping
 
 from headswap.common.errors import InputError
-from headswap.common.text import harmless
+from headswap.common.text import sanitize
 
-REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
-LOGIN = "Log in with `hf auth login`, or give a token with write access from https://huggingface.co/settings/tokens."
+REPO_ID_PATTERN = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+LOGIN_HINT = (
+    "Log in with `hf auth login`, or give a token with write access from https://huggingface.co/settings/tokens."
+)
 
 
-def push(
-    files: Mapping[str, bytes], repository: str, *, space: bool = False, private: bool = True, token: str | None = None
+def push_to_hub(
+    files: Mapping[str, bytes], repo_id: str, *, space: bool = False, private: bool = True, token: str | None = None
 ) -> str:
     """Create a repository, or add to one that is yours; returns its address.
 
@@ -32,30 +34,30 @@ def push(
     """
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
 
-    if not REPOSITORY.fullmatch(repository):
-        raise InputError(f"A repository is called your-name/its-name, and not '{harmless(repository)[:60]}'.")
+    if not REPO_ID_PATTERN.fullmatch(repo_id):
+        raise InputError(f"A repository is called your-name/its-name, and not '{sanitize(repo_id)[:60]}'.")
     token = token or get_token()
     if not token:
-        raise InputError(f"Nobody is logged in to the Hugging Face hub on this computer. {LOGIN}")
+        raise InputError(f"Nobody is logged in to the Hugging Face hub on this computer. {LOGIN_HINT}")
     kind, told = ("space", {"space_sdk": "gradio"}) if space else ("model", {})
     api = HfApi(token=token, library_name="headswap")
     operations = [CommitOperationAdd(name, content) for name, content in files.items()]
     try:
-        url = api.create_repo(repository, repo_type=kind, private=private, exist_ok=True, **told)
-        api.create_commit(repository, operations, commit_message="Push from headswap", repo_type=kind)
+        url = api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True, **told)
+        api.create_commit(repo_id, operations, commit_message="Push from headswap", repo_type=kind)
     except Exception as error:  # the client's HTTP library, and with it its errors, has changed more than once
-        raise InputError(_explained(error, repository)) from error
+        raise InputError(_explain_hub_error(error, repo_id)) from error
     return str(url)
 
 
-def _explained(error: Exception, repository: str) -> str:
+def _explain_hub_error(error: Exception, repo_id: str) -> str:
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status == 401:
-        return f"The hub does not know this token. {LOGIN}"
+        return f"The hub does not know this token. {LOGIN_HINT}"
     if status == 403:
-        return f"This token may not write to {repository}. {LOGIN}"
+        return f"This token may not write to {repo_id}. {LOGIN_HINT}"
     if status is not None:
-        return f"The hub refused {repository} ({status}): {harmless(str(error).splitlines()[-1])[:200]}"
+        return f"The hub refused {repo_id} ({status}): {sanitize(str(error).splitlines()[-1])[:200]}"
     return (
         "The Hugging Face hub cannot be reached. Connect to the internet and try again, or keep the folder and push it "
         "later."

@@ -9,26 +9,26 @@ from __future__ import annotations
 import re
 from html import escape
 
-from headswap.common.text import harmless
-from headswap.evaluation.metrics import wilson
-from headswap.export.plots import confusion_picture, curves_picture, lacks_letters
-from headswap.networks.catalogue import find
+from headswap.common.text import sanitize
+from headswap.evaluation.metrics import wilson_interval
+from headswap.export.plots import has_missing_glyphs, plot_confusion_matrix, plot_training_curves
+from headswap.networks.catalogue import find_backbone
 from headswap.networks.classifier import ACCURACY, Classifier
-from headswap.networks.heads import head_sentence, recipe
-from headswap.networks.stage import count_weights
+from headswap.networks.heads import describe_head, get_head_config
+from headswap.networks.stage import count_parameters
 from headswap.training.plan import Phase
-from headswap.training.record import Record, Result
+from headswap.training.record import Record, ValidationResult
 
-MOST_CLASSES = 40  # in a confusion matrix that can be read
-SPECIAL = re.compile(r"([\\`*_{}\[\]|~$])")
+MAX_CONFUSION_MATRIX_CLASSES = 40  # in a confusion matrix that can be read
+MARKDOWN_SPECIAL_CHARACTERS = re.compile(r"([\\`*_{}\[\]|~$])")
 
 
-def plain(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Somebody's text so that Markdown and HTML show it as it stands."""
-    return SPECIAL.sub(r"\\\1", escape(harmless(text), quote=False))
+    return MARKDOWN_SPECIAL_CHARACTERS.sub(r"\\\1", escape(sanitize(text), quote=False))
 
 
-def card(model: Classifier, title: str, usage: str) -> dict[str, bytes]:
+def build_model_card(model: Classifier, title: str, usage: str) -> dict[str, bytes]:
     """The card as files: ``README.md`` and the pictures that it shows.
 
     Args:
@@ -38,18 +38,18 @@ def card(model: Classifier, title: str, usage: str) -> dict[str, bytes]:
     """
     record = model.record
     pictures = {}
-    if record and record.result.confusion and len(model.classes) <= MOST_CLASSES:
-        pictures["confusion.png"] = confusion_picture(record)
+    if record and record.result.confusion and len(model.classes) <= MAX_CONFUSION_MATRIX_CLASSES:
+        pictures["confusion.png"] = plot_confusion_matrix(record)
     if record and len(record.epochs) > 1:
-        pictures["curves.png"] = curves_picture(record)
+        pictures["curves.png"] = plot_training_curves(record)
     parts = [
         f"---\n{_front_matter(model, title)}\n---",
-        f"# {plain(title)}",
-        _what(model),
-        _how_good(model, pictures),
-        _how_taught(record, pictures) if record else "",
+        f"# {escape_markdown(title)}",
+        _overview_section(model),
+        _evaluation_section(model, pictures),
+        _training_section(record, pictures) if record else "",
         f"## Use it\n\n{usage}",
-        _licence(model),
+        _license_section(model),
     ]
     return {"README.md": "\n\n".join(filter(None, parts)).encode() + b"\n", **pictures}
 
@@ -58,14 +58,14 @@ def _front_matter(model: Classifier, title: str) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     told = {}
-    if model.record and model.record.result.metric == ACCURACY and model.record.result.of:
-        share = model.record.result.right / model.record.result.of
+    if model.record and model.record.result.metric == ACCURACY and model.record.result.total:
+        share = model.record.result.correct / model.record.result.total
         dataset = {"dataset_type": "custom", "dataset_name": "images held back by its author"}
         result = EvalResult("image-classification", metric_type="accuracy", metric_value=round(share, 4), **dataset)
-        told = {"eval_results": [result], "model_name": harmless(title)}
+        told = {"eval_results": [result], "model_name": sanitize(title)}
     data = ModelCardData(
         license="other",
-        license_name=(find(model.backbone).licence or "unknown").lower(),
+        license_name=(find_backbone(model.backbone).license or "unknown").lower(),
         tags=["image-classification", "transfer-learning", "headswap"],
         pipeline_tag="image-classification",
         **told,
@@ -73,11 +73,11 @@ def _front_matter(model: Classifier, title: str) -> str:
     return data.to_yaml()
 
 
-def _what(model: Classifier) -> str:
-    row, made = find(model.backbone), recipe(model.head)
-    head = made.name if made else type(model.head).__name__
+def _overview_section(model: Classifier) -> str:
+    row, made = find_backbone(model.backbone), get_head_config(model.head)
+    head = made.head_name if made else type(model.head).__name__
     options = ", ".join(f"{name}={value}" for name, value in made.options.items()) if made else ""
-    names = ", ".join(map(plain, model.classes))
+    names = ", ".join(map(escape_markdown, model.classes))
     size = "" if row.million_weights is None else f", {row.million_weights:.1f} million weights"
     source = "ImageNet weights" if model.pretrained else "random weights"
     wanted = model.preprocess
@@ -86,83 +86,83 @@ def _what(model: Classifier) -> str:
         f"Tells {len(model.classes)} classes from one another and nothing else: {names}.\n\n"
         "| | |\n|---|---|\n"
         f"| backbone | {row.name}{size}, began with {source} |\n"
-        f"| head | {plain(head)}{f' ({plain(options)})' if options else ''}, {count_weights(model.head):,} weights"
-        f"{': ' + head_sentence(made.name)[:-1].lower() if made else ''} |\n"
+        f"| head | {escape_markdown(head)}{f' ({escape_markdown(options)})' if options else ''}, {count_parameters(model.head):,} weights"
+        f"{': ' + describe_head(made.head_name)[:-1].lower() if made else ''} |\n"
         f"| sees | {wanted.size} x {wanted.size} pixels; the shorter side is brought to {wanted.resize}, {crop} |\n"
         f"| an image | {'may show several of the classes, or none' if model.multi_label else 'shows one of them'} |"
     )
 
 
-def _how_good(model: Classifier, pictures: dict[str, bytes]) -> str:
+def _evaluation_section(model: Classifier, plots: dict[str, bytes]) -> str:
     if model.record is None:
         return "## How good it is\n\nIt was not taught here, so nothing is known."
     record = model.record
-    said = [told(record.result)]
-    if record.chosen:
+    said = [format_result(record.result)]
+    if record.selected_on_validation:
         said.append("These images chose the epoch, so the figure flatters.")
     if record.refitted:
         said.append("Afterwards it learned once more from all images, those included; the figure is from before.")
     if record.reference:
-        said.append(f"A head that is solved at once on the same features: {told(record.reference)}")
+        said.append(f"A head that is solved at once on the same features: {format_result(record.reference)}")
     if record.verdict:
-        said.append(plain(record.verdict))
-    strange = [name for name in model.classes if name not in record.images]
+        said.append(escape_markdown(record.verdict))
+    strange = [name for name in model.classes if name not in record.class_counts]
     if strange:
-        said.append(f"Not yet known when this was measured: {', '.join(map(plain, strange))}.")
+        said.append(f"Not yet known when this was measured: {', '.join(map(escape_markdown, strange))}.")
     shown = ""
-    if "confusion.png" in pictures:
+    if "confusion.png" in plots:
         shown = "\n\n![Confusion matrix: a row for each true class](confusion.png)"
-        if any(map(lacks_letters, record.images)):
+        if any(map(has_missing_glyphs, record.class_counts)):
             shown += "\n\nA number in it is the class of that place in the list below."
     return f"## How good it is\n\n{' '.join(said)}{shown}"
 
 
-def told(result: Result) -> str:
+def format_result(result: ValidationResult) -> str:
     """The result in a sentence, with its interval."""
-    if not result.of:
+    if not result.total:
         return "Nothing was held back to judge it by."
-    low, high = wilson(result.right, result.of)
+    low, high = wilson_interval(result.correct, result.total)
     rightly = "rightly" if result.metric == ACCURACY else "with exactly their labels"
-    said = f"{result.right} of {result.of} images that were held back are named {rightly}"
+    said = f"{result.correct} of {result.total} images that were held back are named {rightly}"
     score = "" if result.metric == ACCURACY else f"; {result.metric} {result.score:.2f}"
-    return f"{said}, {_percent(result.right / result.of)} (95 % interval: {_percent(low)} to {_percent(high)}){score}."
+    return f"{said}, {_format_percent(result.correct / result.total)} (95 % interval: {_format_percent(low)} to {_format_percent(high)}){score}."
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+def _format_percent(fraction: float) -> str:
+    return f"{100 * fraction:.0f} %"
 
 
-def _how_taught(record: Record, pictures: dict[str, bytes]) -> str:
-    rows = "\n".join(f"| {plain(name)} | {count} |" for name, count in record.images.items())
-    phases = "\n".join(f"{i}. {_phase(phase)}" for i, phase in enumerate(record.plan.phases, 1))
+def _training_section(record: Record, plots: dict[str, bytes]) -> str:
+    rows = "\n".join(f"| {escape_markdown(name)} | {count} |" for name, count in record.class_counts.items())
+    phases = "\n".join(f"{i}. {_format_phase(phase)}" for i, phase in enumerate(record.plan.phases, 1))
     kept = {
-        "between": f"weights {_percent(record.plan.share)} of the way from the frozen network to epoch {record.epoch}",
+        "between": f"weights {_format_percent(record.plan.weight_interpolation)} of the way from the frozen network to epoch {record.epoch}",
         "best": f"epoch {record.epoch}, the best on what was held back",
         "last": f"epoch {record.epoch}, the last",
         "frozen": "the network before its stages learned",
         "reference": "the head that is solved at once, on frozen stages",
-    }[record.kept]
-    shown = "\n\n![Loss and score after each epoch](curves.png)" if "curves.png" in pictures else ""
+    }[record.checkpoint]
+    shown = "\n\n![Loss and score after each epoch](curves.png)" if "curves.png" in plots else ""
     return (
-        f"## How it was taught\n\nFrom {record.learned} images in {record.plan.views} views each, "
+        f"## How it was taught\n\nFrom {record.num_training_images} images in {record.plan.views} views each, "
         f"batches of {record.plan.batch_size}, AdamW, seed {record.plan.seed}, in {record.seconds:.0f} s. "
         f"Kept: {kept}.\n\n{phases}{shown}\n\n| class | images |\n|---|---|\n{rows}"
     )
 
 
-def _phase(phase: Phase) -> str:
+def _format_phase(phase: Phase) -> str:
     what = {0: "the head alone", None: "everything"}.get(phase.learning_stages)
-    stages = f", stages {phase.backbone_rate:g}" if phase.learning_stages != 0 else ""
+    stages = f", stages {phase.backbone_lr:g}" if phase.learning_stages != 0 else ""
     return (
         f"{what or f'the last {phase.learning_stages} stages and the head'}: {phase.epochs} epochs, "
-        f"{phase.schedule}, rates: head {phase.head_rate:g}{stages}"
+        f"{phase.schedule}, rates: head {phase.head_lr:g}{stages}"
     )
 
 
-def _licence(model: Classifier) -> str:
-    row = find(model.backbone)
-    terms = " Its terms forbid commercial use." if row.non_commercial else ""
+def _license_section(model: Classifier) -> str:
+    row = find_backbone(model.backbone)
+    terms = " Its terms forbid commercial use." if row.is_non_commercial else ""
     return (
-        f"## Licence\n\nThe backbone's weights come under {row.licence or 'a licence that nobody has stated'}.{terms} "
+        f"## Licence\n\nThe backbone's weights come under {row.license or 'a licence that nobody has stated'}.{terms} "
         "What the images allow, their owners know."
     )

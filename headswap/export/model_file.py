@@ -27,39 +27,39 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as pictures
 
-from headswap.common.atomic import written_whole
+from headswap.common.atomic import atomic_write
 from headswap.common.errors import InputError
-from headswap.common.rng import Seeded
-from headswap.common.text import harmless
+from headswap.common.rng import SeededRandomMode
+from headswap.common.text import sanitize
 from headswap.data.dataset import LabelledImages
-from headswap.data.decoding import jpeg, read_pixels
-from headswap.data.picture_inputs import refuse_address
-from headswap.export.integrity import DamageWarning, damage, own_sum, sums
-from headswap.export.model_card import card
-from headswap.export.parity import Disagreement, Golden, Proof, golden, prove
+from headswap.data.decoding import encode_jpeg, read_pixels
+from headswap.data.picture_inputs import reject_url
+from headswap.export.integrity import DamageWarning, check_integrity, compute_checksums, make_checksum_entry
+from headswap.export.model_card import build_model_card
+from headswap.export.parity import GoldenSamples, ParityError, ParityReport, check_parity, make_golden_samples
 from headswap.export.schema import (
-    MOST_DESCRIBED,
-    Description,
-    Unfit,
-    brief,
-    built,
-    describe,
-    encodable,
-    parsed,
-    read,
-    skeleton,
-    written,
+    MAX_DESCRIPTION_BYTES,
+    InvalidModelFile,
+    ModelDescription,
+    build_from_description,
+    build_on_meta_device,
+    describe_model,
+    dump_description,
+    is_utf8_encodable,
+    parse_bounded_json,
+    parse_description,
+    sanitize_and_truncate,
 )
-from headswap.networks.catalogue import find
+from headswap.networks.catalogue import find_backbone
 from headswap.networks.classifier import Classifier
-from headswap.networks.heads import recipe
+from headswap.networks.heads import get_head_config
 
-SUFFIX = ".headswap"
-DESCRIPTION, WEIGHTS = "headswap.json", "weights.safetensors"
-LONGEST_ROW = 1_000  # bytes that say of one tensor where its numbers lie
-THUMBNAIL, THUMBNAILS = 128, 20  # pixels a side; of each class
+MODEL_FILE_SUFFIX = ".headswap"
+DESCRIPTION_ENTRY, WEIGHTS_ENTRY = "headswap.json", "weights.safetensors"
+MAX_HEADER_BYTES_PER_TENSOR = 1_000  # bytes that say of one tensor where its numbers lie
+THUMBNAIL_SIZE, MAX_THUMBNAILS_PER_CLASS = 128, 20  # pixels a side; of each class
 
-USAGE = """```bash
+MODEL_FILE_USAGE = """```bash
 pip install git+https://github.com/headswap/headswap
 ```
 
@@ -74,10 +74,16 @@ print(model.predict("new.jpg"))
 network sees, to the pixel, `1.jpg` the original; the last original is a PNG of 16 bits."""
 
 # The types of safetensors and what torch calls them, of those that a network here can have.
-_TYPES = {"F32": torch.float32, "I64": torch.int64, "I32": torch.int32, "BOOL": torch.bool, "U8": torch.uint8}
+_SAFETENSORS_DTYPES = {
+    "F32": torch.float32,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "BOOL": torch.bool,
+    "U8": torch.uint8,
+}
 
 
-def save(model: Classifier, path: str | os.PathLike[str], images: LabelledImages | None = None) -> Proof:
+def save(model: Classifier, path: str | os.PathLike[str], images: LabelledImages | None = None) -> ParityReport:
     """Write a model as one file, which is loaded again and compared before it takes the place of an old one.
 
     Args:
@@ -92,14 +98,14 @@ def save(model: Classifier, path: str | os.PathLike[str], images: LabelledImages
         InputError: if the model cannot be described by names, or the file cannot be written. What was there stays.
     """
     path = Path(path)
-    _check_describable(model)
-    known = golden(model, images)
-    with written_whole(path) as file:
-        _write(file, model, known, images, path.name)
+    _check_serializable(model)
+    known = make_golden_samples(model, images)
+    with atomic_write(path) as file:
+        _write_archive(file, model, known, images, path.name)
         file.flush()
-        again, _ = _read(file, path.name)
-        with _explaining_disagreement():
-            return prove("The file", lambda squares: again.answer_squares(squares.movedim(-1, 1)), known)
+        again, _ = _read_model(file, path.name)
+        with _translate_parity_errors():
+            return check_parity("The file", lambda squares: again.predict_proba_cropped(squares.movedim(-1, 1)), known)
 
 
 def load(path: str | os.PathLike[str]) -> Classifier:
@@ -111,109 +117,117 @@ def load(path: str | os.PathLike[str]) -> Classifier:
     Raises:
         InputError: if it is no such file, or damaged, or not what it says of itself, or of a newer headswap.
     """
-    model, told = opened(path)
+    model, told = load_and_verify(path)
     if told:
         warnings.warn(told, DamageWarning, stacklevel=2)
     return model
 
 
-def opened(path: str | os.PathLike[str]) -> tuple[Classifier, str]:
+def load_and_verify(path: str | os.PathLike[str]) -> tuple[Classifier, str]:
     """As ``load``, which warns: the model, and in a sentence what else of its file is not as it was saved, or ""."""
-    refuse_address(path)
+    reject_url(path)
     path = Path(path)
-    with _opening(path) as file:
-        model, described = _read(file, path.name)
-        with _refusing(path.name), _opened(file) as archive:
+    with _open_model_file(path) as file:
+        model, described = _read_model(file, path.name)
+        with _translate_load_errors(path.name), _open_archive(file) as archive:
             size = file.seek(0, os.SEEK_END)
-            return model, damage(archive, size, described, model, DESCRIPTION, WEIGHTS).told(path.name)
+            return model, check_integrity(
+                archive, size, described, model, DESCRIPTION_ENTRY, WEIGHTS_ENTRY
+            ).format_message(path.name)
 
 
 # Saving
 
 
-def _check_describable(model: Classifier) -> None:
-    made = recipe(model.head)
+def _check_serializable(model: Classifier) -> None:
+    made = get_head_config(model.head)
     if made is None:
         raise InputError(
             f"The head {type(model.head).__name__} was given as a callable or set by hand, so a file cannot say how to "
-            "build it again. Register it with headswap.heads.register('my_head', MyHead) and adapt with head='my_head'."
+            "build it again. Register it with headswap.register_head('my_head', MyHead) and adapt with head='my_head'."
         )
     try:
-        find(model.backbone)
+        find_backbone(model.backbone)
     except ValueError as error:
         raise InputError(
             f"The backbone {model.backbone} was given as a module, so a file cannot say how to build it again. "
             "Adapt the model by one of the names of headswap.backbones(), or by timm/<name>."
         ) from error
-    if any(not encodable(name) for name in model.classes):
+    if any(not is_utf8_encodable(name) for name in model.classes):
         raise InputError("The name of a class holds half a character, which no file can hold. Adapt the model anew.")
-    if _shapes(skeleton(describe(model))) != _shapes(model):
+    if _tensor_specs(build_on_meta_device(describe_model(model))) != _tensor_specs(model):
         raise InputError(
-            f"This model is not what {model.backbone} with a {made.name} head is, in single precision; it was changed "
+            f"This model is not what {model.backbone} with a {made.head_name} head is, in single precision; it was changed "
             "by hand. Save its state_dict with torch.save instead."
         )
-    if not all(map(_finite, model.state_dict().values())):
+    if not all(map(_is_finite, model.state_dict().values())):
         raise InputError("Some of this model's weights are no numbers any more, so it is worth nothing; train it anew.")
 
 
-def _write(file: BinaryIO, model: Classifier, known: Golden, images: LabelledImages | None, name: str) -> None:
+def _write_archive(
+    file: BinaryIO, model: Classifier, golden: GoldenSamples, images: LabelledImages | None, name: str
+) -> None:
     # Clones, because safetensors refuses tensors that share their numbers.
     state = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in model.state_dict().items()}
     weights = safetensors.torch.save(state)
-    usage = USAGE.format(name=name, count=len(known.squares))
-    others = card(model, Path(name).stem, usage)
-    others |= {f"golden/{part}": content for part, content in known.files().items()}
+    usage = MODEL_FILE_USAGE.format(name=name, count=len(golden.pixels))
+    others = build_model_card(model, Path(name).stem, usage)
+    others |= {f"golden/{part}": content for part, content in golden.to_files().items()}
     if images:
-        others |= _thumbnails(images)
-    described = written(describe(model, hashlib.sha256(weights).hexdigest(), sums(others)))
-    entries = own_sum(DESCRIPTION, described) | {DESCRIPTION: described, WEIGHTS: weights} | others
+        others |= _make_thumbnails(images)
+    described = dump_description(describe_model(model, hashlib.sha256(weights).hexdigest(), compute_checksums(others)))
+    entries = (
+        make_checksum_entry(DESCRIPTION_ENTRY, described)
+        | {DESCRIPTION_ENTRY: described, WEIGHTS_ENTRY: weights}
+        | others
+    )
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for entry, content in entries.items():
             archive.writestr(zipfile.ZipInfo(entry, (1980, 1, 1, 0, 0, 0)), content)
 
 
-def _thumbnails(images: LabelledImages) -> dict[str, bytes]:
+def _make_thumbnails(images: LabelledImages) -> dict[str, bytes]:
     """Some images of each class under numbers: names are somebody's own."""
     taken: dict[int, int] = {}
     entries = {}
-    for i, shown in enumerate(images.shown):
+    for i, shown in enumerate(images.label_sets):
         label = shown[0] if shown else -1
         number = taken[label] = taken.get(label, 0) + 1
-        if number <= THUMBNAILS:
-            pixels = read_pixels(images.paths[i], THUMBNAIL)
-            square = pictures.center_crop(pixels, [THUMBNAIL, THUMBNAIL])
-            entries[f"thumbnails/{label + 1}-{number}.jpg"] = jpeg(square)
+        if number <= MAX_THUMBNAILS_PER_CLASS:
+            pixels = read_pixels(images.paths[i], THUMBNAIL_SIZE)
+            square = pictures.center_crop(pixels, [THUMBNAIL_SIZE, THUMBNAIL_SIZE])
+            entries[f"thumbnails/{label + 1}-{number}.jpg"] = encode_jpeg(square)
     return entries
 
 
 # Loading
 
 
-def _read(file: BinaryIO, name: str) -> tuple[Classifier, Description]:
-    with _refusing(name):
-        with _opened(file) as archive:
-            entries = _entries(archive)
-            described = read(archive.read(entries[DESCRIPTION]))
-            model = skeleton(described)
-            _check_table(archive, entries[WEIGHTS], _shapes(model))
-            weights = archive.read(entries[WEIGHTS])
+def _read_model(file: BinaryIO, name: str) -> tuple[Classifier, ModelDescription]:
+    with _translate_load_errors(name):
+        with _open_archive(file) as archive:
+            entries = _read_entries(archive)
+            described = parse_description(archive.read(entries[DESCRIPTION_ENTRY]))
+            model = build_on_meta_device(described)
+            _check_safetensors_header(archive, entries[WEIGHTS_ENTRY], _tensor_specs(model))
+            weights = archive.read(entries[WEIGHTS_ENTRY])
         if hashlib.sha256(weights).hexdigest() != described.sha256:
-            raise Unfit("its weights are not those that it was saved with")
+            raise InvalidModelFile("its weights are not those that it was saved with")
         state = safetensors.torch.load(weights)
         del weights
-        if not all(map(_finite, state.values())):
-            raise Unfit("some of its weights are no numbers")
+        if not all(map(_is_finite, state.values())):
+            raise InvalidModelFile("some of its weights are no numbers")
         for key in state:  # into memory of torch's own, because the last bit of a product may depend on where it lies
             state[key] = state[key].clone()
-        model = _filled(model, described, state)
-        if not _finite(model.probabilities([torch.zeros(3, 8, 8, dtype=torch.uint8)])):
-            raise Unfit("its answers are no numbers")
+        model = _load_weights(model, described, state)
+        if not _is_finite(model.predict_proba([torch.zeros(3, 8, 8, dtype=torch.uint8)])):
+            raise InvalidModelFile("its answers are no numbers")
         return model, described
 
 
 @contextmanager
-def _opening(path: Path) -> Iterator[BinaryIO]:
-    shown = harmless(str(path))
+def _open_model_file(path: Path) -> Iterator[BinaryIO]:
+    shown = sanitize(str(path))
     if not os.path.isfile(path):  # a named pipe would be waited for
         raise InputError(f"{shown} is not there, or is no file. Choose another one.")
     try:
@@ -224,16 +238,16 @@ def _opening(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-class _Sober:
+class BoundedFile:
     """A file that gives no more than so many bytes at once: a zip's list of entries is read in one go, and so is an
     entry, however long it is said to be."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file, self.most = file, MOST_DESCRIBED
+        self._file, self.max_read_bytes = file, MAX_DESCRIPTION_BYTES
 
     def read(self, size: int = -1) -> bytes:
-        if size > self.most:
-            raise Unfit("it is said to hold more than it can")
+        if size > self.max_read_bytes:
+            raise InvalidModelFile("it is said to hold more than it can")
         return self._file.read(size)
 
     def __getattr__(self, name: str) -> Any:
@@ -241,18 +255,18 @@ class _Sober:
 
 
 @contextmanager
-def _refusing(name: str) -> Iterator[None]:
+def _translate_load_errors(name: str) -> Iterator[None]:
     """Whatever goes wrong with a file is one sentence."""
     from pydantic import ValidationError
 
-    name = harmless(name)
+    name = sanitize(name)
     try:
         yield
     except InputError:
         raise
     except MemoryError as error:
         raise InputError(f"{name} needs more memory than there is.") from error
-    except Unfit as error:
+    except InvalidModelFile as error:
         raise InputError(f"{name} cannot be opened: {error}") from error
     except ValidationError as error:
         raise InputError(f"{name} cannot be opened: its description is damaged. Save or download it again.") from error
@@ -263,81 +277,81 @@ def _refusing(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _explaining_disagreement() -> Iterator[None]:
+def _translate_parity_errors() -> Iterator[None]:
     try:
         yield
-    except Disagreement as error:
+    except ParityError as error:
         raise InputError(f"{error} It was not written.") from error
 
 
-def _opened(file: BinaryIO) -> zipfile.ZipFile:
-    sober = _Sober(file)
+def _open_archive(file: BinaryIO) -> zipfile.ZipFile:
+    sober = BoundedFile(file)
     archive = zipfile.ZipFile(sober)
-    sober.most = file.seek(0, os.SEEK_END)
+    sober.max_read_bytes = file.seek(0, os.SEEK_END)
     return archive
 
 
-def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+def _read_entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     listed = archive.infolist()
     entries = {info.filename: info for info in listed}
     if len(entries) < len(listed):
-        raise Unfit("two of its entries have the same name")
-    for needed in (DESCRIPTION, WEIGHTS):
+        raise InvalidModelFile("two of its entries have the same name")
+    for needed in (DESCRIPTION_ENTRY, WEIGHTS_ENTRY):
         if needed not in entries:
-            raise Unfit(f"{needed} is missing")
+            raise InvalidModelFile(f"{needed} is missing")
         info = entries[needed]
         if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or info.flag_bits & 1:
-            raise Unfit("it was packed anew; a model's file is not compressed")
-    if entries[DESCRIPTION].file_size > MOST_DESCRIBED:
-        raise Unfit("its description is too long")
+            raise InvalidModelFile("it was packed anew; a model's file is not compressed")
+    if entries[DESCRIPTION_ENTRY].file_size > MAX_DESCRIPTION_BYTES:
+        raise InvalidModelFile("its description is too long")
     return entries
 
 
-def _shapes(module: nn.Module) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+def _tensor_specs(module: nn.Module) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
     return {key: (tensor.dtype, tuple(tensor.shape)) for key, tensor in module.state_dict().items()}
 
 
-def _check_table(
+def _check_safetensors_header(
     archive: zipfile.ZipFile, info: zipfile.ZipInfo, expected: dict[str, tuple[torch.dtype, tuple[int, ...]]]
 ) -> None:
     """The table at the head of the weights must be that of the network, before any of them is read."""
     with archive.open(info) as stream:
         head = stream.read(8)
         (length,) = struct.unpack("<Q", head)
-        if length > LONGEST_ROW * (1 + len(expected)):
-            raise Unfit("its weights are more than its description says")
-        table = parsed(stream.read(length))
-    found = {name: (_TYPES.get(row["dtype"]), tuple(row["shape"])) for name, row in table.items()}
+        if length > MAX_HEADER_BYTES_PER_TENSOR * (1 + len(expected)):
+            raise InvalidModelFile("its weights are more than its description says")
+        table = parse_bounded_json(stream.read(length))
+    found = {name: (_SAFETENSORS_DTYPES.get(row["dtype"]), tuple(row["shape"])) for name, row in table.items()}
     if found != expected:
         wrong = next((key for key in expected if found.get(key) != expected[key]), "their number")
-        raise Unfit(f"its weights do not fit its description, {brief(wrong)} for one")
+        raise InvalidModelFile(f"its weights do not fit its description, {sanitize_and_truncate(wrong)} for one")
     size = sum(math.prod(shape) * kind.itemsize for kind, shape in expected.values())
     if 8 + length + size != info.file_size:
-        raise Unfit("its weights are cut short")
+        raise InvalidModelFile("its weights are cut short")
 
 
-def _filled(model: Classifier, described: Description, state: Mapping[str, Tensor]) -> Classifier:
+def _load_weights(model: Classifier, description: ModelDescription, state_dict: Mapping[str, Tensor]) -> Classifier:
     """The network with its numbers, its past and its boundary."""
-    model.load_state_dict(state, assign=True)
-    if _hollow(model):  # of numbers that are no weights, as rotary positions
-        with Seeded(0):  # all of it is overwritten
-            model = built(described)
-        model.load_state_dict(state)
-    model.preprocess, model.pretrained = described.preprocess, described.pretrained
-    model.record, model.seen = described.record, described.seen
-    if described.learning_stages > len(model.countable):
-        raise Unfit("more of its stages learn than there are")
-    return model.unfreeze(described.learning_stages).eval()
+    model.load_state_dict(state_dict, assign=True)
+    if _has_meta_tensors(model):  # of numbers that are no weights, as rotary positions
+        with SeededRandomMode(0):  # all of it is overwritten
+            model = build_from_description(description)
+        model.load_state_dict(state_dict)
+    model.preprocess, model.pretrained = description.preprocess, description.pretrained
+    model.record, model.seen = description.record, description.seen
+    if description.learning_stages > len(model.freezable_stages):
+        raise InvalidModelFile("more of its stages learn than there are")
+    return model.unfreeze(description.learning_stages).eval()
 
 
-def _hollow(model: nn.Module) -> bool:
+def _has_meta_tensors(model: nn.Module) -> bool:
     """Whether any tensor still has no numbers."""
     held = chain.from_iterable(vars(module).values() for module in model.modules())
     tensors = chain(model.parameters(), model.buffers(), (value for value in held if isinstance(value, Tensor)))
     return any(tensor.is_meta for tensor in tensors)
 
 
-def _finite(tensor: Tensor) -> bool:
+def _is_finite(tensor: Tensor) -> bool:
     """Whether every number is one, and every truth value 0 or 1."""
     if tensor.dtype == torch.bool:
         return bool((tensor.view(torch.uint8) <= 1).all())

@@ -17,25 +17,25 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from headswap.common.atomic import write
+from headswap.common.atomic import atomic_write_bytes
 from headswap.common.errors import InputError
-from headswap.export.parity import Answer, Golden, Proof, golden, prove
-from headswap.features.onnx_tracing import exporting, traced, without_fast_attention
-from headswap.networks.catalogue import find
+from headswap.export.parity import GoldenSamples, ParityReport, PredictFn, check_parity, make_golden_samples
+from headswap.features.onnx_tracing import disable_fast_attention, exclusive_export, trace_to_onnx
+from headswap.networks.catalogue import find_backbone
 from headswap.networks.classifier import Classifier
-from headswap.networks.stage import count_weights
+from headswap.networks.stage import count_parameters
 
-MOST_EXPORTED = 400_000_000  # weights; one ONNX file ends at two gigabytes
-INPUT, OUTPUT = "pixels", "probabilities"
+MAX_ONNX_PARAMETERS = 400_000_000  # weights; one ONNX file ends at two gigabytes
+INPUT_NAME, OUTPUT_NAME = "pixels", "probabilities"
 
 
-class Deployed(nn.Module):
+class ExportableClassifier(nn.Module):
     """A classifier with its normalisation inside: uint8 ``[N, size, size, 3]`` to probabilities ``[N, classes]``."""
 
     def __init__(self, model: Classifier) -> None:
         super().__init__()
         self.model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
-        mean, deviation = (torch.tensor(v) for v in (model.preprocess.mean, model.preprocess.deviation))
+        mean, deviation = (torch.tensor(v) for v in (model.preprocess.mean, model.preprocess.std))
         self.register_buffer("scale", (1 / (255 * deviation)).view(3, 1, 1))
         self.register_buffer("shift", (-mean / deviation).view(3, 1, 1))
 
@@ -44,7 +44,7 @@ class Deployed(nn.Module):
         return logits.sigmoid() if self.model.multi_label else logits.softmax(1)
 
 
-def about(model: Classifier) -> dict[str, object]:
+def build_export_metadata(model: Classifier) -> dict[str, object]:
     """What whoever runs an exported model must know, as plain data."""
     wanted = model.preprocess
     told: dict[str, object] = {
@@ -55,14 +55,14 @@ def about(model: Classifier) -> dict[str, object]:
         "interpolation": wanted.interpolation,
         "multi_label": model.multi_label,
         "backbone": model.backbone,
-        "licence": _licence(model),
+        "licence": _backbone_license(model),
     }
     if model.multi_label:
         told["thresholds"] = [float(f"{t:.7g}") for t in model.thresholds.tolist()]
     return told
 
 
-def export_onnx(model: Classifier, path: str | os.PathLike[str], known: Golden | None = None) -> Proof:
+def export_onnx(model: Classifier, path: str | os.PathLike[str], golden: GoldenSamples | None = None) -> ParityReport:
     """Write one ONNX file: uint8 ``[N, size, size, 3]`` in, probabilities ``[N, classes]`` out, N free.
 
     Its metadata hold the classes, the size and how pictures are brought to it, as JSON under ``headswap``. It was
@@ -74,57 +74,61 @@ def export_onnx(model: Classifier, path: str | os.PathLike[str], known: Golden |
     Raises:
         InputError: if the network cannot be expressed in ONNX, or the file cannot be written. What was there stays.
     """
-    known = known or golden(model)
-    if count_weights(model) > MOST_EXPORTED:
+    golden = golden or make_golden_samples(model)
+    if count_parameters(model) > MAX_ONNX_PARAMETERS:
         raise InputError(f"{model.backbone} is too large for one ONNX file; save it as a .headswap file instead.")
-    with _explaining(model, "in ONNX"):
-        content = _finished(traced(Deployed(model), known.squares[:2], INPUT, [OUTPUT]), model)
-        proof = prove("The ONNX file", run_onnx(content), known)
-    write(path, content)
+    with _translate_export_errors(model, "in ONNX"):
+        content = _finalize_onnx(
+            trace_to_onnx(ExportableClassifier(model), golden.pixels[:2], INPUT_NAME, [OUTPUT_NAME]), model
+        )
+        proof = check_parity("The ONNX file", make_onnx_predict_fn(content), golden)
+    atomic_write_bytes(path, content)
     return proof
 
 
-def export_program(model: Classifier, path: str | os.PathLike[str], known: Golden | None = None) -> Proof:
+def export_program(
+    model: Classifier, path: str | os.PathLike[str], golden: GoldenSamples | None = None
+) -> ParityReport:
     """Write a ``.pt2`` file, which torch alone runs: ``torch.export.load(path).module()(pixels)``.
 
     As ``export_onnx`` otherwise; the file carries the same words under ``headswap``.
     """
-    known = known or golden(model)
-    with _explaining(model, "by torch.export"), exporting():
-        network, batch = Deployed(model), torch.export.Dim("pictures", min=1, max=4096)
-        without_fast_attention(network)
-        program = torch.export.export(network, (known.squares[:2],), dynamic_shapes=({0: batch},))
+    golden = golden or make_golden_samples(model)
+    with _translate_export_errors(model, "by torch.export"), exclusive_export():
+        network, batch = ExportableClassifier(model), torch.export.Dim("pictures", min=1, max=4096)
+        disable_fast_attention(network)
+        program = torch.export.export(network, (golden.pixels[:2],), dynamic_shapes=({0: batch},))
         file = io.BytesIO()
-        torch.export.save(program, file, extra_files={"headswap": json.dumps(about(model))})
+        torch.export.save(program, file, extra_files={"headswap": json.dumps(build_export_metadata(model))})
         file.seek(0)
         again = torch.export.load(file).module()
         with torch.no_grad():
-            proof = prove("The exported program", again, known)
-    write(path, file.getvalue())
+            proof = check_parity("The exported program", again, golden)
+    atomic_write_bytes(path, file.getvalue())
     return proof
 
 
-def run_onnx(content: bytes | Path) -> Answer:
+def make_onnx_predict_fn(path_or_bytes: bytes | Path) -> PredictFn:
     """A function from pixels to probabilities, by ONNX Runtime on the processor."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    source = content if isinstance(content, bytes) else str(content)
+    source = path_or_bytes if isinstance(path_or_bytes, bytes) else str(path_or_bytes)
     session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
     def answer(pixels: Tensor) -> Tensor:
-        return torch.from_numpy(session.run([OUTPUT], {INPUT: pixels.numpy()})[0])
+        return torch.from_numpy(session.run([OUTPUT_NAME], {INPUT_NAME: pixels.numpy()})[0])
 
     return answer
 
 
-def _finished(content: bytes, model: Classifier) -> bytes:
+def _finalize_onnx(onnx_bytes: bytes, model: Classifier) -> bytes:
     """The file with the model's words in it, and without the places in source code that an exporter notes down."""
     import onnx
 
-    proto = onnx.load_from_string(content)
-    for graph in _graphs(proto):
+    proto = onnx.load_from_string(onnx_bytes)
+    for graph in _iter_graphs(proto):
         for node in graph.node:
             node.ClearField("doc_string")
             node.ClearField("metadata_props")
@@ -133,13 +137,13 @@ def _finished(content: bytes, model: Classifier) -> bytes:
     proto.ClearField("doc_string")
     proto.ClearField("metadata_props")
     proto.producer_name = "headswap"
-    onnx.helper.set_model_props(proto, {"headswap": json.dumps(about(model), ensure_ascii=False)})
+    onnx.helper.set_model_props(proto, {"headswap": json.dumps(build_export_metadata(model), ensure_ascii=False)})
     onnx.checker.check_model(proto)
     return proto.SerializeToString()
 
 
-def _graphs(proto) -> Iterator:
-    waiting = [proto.graph, *proto.functions]
+def _iter_graphs(model_proto) -> Iterator:
+    waiting = [model_proto.graph, *model_proto.functions]
     while waiting:
         graph = waiting.pop()
         yield graph
@@ -148,18 +152,18 @@ def _graphs(proto) -> Iterator:
 
 
 @contextmanager
-def _explaining(model: Classifier, how: str) -> Iterator[None]:
+def _translate_export_errors(model: Classifier, target_format: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # whatever an exporter stumbles over in a network that it was not made for
         raise InputError(
-            f"{model.backbone} with this head cannot be expressed {how}. Save it as a .headswap file, or choose "
+            f"{model.backbone} with this head cannot be expressed {target_format}. Save it as a .headswap file, or choose "
             "another backbone."
         ) from error
 
 
-def _licence(model: Classifier) -> str:
+def _backbone_license(model: Classifier) -> str:
     try:
-        return find(model.backbone).licence
+        return find_backbone(model.backbone).license
     except ValueError:  # somebody's own network
         return ""

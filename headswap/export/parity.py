@@ -21,65 +21,68 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
+from headswap.common.deprecation import renamed_attributes
 from headswap.data.dataset import LabelledImages
 from headswap.data.decoding import read_pixels
 from headswap.networks.classifier import Classifier
 
-COUNT = 5
-AGREEMENT = 1e-4
-DRAWN = 12  # of which those are chosen that the model is surest about
-DEEP = 3  # drawn in 16 bits, of which one is chosen
-SIZE = (360, 280)  # of a drawn image in pixels
-OWN_SIDE = 360  # to which the shorter side of somebody's own image is brought
+NUM_GOLDEN_SAMPLES = 5
+PARITY_TOLERANCE = 1e-4
+NUM_SYNTHETIC_CANDIDATES = 12  # of which those are chosen that the model is surest about
+NUM_16_BIT_CANDIDATES = 3  # drawn in 16 bits, of which one is chosen
+SYNTHETIC_IMAGE_SIZE = (360, 280)  # of a drawn image in pixels
+USER_IMAGE_SIDE = 360  # to which the shorter side of somebody's own image is brought
 
-Answer = Callable[[Tensor], Tensor]  # uint8 [N, size, size, 3] to probabilities [N, classes]
+PredictFn = Callable[[Tensor], Tensor]  # uint8 [N, size, size, 3] to probabilities [N, classes]
 
 
+@renamed_attributes(squares="pixels", originals="original_files", files="to_files")
 @dataclass(frozen=True, eq=False)
-class Golden:
+class GoldenSamples:
     """The images and the answers to them."""
 
-    squares: Tensor  # uint8 [N, size, size, 3], mostly five of them
-    originals: tuple[bytes, ...]  # JPEG files and last a PNG, without anything but the picture
+    pixels: Tensor  # uint8 [N, size, size, 3], mostly five of them
+    original_files: tuple[bytes, ...]  # JPEG files and last a PNG, without anything but the picture
     probabilities: Tensor  # [N, classes]
     classes: tuple[str, ...]
 
-    def files(self) -> dict[str, bytes]:
+    def to_files(self) -> dict[str, bytes]:
         """As files: ``golden.json`` with the answers, and for each image ``1.png``, its pixels, and its original, as a
         rule ``1.jpg``."""
-        names = [f"{i}-original.png" if _is_png(file) else f"{i}.jpg" for i, file in enumerate(self.originals, 1)]
+        names = [f"{i}-original.png" if _is_png(file) else f"{i}.jpg" for i, file in enumerate(self.original_files, 1)]
         rows = [
             {"pixels": f"{i}.png", "original": name, "probabilities": [float(f"{p:.7g}") for p in row]}
             for i, (name, row) in enumerate(zip(names, self.probabilities.tolist(), strict=True), 1)
         ]
-        told = {"classes": self.classes, "agreement": AGREEMENT, "images": rows}
+        told = {"classes": self.classes, "agreement": PARITY_TOLERANCE, "images": rows}
         files = {"golden.json": json.dumps(told, indent=1, ensure_ascii=False).encode()}
-        for row, square, original in zip(rows, self.squares, self.originals, strict=True):
-            files |= {row["pixels"]: _png(square.numpy()), row["original"]: original}
+        for row, square, original in zip(rows, self.pixels, self.original_files, strict=True):
+            files |= {row["pixels"]: _encode_array_png(square.numpy()), row["original"]: original}
         return files
 
 
+@renamed_attributes(what="artifact_name", difference="max_difference", images="num_images")
 @dataclass(frozen=True)
-class Proof:
+class ParityReport:
     """That what a model became answers as the model does."""
 
-    what: str  # "The ONNX file"
-    difference: float  # the largest of any probability, on the exact pixels
-    images: int
+    artifact_name: str  # "The ONNX file"
+    max_difference: float  # the largest of any probability, on the exact pixels
+    num_images: int
 
     @property
     def sentence(self) -> str:
         """For whoever takes it along."""
-        if self.difference == 0:
-            return f"{self.what} was loaded again: no difference on {self.images} images, to the last bit."
-        return f"{self.what} was loaded again: largest difference {self.difference:.0e} on {self.images} images."
+        if self.max_difference == 0:
+            return f"{self.artifact_name} was loaded again: no difference on {self.num_images} images, to the last bit."
+        return f"{self.artifact_name} was loaded again: largest difference {self.max_difference:.0e} on {self.num_images} images."
 
 
-class Disagreement(ValueError):
+class ParityError(ValueError):
     """What a model became answers otherwise than the model."""
 
 
-def golden(model: Classifier, images: LabelledImages | None = None) -> Golden:
+def make_golden_samples(model: Classifier, images: LabelledImages | None = None) -> GoldenSamples:
     """Five images with the model's answers: of drawn ones, or of these, those that it is surest about, and one of 16
     bits.
 
@@ -87,18 +90,25 @@ def golden(model: Classifier, images: LabelledImages | None = None) -> Golden:
     """
     if next(model.parameters()).device.type != "cpu":
         model = copy.deepcopy(model).cpu()
-    originals = _own(images) if images else [_jpeg(draw(seed)) for seed in range(DRAWN)]
+    originals = (
+        _sample_user_images(images)
+        if images
+        else [_encode_pil_jpeg(draw_synthetic_image(seed)) for seed in range(NUM_SYNTHETIC_CANDIDATES)]
+    )
     count = len(originals)
-    originals += [_png(deep(draw(seed))) for seed in range(DRAWN, DRAWN + DEEP)]
+    originals += [
+        _encode_array_png(to_12_bit_gray(draw_synthetic_image(seed)))
+        for seed in range(NUM_SYNTHETIC_CANDIDATES, NUM_SYNTHETIC_CANDIDATES + NUM_16_BIT_CANDIDATES)
+    ]
     wanted = model.preprocess
     # As images, which are decoded in full: whoever runs what it became may not decode a JPEG smaller.
     pictures = [Image.open(io.BytesIO(original)) for original in originals]
     pixels = (read_pixels(picture, wanted.resize, wanted.interpolation) for picture in pictures)
-    squares = torch.stack([wanted.square(read) for read in pixels])
-    probabilities = model.answer_squares(squares).clone()  # inference mode's own could not be written to
-    chosen = _surest(probabilities[:count], model.multi_label)[: COUNT - 1]
-    chosen += [count + i for i in _surest(probabilities[count:], model.multi_label)[:1]]
-    return Golden(
+    squares = torch.stack([wanted.crop_to_square(read) for read in pixels])
+    probabilities = model.predict_proba_cropped(squares).clone()  # inference mode's own could not be written to
+    chosen = _rank_by_confidence(probabilities[:count], model.multi_label)[: NUM_GOLDEN_SAMPLES - 1]
+    chosen += [count + i for i in _rank_by_confidence(probabilities[count:], model.multi_label)[:1]]
+    return GoldenSamples(
         squares[chosen].movedim(1, -1).contiguous(),
         tuple(originals[i] for i in chosen),
         probabilities[chosen],
@@ -106,32 +116,36 @@ def golden(model: Classifier, images: LabelledImages | None = None) -> Golden:
     )
 
 
-def prove(what: str, answer: Answer, known: Golden) -> Proof:
+def check_parity(artifact_name: str, predict_fn: PredictFn, golden: GoldenSamples) -> ParityReport:
     """Ask whatever a model became for the same images, all at once and one alone.
 
     Raises:
         Disagreement: if an answer differs by more than 1e-4, or there is another number of answers than images.
     """
-    together, alone = answer(known.squares), answer(known.squares[:1])
-    if together.shape != known.probabilities.shape or alone.shape != known.probabilities[:1].shape:
-        raise Disagreement(f"{what} does not give one answer for each image.")
-    distance = torch.cat([together, alone]) - torch.cat([known.probabilities, known.probabilities[:1]])
+    together, alone = predict_fn(golden.pixels), predict_fn(golden.pixels[:1])
+    if together.shape != golden.probabilities.shape or alone.shape != golden.probabilities[:1].shape:
+        raise ParityError(f"{artifact_name} does not give one answer for each image.")
+    distance = torch.cat([together, alone]) - torch.cat([golden.probabilities, golden.probabilities[:1]])
     difference = float(distance.abs().nan_to_num(torch.inf).max())
-    if difference > AGREEMENT:
-        raise Disagreement(f"{what} disagrees with the model by {difference:.1g} on {len(known.squares)} images.")
-    return Proof(what, difference, len(known.squares))
+    if difference > PARITY_TOLERANCE:
+        raise ParityError(
+            f"{artifact_name} disagrees with the model by {difference:.1g} on {len(golden.pixels)} images."
+        )
+    return ParityReport(artifact_name, difference, len(golden.pixels))
 
 
-def draw(seed: int) -> Image.Image:
+def draw_synthetic_image(seed: int) -> Image.Image:
     """A picture of a few shapes on a shaded ground, the same for the same seed."""
     chance = random.Random(seed)
 
     def colour() -> tuple[int, ...]:
         return tuple(chance.randrange(256) for _ in range(3))
 
-    width, height = SIZE
-    ground = Image.linear_gradient("L").rotate(chance.choice((0, 90, 180, 270))).resize(SIZE)
-    picture = Image.composite(Image.new("RGB", SIZE, colour()), Image.new("RGB", SIZE, colour()), ground)
+    width, height = SYNTHETIC_IMAGE_SIZE
+    ground = Image.linear_gradient("L").rotate(chance.choice((0, 90, 180, 270))).resize(SYNTHETIC_IMAGE_SIZE)
+    picture = Image.composite(
+        Image.new("RGB", SYNTHETIC_IMAGE_SIZE, colour()), Image.new("RGB", SYNTHETIC_IMAGE_SIZE, colour()), ground
+    )
     pen = ImageDraw.Draw(picture)
     for _ in range(chance.randint(2, 6)):
         x, y, side = chance.randrange(width), chance.randrange(height), chance.randint(30, 160)
@@ -141,19 +155,19 @@ def draw(seed: int) -> Image.Image:
     return picture
 
 
-def deep(picture: Image.Image) -> np.ndarray:
+def to_12_bit_gray(image: Image.Image) -> np.ndarray:
     """A picture's grey in 12 bits, as a microscope's camera gives it: uint16 ``[H, W]``."""
-    grey = np.asarray(picture.convert("L")).astype(np.uint16)
+    grey = np.asarray(image.convert("L")).astype(np.uint16)
     return grey * 16 + grey // 16  # from 0 to 4095
 
 
-def _own(images: LabelledImages) -> list[bytes]:
+def _sample_user_images(images: LabelledImages) -> list[bytes]:
     """Some of each class, drawn smaller and written anew: without the place and time that a camera adds."""
-    places = sorted({len(images) * i // DRAWN for i in range(DRAWN)})
-    return [_jpeg(to_pil_image(read_pixels(images.paths[i], OWN_SIDE))) for i in places]
+    places = sorted({len(images) * i // NUM_SYNTHETIC_CANDIDATES for i in range(NUM_SYNTHETIC_CANDIDATES)})
+    return [_encode_pil_jpeg(to_pil_image(read_pixels(images.paths[i], USER_IMAGE_SIDE))) for i in places]
 
 
-def _surest(probabilities: Tensor, multi_label: bool) -> list[int]:
+def _rank_by_confidence(probabilities: Tensor, multi_label: bool) -> list[int]:
     """All places: first where the answer is clearest, and as many different answers as there are."""
     if multi_label:
         margin = (probabilities - 0.5).abs().amin(1)
@@ -165,17 +179,17 @@ def _surest(probabilities: Tensor, multi_label: bool) -> list[int]:
     return [*firsts, *(i for i in order if i not in firsts)]
 
 
-def _jpeg(picture: Image.Image) -> bytes:
+def _encode_pil_jpeg(image: Image.Image) -> bytes:
     stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=92)
+    image.save(stream, "JPEG", quality=92)
     return stream.getvalue()
 
 
-def _png(levels: np.ndarray) -> bytes:
+def _encode_array_png(array: np.ndarray) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(levels).save(stream, "PNG")
+    Image.fromarray(array).save(stream, "PNG")
     return stream.getvalue()
 
 
-def _is_png(file: bytes) -> bool:
-    return file.startswith(b"\x89PNG")
+def _is_png(content: bytes) -> bool:
+    return content.startswith(b"\x89PNG")

@@ -18,41 +18,42 @@ from typing import Any
 
 import torch
 
-from headswap.common.limits import MEGABYTE, limits
-from headswap.common.text import harmless
+from headswap.common.limits import MEGABYTE, get_limits
+from headswap.common.text import sanitize
 from headswap.data.decoding import INTERPOLATIONS
-from headswap.data.leakage import NOTHING_SEEN, Seen
-from headswap.networks.catalogue import find
+from headswap.data.leakage import NO_SEEN_IMAGES, SeenImages
+from headswap.export.format_1 import upgrade_format_1
+from headswap.networks.catalogue import find_backbone
 from headswap.networks.classifier import Classifier, adapt
-from headswap.networks.heads import HEADS, head_options, recipe
+from headswap.networks.heads import HEADS, get_head_config, get_head_options
 from headswap.networks.preprocess import Preprocess
-from headswap.training.record import Record, Several
+from headswap.training.record import FailFastTuple, Record
 
-FORMAT = 1
-MOST_DESCRIBED = 16 * MEGABYTE  # of JSON
-MOST_PARTS = 100_000  # lists and tables in JSON, and what one of them holds
-LONGEST_SAID = 100  # characters of a file's own words in a refusal
-LARGEST_SIDE = 1024  # pixels of the square that a network sees
+FORMAT = 2
+MAX_DESCRIPTION_BYTES = 16 * MEGABYTE  # of JSON
+MAX_JSON_ITEMS = 100_000  # lists and tables in JSON, and what one of them holds
+MAX_QUOTED_LENGTH = 100  # characters of a file's own words in a refusal
+MAX_INPUT_SIZE = 1024  # pixels of the square that a network sees
 
 
-class Unfit(ValueError):
+class InvalidModelFile(ValueError):
     """Why a file is no model, in a few words, and what to do."""
 
-    def __init__(self, why: str, remedy: str = "Save or download it again.") -> None:
-        super().__init__(f"{why}. {remedy}")
+    def __init__(self, reason: str, remedy: str = "Save or download it again.") -> None:
+        super().__init__(f"{reason}. {remedy}")
 
 
 @dataclass(frozen=True)
-class Description:
+class ModelDescription:
     """All that is said of a model besides its numbers."""
 
     format: int
     backbone: str
     pretrained: bool
-    licence: str  # of the backbone's weights
+    license: str  # of the backbone's weights
     head: str
-    head_options: Mapping[str, bool | int | float | str | Several[int]]
-    classes: Several[str]
+    head_options: Mapping[str, bool | int | float | str | FailFastTuple[int]]
+    classes: FailFastTuple[str]
     multi_label: bool
     preprocess: Preprocess
     learning_stages: int  # the last so many do not stand still
@@ -62,18 +63,20 @@ class Description:
     sha256: str  # of the weights
     # What follows is missing in files of older versions.
     entries: Mapping[str, str] = field(default_factory=dict)  # the SHA-256 of everything else in the file
-    seen: Seen = NOTHING_SEEN  # which images it knows
+    seen: SeenImages = NO_SEEN_IMAGES  # which images it knows
 
 
-def describe(model: Classifier, sha256: str = "", entries: Mapping[str, str] = MappingProxyType({})) -> Description:
+def describe_model(
+    model: Classifier, sha256: str = "", entries: Mapping[str, str] = MappingProxyType({})
+) -> ModelDescription:
     """What a file says of a model with weights of this hash, and of everything else in it."""
-    made = recipe(model.head)
-    return Description(
+    made = get_head_config(model.head)
+    return ModelDescription(
         FORMAT,
         model.backbone,
         model.pretrained,
-        find(model.backbone).licence,
-        made.name,
+        find_backbone(model.backbone).license,
+        made.head_name,
         made.options,
         model.classes,
         model.multi_label,
@@ -88,7 +91,7 @@ def describe(model: Classifier, sha256: str = "", entries: Mapping[str, str] = M
     )
 
 
-def read(content: bytes) -> Description:
+def parse_description(content: bytes) -> ModelDescription:
     """What a file says, as it can be.
 
     Raises:
@@ -96,126 +99,137 @@ def read(content: bytes) -> Description:
         ValueError: if it is no JSON of this kind.
     """
     # Its format is looked at first, because a newer one may say other things.
-    plain = parsed(content)
+    plain = parse_bounded_json(content)
     number = plain.get("format")
     if type(number) is int and number > FORMAT:
-        raise Unfit(
-            f"a newer headswap saved it, in format {brief(str(number))} instead of {FORMAT}", "Update headswap."
+        raise InvalidModelFile(
+            f"a newer headswap saved it, in format {sanitize_and_truncate(str(number))} instead of {FORMAT}",
+            "Update headswap.",
         )
-    if number != FORMAT or not _all_sound(plain):
-        raise Unfit("some of its figures make no sense")
-    described = _adapter().validate_python(plain)
-    _check(described)
+    if type(number) is not int or number < 1 or not _has_bounded_values(plain):
+        raise InvalidModelFile("some of its figures make no sense")
+    if number == 1:
+        plain = upgrade_format_1(plain)
+    described = _make_type_adapter().validate_python(plain)
+    _check_description(described)
     return described
 
 
-def written(described: Description) -> bytes:
+def dump_description(description: ModelDescription) -> bytes:
     """The same as JSON."""
-    return _adapter().dump_json(described, indent=1)
+    return _make_type_adapter().dump_json(description, indent=1)
 
 
-def skeleton(described: Description) -> Classifier:
+def build_on_meta_device(description: ModelDescription) -> Classifier:
     """The described network without any numbers.
 
     Raises:
         ValueError: for a network or an option that nobody knows.
     """
     with torch.device("meta"):
-        model = built(described)
-        wanted = described.preprocess
+        model = build_from_description(description)
+        wanted = description.preprocess
         answer = model.eval()(torch.empty(1, 3, wanted.size, wanted.size))
-    if answer.shape != (1, len(described.classes)):
-        raise Unfit("its network does not answer with its classes")
+    if answer.shape != (1, len(description.classes)):
+        raise InvalidModelFile("its network does not answer with its classes")
     return model
 
 
-def built(described: Description) -> Classifier:
+def build_from_description(description: ModelDescription) -> Classifier:
     """The described network, with numbers at random unless the default device has none.
 
     Raises:
         Unfit: if its backbone or its head is unknown, or cannot be built so.
     """
     try:
-        find(described.backbone)
+        find_backbone(description.backbone)
     except ValueError as error:
-        raise Unfit(f"its backbone '{brief(described.backbone)}' is unknown here", "Update timm.") from error
-    told = {"pretrained": False, "multi_label": described.multi_label}
+        raise InvalidModelFile(
+            f"its backbone '{sanitize_and_truncate(description.backbone)}' is unknown here", "Update timm."
+        ) from error
+    told = {"pretrained": False, "multi_label": description.multi_label}
     try:
-        return adapt(described.backbone, described.classes, described.head, **told, head_options=described.head_options)
+        return adapt(
+            description.backbone, description.classes, description.head, **told, head_options=description.head_options
+        )
     except ValueError as error:
-        raise Unfit(f"its network cannot be built: {brief(str(error).rstrip('.'))}") from error
+        raise InvalidModelFile(
+            f"its network cannot be built: {sanitize_and_truncate(str(error).rstrip('.'))}"
+        ) from error
 
 
-def parsed(content: bytes) -> dict[str, Any]:
+def parse_bounded_json(content: bytes) -> dict[str, Any]:
     """A table from JSON that is neither deep nor wide, so that nothing is built of a million parts."""
 
     def table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         made = dict(pairs)
-        if len(made) < len(pairs) or len(made) > MOST_PARTS:
-            raise Unfit("it says too much, or something twice")
+        if len(made) < len(pairs) or len(made) > MAX_JSON_ITEMS:
+            raise InvalidModelFile("it says too much, or something twice")
         return made
 
-    if content.count(b"[") + content.count(b"{") > MOST_PARTS:
-        raise Unfit("it says too much")
+    if content.count(b"[") + content.count(b"{") > MAX_JSON_ITEMS:
+        raise InvalidModelFile("it says too much")
     parsed = json.loads(content, object_pairs_hook=table)
     if not isinstance(parsed, dict):
-        raise Unfit("it does not say what it is")
+        raise InvalidModelFile("it does not say what it is")
     return parsed
 
 
-def _check(described: Description) -> None:
+def _check_description(description: ModelDescription) -> None:
     """What a description says must be possible before anything is built from it."""
-    names = described.classes
-    if not 2 <= len(names) <= limits().classes or len(set(names)) < len(names):
-        raise Unfit(f"it has {len(names):,} classes instead of two to {limits().classes:,} with names of their own")
-    if any(len(name) > limits().name or not encodable(name) for name in names):
-        raise Unfit("the name of a class is too long, or half a character")
-    if described.head not in HEADS:
-        raise Unfit(
-            f"its head '{brief(described.head)}' is unknown here",
-            "Register it with headswap.networks.heads.register; a file brings no code.",
+    names = description.classes
+    if not 2 <= len(names) <= get_limits().classes or len(set(names)) < len(names):
+        raise InvalidModelFile(
+            f"it has {len(names):,} classes instead of two to {get_limits().classes:,} with names of their own"
         )
-    _check_options(described.head, described.head_options)
-    wanted = described.preprocess
-    numbers = (*wanted.mean, *wanted.deviation)
+    if any(len(name) > get_limits().name or not is_utf8_encodable(name) for name in names):
+        raise InvalidModelFile("the name of a class is too long, or half a character")
+    if description.head not in HEADS:
+        raise InvalidModelFile(
+            f"its head '{sanitize_and_truncate(description.head)}' is unknown here",
+            "Register it with headswap.register_head; a file brings no code.",
+        )
+    _check_head_options(description.head, description.head_options)
+    wanted = description.preprocess
+    numbers = (*wanted.mean, *wanted.std)
     if (
-        not 1 <= wanted.size <= LARGEST_SIDE
-        or not 1 <= wanted.resize <= 4 * LARGEST_SIDE
+        not 1 <= wanted.size <= MAX_INPUT_SIZE
+        or not 1 <= wanted.resize <= 4 * MAX_INPUT_SIZE
         or wanted.interpolation not in INTERPOLATIONS
         or max(map(abs, numbers)) > 1000
-        or min(wanted.deviation) < 0.001
+        or min(wanted.std) < 0.001
     ):
-        raise Unfit("how its pixels are to be prepared makes no sense")
+        raise InvalidModelFile("how its pixels are to be prepared makes no sense")
 
 
-def _check_options(head: str, options: Mapping[str, Any]) -> None:
-    known = head_options(head)
+def _check_head_options(head: str, options: Mapping[str, Any]) -> None:
+    known = get_head_options(head)
     kinds = {name: (int, float) if isinstance(default, float) else type(default) for name, default in known.items()}
     if options.keys() != known.keys() or not all(isinstance(options[name], kind) for name, kind in kinds.items()):
-        raise Unfit(f"the options of its {head} head are not those of that head")
+        raise InvalidModelFile(f"the options of its {head} head are not those of that head")
 
 
-def _all_sound(value: Any) -> bool:
+def _has_bounded_values(value: Any) -> bool:
     """Whether every number in plain data is one that can be reckoned with, and no list is endless."""
     if isinstance(value, dict):
-        return all(map(_all_sound, value.values()))
+        return all(map(_has_bounded_values, value.values()))
     if isinstance(value, list):
-        return len(value) <= MOST_PARTS and all(map(_all_sound, value))
+        return len(value) <= MAX_JSON_ITEMS and all(map(_has_bounded_values, value))
     return not isinstance(value, int | float) or abs(value) < 2**64
 
 
-def encodable(text: str) -> bool:
+def is_utf8_encodable(text: str) -> bool:
     """Whether a text is made of whole characters."""
     return text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)
 
 
-def brief(text: str) -> str:
+def sanitize_and_truncate(text: str) -> str:
     """Somebody's text short enough for a sentence."""
-    return harmless(text[:LONGEST_SAID])[:LONGEST_SAID]
+    return sanitize(text[:MAX_QUOTED_LENGTH])[:MAX_QUOTED_LENGTH]
 
 
-def _adapter():
+def _make_type_adapter():
     """Turns a description to JSON and back, and lets nothing else pass."""
     from pydantic import TypeAdapter
 
-    return TypeAdapter(Description)
+    return TypeAdapter(ModelDescription)

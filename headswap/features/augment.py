@@ -17,12 +17,12 @@ from torchvision.transforms.v2 import functional as pictures
 from headswap.data.dataset import LabelledImages
 from headswap.networks.preprocess import Preprocess
 
-SMALLEST_CROP = 0.6  # of the picture's shorter side
-DECODERS = 2  # threads
-AHEAD = 8  # images that are decoded while others are computed
+MIN_CROP_SCALE = 0.6  # of the picture's shorter side
+NUM_DECODING_THREADS = 2  # threads
+NUM_PREFETCHED_IMAGES = 8  # images that are decoded while others are computed
 
 
-def squares(images: LabelledImages, preprocess: Preprocess, views: int, seed: int) -> Iterator[Tensor]:
+def iterate_views(images: LabelledImages, preprocess: Preprocess, num_views: int, seed: int) -> Iterator[Tensor]:
     """For each image in turn uint8 ``[views, 3, size, size]``.
 
     Args:
@@ -32,14 +32,14 @@ def squares(images: LabelledImages, preprocess: Preprocess, views: int, seed: in
 
     def one(i: int) -> Tensor:
         pixels = images.pixels(i, preprocess.resize, preprocess.interpolation)
-        return views_of(pixels, preprocess, views, torch.Generator().manual_seed(seed * 1_000_003 + i))
+        return make_views(pixels, preprocess, num_views, torch.Generator().manual_seed(seed * 1_000_003 + i))
 
     waiting: deque = deque()
-    pool = ThreadPoolExecutor(DECODERS, thread_name_prefix="decoding")
+    pool = ThreadPoolExecutor(NUM_DECODING_THREADS, thread_name_prefix="decoding")
     try:
         for i in range(len(images)):
             waiting.append(pool.submit(one, i))
-            if len(waiting) > AHEAD:
+            if len(waiting) > NUM_PREFETCHED_IMAGES:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -47,19 +47,19 @@ def squares(images: LabelledImages, preprocess: Preprocess, views: int, seed: in
         pool.shutdown(cancel_futures=True)
 
 
-def views_of(pixels: Tensor, preprocess: Preprocess, views: int, generator: torch.Generator) -> Tensor:
+def make_views(pixels: Tensor, preprocess: Preprocess, num_views: int, generator: torch.Generator) -> Tensor:
     """The views of one image uint8 ``[3, H, W]``: uint8 ``[views, 3, size, size]``."""
     size = [preprocess.size, preprocess.size]
-    centre = preprocess.square(pixels)
-    crops = [_random_crop(pixels, size, preprocess.interpolation, generator) for _ in range(views - 2)]
-    return torch.stack([centre, pictures.horizontal_flip(centre), *crops][:views])
+    centre = preprocess.crop_to_square(pixels)
+    crops = [_random_crop(pixels, size, preprocess.interpolation, generator) for _ in range(num_views - 2)]
+    return torch.stack([centre, pictures.horizontal_flip(centre), *crops][:num_views])
 
 
 def _random_crop(pixels: Tensor, size: list[int], interpolation: str, generator: torch.Generator) -> Tensor:
     """A square of 0.6 to 1 times the shorter side from anywhere in the picture, every second one mirrored."""
     scale, down, right, mirror = torch.rand(4, generator=generator).tolist()
     height, width = pixels.shape[1:]
-    side = round(min(height, width) * (SMALLEST_CROP + (1 - SMALLEST_CROP) * scale))
+    side = round(min(height, width) * (MIN_CROP_SCALE + (1 - MIN_CROP_SCALE) * scale))
     top, left = round((height - side) * down), round((width - side) * right)
     crop = pictures.resized_crop(pixels, top, left, side, side, size, InterpolationMode(interpolation), True)
     return pictures.horizontal_flip(crop) if mirror < 0.5 else crop

@@ -14,15 +14,17 @@ import torch
 from torch import Tensor
 
 from headswap.data.dataset import LabelledImages
-from headswap.features.augment import squares
-from headswap.features.inference import Engine, check, frozen
-from headswap.features.memory import Room
+from headswap.features.augment import iterate_views
+from headswap.features.inference import EngineSpec, build_stage_runner, check_engine
+from headswap.features.memory import Buffer
 from headswap.networks.classifier import Classifier
 
-BATCH = 4  # small batches stay in the processor's cache (13 ms an image; 21 in batches of 16), and Stop is heard soon
+FROZEN_BATCH_SIZE = (
+    4  # small batches stay in the processor's cache (13 ms an image; 21 in batches of 16), and Stop is heard soon
+)
 
 
-class Activations:
+class FeatureCache:
     """What arrives at the boundaries of a model whose earlier parts stand still.
 
     A boundary is how many parts of ``model.sequence`` an image has passed; at 0 its normalised pixels are kept.
@@ -38,9 +40,9 @@ class Activations:
         self,
         model: Classifier,
         images: LabelledImages,
-        views: int = 1,
+        num_views: int = 1,
         seed: int = 0,
-        engine: Engine | None = None,
+        engine: EngineSpec | None = None,
     ) -> None:
         """Nothing is computed yet.
 
@@ -55,55 +57,55 @@ class Activations:
         Raises:
             ValueError: for an unknown engine.
         """
-        check(engine)
-        self.model, self.images, self.views, self.targets = model, images, views, images.targets
-        self._seed, self._engine, self._batch = seed, engine, getattr(engine, "batch", BATCH)
-        self._rooms: dict[int, Room] = {}
-        self._places: Tensor | None = None
+        check_engine(engine)
+        self.model, self.images, self.num_views, self.targets = model, images, num_views, images.targets
+        self._seed, self._engine, self._batch_size = seed, engine, getattr(engine, "batch_size", FROZEN_BATCH_SIZE)
+        self._buffers: dict[int, Buffer] = {}
+        self._indices: Tensor | None = None
 
     @property
-    def total(self) -> int:
+    def num_samples(self) -> int:
         """How many views of images there are to compute."""
-        return len(self.images) * self.views
+        return len(self.images) * self.num_views
 
     @property
     def boundaries(self) -> tuple[int, ...]:
         """Where something is kept."""
-        return tuple(sorted(self._rooms))
+        return tuple(sorted(self._buffers))
 
-    def at(self, boundary: int) -> Tensor:
+    def get_features(self, boundary: int) -> Tensor:
         """All that is kept at a boundary, ``[N, views, ...]``; in half precision where memory was short.
 
         Raises:
             KeyError: if nothing is kept there.
         """
-        kept = self._whole(boundary)
-        return kept if self._places is None else kept[self._places]
+        kept = self._get_buffer(boundary)
+        return kept if self._indices is None else kept[self._indices]
 
-    def batch(self, boundary: int, images: Tensor, views: Tensor | int = 0) -> Tensor:
+    def get_batch(self, boundary: int, indices: Tensor, view_indices: Tensor | int = 0) -> Tensor:
         """What is kept of these images ``[n]``, each in one of its views, in the model's own precision."""
-        places = images if self._places is None else self._places[images]
-        return self._whole(boundary)[places, views].to(next(self.model.parameters()))
+        places = indices if self._indices is None else self._indices[indices]
+        return self._get_buffer(boundary)[places, view_indices].to(next(self.model.parameters()))
 
-    def plain(self, boundary: int, batch: int) -> Iterator[Tensor]:
+    def iterate_plain_view(self, boundary: int, batch_size: int) -> Iterator[Tensor]:
         """The plain view of every image in order, so many at a time."""
-        for chosen in torch.arange(len(self.images)).split(batch):
-            yield self.batch(boundary, chosen)
+        for chosen in torch.arange(len(self.images)).split(batch_size):
+            yield self.get_batch(boundary, chosen)
 
-    def subset(self, places: Tensor) -> Activations:
+    def subset(self, indices: Tensor) -> FeatureCache:
         """What is kept of these images alone; it shares the memory, and fills nothing."""
         part = copy.copy(self)
-        part.images = self.images.subset(places.tolist())
-        part.targets = self.targets[places]
-        part._places = places if self._places is None else self._places[places]
+        part.images = self.images.subset(indices.tolist())
+        part.targets = self.targets[indices]
+        part._indices = indices if self._indices is None else self._indices[indices]
         return part
 
     def bytes_per_image(self, boundary: int) -> int:
         """What is kept for each image at a boundary, all its views together."""
-        one = self._whole(boundary)[0]
+        one = self._get_buffer(boundary)[0]
         return one.numel() * one.element_size()
 
-    def fill(self, boundaries: Iterable[int]) -> Iterator[int]:
+    def compute(self, boundaries: Iterable[int]) -> Iterator[int]:
         """Compute what is not kept yet, from the nearest boundary before it that is, or else from the images.
 
         Yields after each batch how many views are through. Closed too early, nothing new is kept.
@@ -111,32 +113,34 @@ class Activations:
         Raises:
             InputError: if an image's file has been damaged or lost, or neither memory nor disk has room.
         """
-        missing = sorted(set(boundaries) - self._rooms.keys())
+        missing = sorted(set(boundaries) - self._buffers.keys())
         if not missing:
             return
-        if self._places is not None:
+        if self._indices is not None:
             raise ValueError("A subset fills nothing; fill the whole that it was taken from.")
-        start = max((kept for kept in self._rooms if kept < missing[0]), default=None)
+        start = max((kept for kept in self._buffers if kept < missing[0]), default=None)
         first = start or 0
         model = self.model
         was_training = model.training
-        rooms: dict[int, Room] = {}
+        rooms: dict[int, Buffer] = {}
         done = 0
         try:
             model.eval()
-            run = frozen(model.sequence[first : missing[-1]], [b - first for b in missing], self._engine, self.total)
-            for x in self._pixels() if start is None else self._kept(start):
+            run = build_stage_runner(
+                model.feature_stages[first : missing[-1]], [b - first for b in missing], self._engine, self.num_samples
+            )
+            for x in self._iterate_pixels() if start is None else self._iterate_cached(start):
                 for boundary, told in zip(missing, run(x), strict=True):
                     if boundary not in rooms:
-                        rooms[boundary] = Room(self.total, told[0])
+                        rooms[boundary] = Buffer(self.num_samples, told[0])
                     rooms[boundary].tensor[done : done + len(x)] = told
                 done += len(x)
                 yield done
         finally:
             model.train(was_training)
-        self._rooms |= rooms
+        self._buffers |= rooms
 
-    def reads_like(self, other: Activations) -> bool:
+    def has_same_inputs(self, other: FeatureCache) -> bool:
         """Whether both see the same squares of the same images, through the same engine; their stages may differ.
 
         An engine of one's own stands for the one that would be taken by default.
@@ -144,42 +148,44 @@ class Activations:
         mine, theirs = (
             (
                 each.images.paths,
-                each.views,
+                each.num_views,
                 each._seed,
                 None if callable(each._engine) else each._engine,
                 each.model.preprocess,
-                each._places is None,
+                each._indices is None,
             )
             for each in (self, other)
         )
         return mine == theirs
 
-    def adopt(self, other: Activations) -> None:
+    def share_buffers(self, other: FeatureCache) -> None:
         """Keep what another keeps that reads like this and whose stages are equal; both share the memory."""
-        self._rooms = other._rooms | self._rooms
+        self._buffers = other._buffers | self._buffers
 
-    def forget(self, boundaries: Iterable[int]) -> None:
+    def drop(self, boundaries: Iterable[int]) -> None:
         """Give the memory back of what nobody asks for any more."""
         for boundary in boundaries:
-            self._rooms.pop(boundary, None)
+            self._buffers.pop(boundary, None)
 
-    def thaw(self, boundary: int) -> None:
+    def drop_after(self, boundary: int) -> None:
         """The parts behind a boundary are going to learn, so what was kept behind them is true no longer."""
-        self.forget([kept for kept in self._rooms if kept > boundary])
+        self.drop([kept for kept in self._buffers if kept > boundary])
 
-    def _whole(self, boundary: int) -> Tensor:
+    def _get_buffer(self, boundary: int) -> Tensor:
         """As ``at``, of all images that were filled, of which this may be a subset."""
-        return self._rooms[boundary].tensor.unflatten(0, (-1, self.views))
+        return self._buffers[boundary].tensor.unflatten(0, (-1, self.num_views))
 
-    def _pixels(self) -> Iterator[Tensor]:
+    def _iterate_pixels(self) -> Iterator[Tensor]:
         wanted = next(self.model.parameters())
         singles = (
-            view for views in squares(self.images, self.model.preprocess, self.views, self._seed) for view in views
+            view
+            for views in iterate_views(self.images, self.model.preprocess, self.num_views, self._seed)
+            for view in views
         )
-        while batch := list(islice(singles, self._batch)):
-            yield self.model.preprocess.normalise(torch.stack(batch)).to(wanted)
+        while batch := list(islice(singles, self._batch_size)):
+            yield self.model.preprocess.normalize(torch.stack(batch)).to(wanted)
 
-    def _kept(self, boundary: int) -> Iterator[Tensor]:
+    def _iterate_cached(self, boundary: int) -> Iterator[Tensor]:
         wanted = next(self.model.parameters())
-        for x in self._rooms[boundary].tensor.split(self._batch):
+        for x in self._buffers[boundary].tensor.split(self._batch_size):
             yield x.to(wanted)

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic, perf_counter
 
-from headswap.features.cache import Activations
+from headswap.features.cache import FeatureCache
 
-EVERY = 0.1  # seconds between two steps, or two batches of the frozen pass, that are told
+EVENT_INTERVAL_SECONDS = 0.1  # seconds between two steps, or two batches of the frozen pass, that are told
 
 
 class Throttle:
@@ -18,24 +18,24 @@ class Throttle:
     def __init__(self) -> None:
         self._last = -math.inf
 
-    def open(self) -> bool:
+    def should_emit(self) -> bool:
         now = monotonic()
-        if now - self._last < EVERY:
+        if now - self._last < EVENT_INTERVAL_SECONDS:
             return False
         self._last = now
         return True
 
 
-def frozen_pass(halves: Sequence[Activations], boundaries: Iterable[int]) -> Iterator[FrozenPass]:
+def run_frozen_pass(caches: Sequence[FeatureCache], boundaries: Iterable[int]) -> Iterator[FrozenPass]:
     """Fill all of them, told as one progress."""
     began, before, throttle = perf_counter(), 0, Throttle()
-    total = sum(half.total for half in halves)
-    for half in halves:
-        for through in half.fill(boundaries):
+    total = sum(half.num_samples for half in caches)
+    for half in caches:
+        for through in half.compute(boundaries):
             done = before + through
-            if throttle.open() or done == total:
+            if throttle.should_emit() or done == total:
                 yield FrozenPass(done, total, perf_counter() - began)
-        before += half.total
+        before += half.num_samples
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class FrozenPass:
     seconds: float  # since it began
 
     @property
-    def rate(self) -> float:
+    def views_per_second(self) -> float:
         """Views a second."""
         return self.done / max(self.seconds, 1e-9)
 
     @property
     def left(self) -> float:
         """Seconds until it is through, at this rate."""
-        return (self.total - self.done) / max(self.rate, 1e-9)
+        return (self.total - self.done) / max(self.views_per_second, 1e-9)

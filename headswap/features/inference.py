@@ -17,41 +17,47 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from headswap.common.text import nearest
-from headswap.features.onnx_tracing import traced
-from headswap.networks.stage import channels_last, count_weights, fingerprint
+from headswap.common.text import suggest_names
+from headswap.features.onnx_tracing import trace_to_onnx
+from headswap.networks.stage import count_parameters, fingerprint_modules, to_channels_last
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 ENGINES = ("eager", "folded", "onnxruntime")
-AGREEMENT = 1e-4  # largest difference from the stages themselves, relative to their largest output where that exceeds 1
-WORTH_AN_EXPORT = 100  # pictures; the export takes one to three seconds, a picture ten milliseconds less
-MOST_EXPORTED = 100_000_000  # weights; an export in memory ends at two gigabytes
-KEPT = 2  # copies that are ready for the next run of the same stages
+RELATIVE_TOLERANCE = (
+    1e-4  # largest difference from the stages themselves, relative to their largest output where that exceeds 1
+)
+MIN_IMAGES_FOR_EXPORT = 100  # pictures; the export takes one to three seconds, a picture ten milliseconds less
+MAX_PARAMETERS_FOR_EXPORT = 100_000_000  # weights; an export in memory ends at two gigabytes
+MAX_CACHED_ENGINES = 2  # copies that are ready for the next run of the same stages
 
-Run = Callable[[Tensor], list[Tensor]]
-Engine = str | Callable[[Sequence[nn.Module], Sequence[int]], Run]  # one of ENGINES, or one's own, not proved here
-_ready: OrderedDict[str, Run] = OrderedDict()
-_lock = threading.Lock()
+StageRunner = Callable[[Tensor], list[Tensor]]
+EngineSpec = (
+    str | Callable[[Sequence[nn.Module], Sequence[int]], StageRunner]
+)  # one of ENGINES, or one's own, not proved here
+_engine_cache: OrderedDict[str, StageRunner] = OrderedDict()
+_engine_cache_lock = threading.Lock()
 
 
-class Cuts(nn.Module):
+class MultiOutput(nn.Module):
     """Parts in a row that tell what arrives after so many of them: ``[N, ...]`` to one tensor for each cut."""
 
-    def __init__(self, parts: Sequence[nn.Module], cuts: Sequence[int]) -> None:
+    def __init__(self, stages: Sequence[nn.Module], boundaries: Sequence[int]) -> None:
         super().__init__()
-        self.parts = nn.ModuleList(parts)
-        self.cuts = tuple(cuts)
+        self.stages = nn.ModuleList(stages)
+        self.boundaries = tuple(boundaries)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        told = [x] * self.cuts.count(0)
-        for passed, part in enumerate(self.parts, 1):
+        told = [x] * self.boundaries.count(0)
+        for passed, part in enumerate(self.stages, 1):
             x = part(x)
-            told += [x] * self.cuts.count(passed)
+            told += [x] * self.boundaries.count(passed)
         return told
 
 
-def frozen(parts: Sequence[nn.Module], cuts: Sequence[int], engine: Engine | None = None, count: int = 0) -> Run:
+def build_stage_runner(
+    stages: Sequence[nn.Module], boundaries: Sequence[int], engine: EngineSpec | None = None, num_images: int = 0
+) -> StageRunner:
     """A function from what arrives before ``parts`` to what arrives after so many of them, for each of ``cuts``.
 
     Args:
@@ -64,119 +70,121 @@ def frozen(parts: Sequence[nn.Module], cuts: Sequence[int], engine: Engine | Non
     Raises:
         ValueError: for an unknown engine.
     """
-    check(engine)
+    check_engine(engine)
     if callable(engine):
-        return engine(parts, cuts)
-    plain = Cuts(parts, cuts).eval()
-    engine = engine or _suggested(plain, count)
+        return engine(stages, boundaries)
+    plain = MultiOutput(stages, boundaries).eval()
+    engine = engine or _choose_engine(plain, num_images)
     if engine == "eager":
-        return _eager(plain)
-    run: Run | None = None
+        return _build_eager(plain)
+    run: StageRunner | None = None
 
     def first_and_later(x: Tensor) -> list[Tensor]:
         nonlocal run
-        run = run or _proved(plain, engine, x)
+        run = run or _build_verified(plain, engine, x)
         return run(x)
 
     return first_and_later
 
 
-def forget() -> None:
+def clear_engine_cache() -> None:
     """Let go of what is ready for the next run; a copy holds weights, and a hundred megabytes to compute in."""
-    with _lock:
-        _ready.clear()
+    with _engine_cache_lock:
+        _engine_cache.clear()
 
 
-def check(engine: Engine | None) -> None:
+def check_engine(engine: EngineSpec | None) -> None:
     """``ValueError`` for an unknown engine, with the nearest names."""
     if isinstance(engine, str) and engine not in ENGINES:
-        raise ValueError(f"There is no engine '{engine}'. {nearest(engine, ENGINES)}")
+        raise ValueError(f"There is no engine '{engine}'. {suggest_names(engine, ENGINES)}")
 
 
-def _suggested(plain: Cuts, count: int) -> str:
+def _choose_engine(reference: MultiOutput, num_images: int) -> str:
     """Grouped convolutions are what an inference engine does four times faster; of others it does little more than
     folding, and without batch norms there is nothing to fold."""
-    modules = list(plain.modules())
-    first = next(plain.parameters(), None)
+    modules = list(reference.modules())
+    first = next(reference.parameters(), None)
     if first is None or first.dtype != torch.float32 or not any(isinstance(m, _BatchNorm) for m in modules):
         return "eager"
     grouped = any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in modules)
-    small = count_weights(plain) < MOST_EXPORTED
-    if grouped and small and count >= WORTH_AN_EXPORT and first.device.type == "cpu":
+    small = count_parameters(reference) < MAX_PARAMETERS_FOR_EXPORT
+    if grouped and small and num_images >= MIN_IMAGES_FOR_EXPORT and first.device.type == "cpu":
         return "onnxruntime"
     return "folded"
 
 
-def _eager(plain: Cuts) -> Run:
+def _build_eager(reference: MultiOutput) -> StageRunner:
     def run(x: Tensor) -> list[Tensor]:
         with torch.no_grad():
-            return plain(channels_last(x))
+            return reference(to_channels_last(x))
 
     return run
 
 
-def _proved(plain: Cuts, engine: str, x: Tensor) -> Run:
+def _build_verified(reference: MultiOutput, engine: str, x: Tensor) -> StageRunner:
     """The fastest way that agrees on ``x``, the wanted one first; kept for the next run of the same stages."""
-    key = fingerprint([plain], f"{engine} {plain.cuts} {tuple(x.shape[1:])} {x.device}")
-    with _lock:
-        kept = _ready.get(key)
-    wanted = _eager(plain)(x)
+    key = fingerprint_modules([reference], f"{engine} {reference.boundaries} {tuple(x.shape[1:])} {x.device}")
+    with _engine_cache_lock:
+        kept = _engine_cache.get(key)
+    wanted = _build_eager(reference)(x)
     # What is kept is proved as well: two networks may look and weigh the same and still do different things.
-    ways = ([lambda *_: kept] if kept else []) + _ways(engine)
-    run = next((run for make in ways if (run := _made(make, plain, x, wanted))), None)
+    ways = ([lambda *_: kept] if kept else []) + _list_builders(engine)
+    run = next((run for make in ways if (run := _try_builder(make, reference, x, wanted))), None)
     if run is None:
-        return _eager(plain)
-    with _lock:
-        _ready[key] = run
-        _ready.move_to_end(key)
-        while len(_ready) > KEPT:
-            _ready.popitem(last=False)
+        return _build_eager(reference)
+    with _engine_cache_lock:
+        _engine_cache[key] = run
+        _engine_cache.move_to_end(key)
+        while len(_engine_cache) > MAX_CACHED_ENGINES:
+            _engine_cache.popitem(last=False)
     return run
 
 
-def _ways(engine: str) -> list[Callable[[Cuts, Tensor], Run]]:
-    return [_exported, _folded] if engine == "onnxruntime" else [_folded]
+def _list_builders(engine: str) -> list[Callable[[MultiOutput, Tensor], StageRunner]]:
+    return [_build_onnxruntime, _build_folded] if engine == "onnxruntime" else [_build_folded]
 
 
-def _made(make: Callable[[Cuts, Tensor], Run], plain: Cuts, x: Tensor, wanted: list[Tensor]) -> Run | None:
+def _try_builder(
+    builder: Callable[[MultiOutput, Tensor], StageRunner], reference: MultiOutput, x: Tensor, expected: list[Tensor]
+) -> StageRunner | None:
     try:
-        run = make(plain, x)
+        run = builder(reference, x)
         # One picture as well as all: an export may have learned by heart how many there were, and the last are fewer.
-        if all(map(_agree, [*run(x), *run(x[:1])], [*wanted, *(told[:1] for told in wanted)])):
+        if all(map(_is_close, [*run(x), *run(x[:1])], [*expected, *(told[:1] for told in expected)])):
             return run
-        log.info("%s: another answer than the stages themselves", make.__name__)
+        logger.info("%s: another answer than the stages themselves", builder.__name__)
     except Exception:  # whatever an exporter or an engine stumbles over, the stages themselves can be run
-        log.info("%s: cannot be made", make.__name__, exc_info=True)
+        logger.info("%s: cannot be made", builder.__name__, exc_info=True)
     return None
 
 
-def _agree(answer: Tensor, wanted: Tensor) -> bool:
-    return answer.shape == wanted.shape and bool(
-        (answer - wanted).abs().max() <= AGREEMENT * wanted.abs().max().clamp(min=1)
+def _is_close(actual: Tensor, expected: Tensor) -> bool:
+    return actual.shape == expected.shape and bool(
+        (actual - expected).abs().max() <= RELATIVE_TOLERANCE * expected.abs().max().clamp(min=1)
     )
 
 
-def _folded(plain: Cuts, x: Tensor) -> Run:
-    return _eager(fold(plain, x[:1]).to(memory_format=torch.channels_last))
+def _build_folded(reference: MultiOutput, x: Tensor) -> StageRunner:
+    return _build_eager(fold_batch_norms(reference, x[:1]).to(memory_format=torch.channels_last))
 
 
-def fold(network: nn.Module, x: Tensor) -> nn.Module:
+def fold_batch_norms(network: nn.Module, x: Tensor) -> nn.Module:
     """A copy of ``network`` in which each batch norm right behind a convolution is part of that convolution.
 
     The pairs are found by watching ``x`` pass: a norm whose input is the very tensor that a convolution gave. Whether
     something else used that tensor as well cannot be seen, so the copy has to be compared.
     """
     other = copy.deepcopy(network).requires_grad_(False)
-    for norm, convolution in _pairs(other, x).items():
+    for norm, convolution in _find_conv_norm_pairs(other, x).items():
         fused = fuse_conv_bn_weights(
             convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         )
         convolution.weight, convolution.bias = fused
-        _replace(other, norm, getattr(norm, "act", nn.Identity()))  # timm's norms bring their activation along
+        _replace_module(other, norm, getattr(norm, "act", nn.Identity()))  # timm's norms bring their activation along
     return other.requires_grad_(False)
 
 
-def _pairs(network: nn.Module, x: Tensor) -> dict[_BatchNorm, nn.Conv2d]:
+def _find_conv_norm_pairs(network: nn.Module, x: Tensor) -> dict[_BatchNorm, nn.Conv2d]:
     given: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # the tensors are held, so that no other takes their place
     pairs: dict[_BatchNorm, nn.Conv2d] = {}
 
@@ -196,18 +204,18 @@ def _pairs(network: nn.Module, x: Tensor) -> dict[_BatchNorm, nn.Conv2d]:
     return pairs
 
 
-def _replace(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
+def _replace_module(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
     for owner in network.modules():
         for name, child in owner.named_children():
             if child is old:
                 setattr(owner, name, new)
 
 
-def _exported(plain: Cuts, x: Tensor) -> Run:
+def _build_onnxruntime(reference: MultiOutput, x: Tensor) -> StageRunner:
     import onnxruntime
 
-    names = [f"cut{i}" for i in range(len(plain.cuts))]
-    content = traced(fold(plain, x[:1]), x, "x", names)
+    names = [f"cut{i}" for i in range(len(reference.boundaries))]
+    content = trace_to_onnx(fold_batch_norms(reference, x[:1]), x, "x", names)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3

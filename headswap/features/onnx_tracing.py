@@ -15,19 +15,19 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-OPSET = 18
-_exporting = threading.RLock()
+OPSET_VERSION = 18
+_export_lock = threading.RLock()
 
 
 @contextmanager
-def exporting() -> Iterator[None]:
+def exclusive_export() -> Iterator[None]:
     """For whatever exports, one thread at a time; its warnings of what was proved to be harmless are not heard."""
-    with _exporting, warnings.catch_warnings():
+    with _export_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-def traced(network: nn.Module, x: Tensor, given: str, told: Sequence[str]) -> bytes:
+def trace_to_onnx(network: nn.Module, x: Tensor, input_name: str, output_names: Sequence[str]) -> bytes:
     """The ONNX file of a network in evaluation mode, for any number of pictures.
 
     Args:
@@ -39,26 +39,26 @@ def traced(network: nn.Module, x: Tensor, given: str, told: Sequence[str]) -> by
     Raises:
         Exception: whatever the exporter stumbles over.
     """
-    file, axes = io.BytesIO(), {name: {0: "pictures"} for name in (given, *told)}
-    without_fast_attention(network)
-    with exporting():
-        torch.onnx.register_custom_op_symbolic("aten::rms_norm", _rms_norm, OPSET)
+    file, axes = io.BytesIO(), {name: {0: "pictures"} for name in (input_name, *output_names)}
+    disable_fast_attention(network)
+    with exclusive_export():
+        torch.onnx.register_custom_op_symbolic("aten::rms_norm", _rms_norm_symbolic, OPSET_VERSION)
         torch.onnx.export(
             network,
             (x,),
             file,
             dynamo=False,
             training=torch.onnx.TrainingMode.PRESERVE,  # of the evaluation mode, and of what stands below
-            opset_version=OPSET,
-            input_names=[given],
-            output_names=list(told),
+            opset_version=OPSET_VERSION,
+            input_names=[input_name],
+            output_names=list(output_names),
             dynamic_axes=axes,
             verbose=False,
         )
     return file.getvalue()
 
 
-def without_fast_attention(network: nn.Module) -> None:
+def disable_fast_attention(network: nn.Module) -> None:
     """Let this network in evaluation mode attend by operations that have a name elsewhere.
 
     Torch's own switch is one for the process: what others compute meanwhile would differ in its last bits.
@@ -70,7 +70,7 @@ def without_fast_attention(network: nn.Module) -> None:
             module.activation_relu_or_gelu = 0  # nor with an activation that it does not know
 
 
-def _rms_norm(g, x, shape, weight, epsilon):
+def _rms_norm_symbolic(g, x, shape, weight, epsilon):
     """Features of one length in the words of ONNX, which has one for it only from version 23 on."""
     from torch.onnx import symbolic_helper as words
 

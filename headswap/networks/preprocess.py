@@ -12,12 +12,14 @@ from torchvision import models as tv
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as pictures
 
-from headswap.common.text import nearest
-from headswap.data.decoding import MAX_ASPECT, read_pixels
+from headswap.common.deprecation import renamed_attributes
+from headswap.common.text import suggest_names
+from headswap.data.decoding import MAX_ASPECT_RATIO, read_pixels
 
-CROPS = ("centre", "fit")
+CROP_MODES = ("centre", "fit")
 
 
+@renamed_attributes(deviation="std", normalise="normalize", square="crop_to_square")
 @dataclass(frozen=True)
 class Preprocess:
     """How a network wants its pixels: the weights' own size, crop, interpolation, mean and deviation.
@@ -29,14 +31,14 @@ class Preprocess:
     resize: int  # the shorter side, in pixels, to which a picture is brought before the centre of it is cut out
     interpolation: str  # "bicubic" or "bilinear"
     mean: tuple[float, float, float]
-    deviation: tuple[float, float, float]
+    std: tuple[float, float, float]
     crop: str = "centre"  # the centre, as the weights were measured, or "fit": the whole picture, squeezed to a square
 
     def __post_init__(self) -> None:
-        if self.crop not in CROPS:
-            raise ValueError(f"There is no crop '{self.crop}'. {nearest(self.crop, CROPS)}")
+        if self.crop not in CROP_MODES:
+            raise ValueError(f"There is no crop '{self.crop}'. {suggest_names(self.crop, CROP_MODES)}")
 
-    def __call__(self, picture: Any) -> Tensor:
+    def __call__(self, image: Any) -> Tensor:
         """What the network gets to see of a picture.
 
         Args:
@@ -50,37 +52,37 @@ class Preprocess:
             InputError: if it cannot be read as a picture.
             TypeError: if it is no picture at all.
         """
-        is_read = isinstance(picture, Tensor) and self._is_read(picture)
-        pixels = picture if is_read else read_pixels(picture, self.resize, self.interpolation)
-        return self.normalise(self.square(pixels))
+        is_read = isinstance(image, Tensor) and self._is_decoded(image)
+        pixels = image if is_read else read_pixels(image, self.resize, self.interpolation)
+        return self.normalize(self.crop_to_square(pixels))
 
-    def _is_read(self, pixels: Tensor) -> bool:
+    def _is_decoded(self, pixels: Tensor) -> bool:
         if pixels.dtype != torch.uint8 or pixels.ndim != 3 or len(pixels) != 3:
             return False
         short, long = sorted(pixels.shape[1:])
-        return short == self.resize and long <= MAX_ASPECT * short
+        return short == self.resize and long <= MAX_ASPECT_RATIO * short
 
-    def square(self, pixels: Tensor) -> Tensor:
+    def crop_to_square(self, pixels: Tensor) -> Tensor:
         """What the network gets to see, before it is normalised: uint8 ``[3, H, W]`` to ``[3, size, size]``."""
         side = [self.size, self.size]
         if self.crop == "centre":
             return pictures.center_crop(pixels, side)
         return pictures.resize(pixels, side, InterpolationMode(self.interpolation), antialias=True)
 
-    def normalise(self, square: Tensor) -> Tensor:
+    def normalize(self, pixels: Tensor) -> Tensor:
         """From uint8 ``[..., 3, size, size]`` to float with the weights' mean and deviation."""
-        return pictures.normalize(square.float() / 255, list(self.mean), list(self.deviation))
+        return pictures.normalize(pixels.float() / 255, list(self.mean), list(self.std))
 
 
-def preprocess_of(network: nn.Module) -> Preprocess:
+def get_preprocess(network: nn.Module) -> Preprocess:
     """How a network that somebody built wants its pixels: timm's say it, of the others ImageNet's way is true."""
     if hasattr(network, "pretrained_cfg"):
-        return _as_timm_wants(network)
+        return _get_timm_preprocess(network)
     size = 299 if isinstance(network, tv.Inception3) else 224
     return Preprocess(size, round(size / 0.875), "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def _as_timm_wants(network: nn.Module) -> Preprocess:
+def _get_timm_preprocess(network: nn.Module) -> Preprocess:
     wanted = resolve_model_data_config(network)
     size = wanted["input_size"][-1]
     resize = int(size / wanted["crop_pct"])

@@ -24,32 +24,32 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from headswap.common.errors import InputError
-from headswap.networks.stage import MOST, Parts, Stage, in_a_dozen, staged
+from headswap.networks.stage import MAX_STAGE_GROUPS, Stage, StagedNetwork, group_blocks, make_stages
 
 # What timm calls a child that is the network's body: `stages`, `blocks`, `layer1`, `level2`, `features`.
-BODY = re.compile(r"(stage|block|layer|level|feature|trunk)s?_?\d*$")
+BODY_NAME_PATTERN = re.compile(r"(stage|block|layer|level|feature|trunk)s?_?\d*$")
 
-FEW = 3  # stages that say too little
+MIN_STAGES = 3  # stages that say too little
 
-NOTE = "{} does not come apart into stages, so it counts as one: it stands still or learns as a whole."
+SINGLE_STAGE_NOTE = "{} does not come apart into stages, so it counts as one: it stands still or learns as a whole."
 
 
-class Call(NamedTuple):
+class ModuleCall(NamedTuple):
     """A module that was called, and with what beside its first argument."""
 
     module: nn.Module
-    arguments: tuple[Any, ...]
-    options: dict[str, Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
 
 
-class Rehearsal(NamedTuple):
+class ForwardTrace(NamedTuple):
     """What a network called on the way to its last map, and from there to the vector before its last layer."""
 
-    features: list[Call]
-    head: list[Call]
+    feature_calls: list[ModuleCall]
+    head_calls: list[ModuleCall]
 
 
-class Features(nn.Module):
+class ForwardFeatures(nn.Module):
     """A network up to its last map or tokens."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -60,75 +60,75 @@ class Features(nn.Module):
         return self.network.forward_features(x)
 
 
-class Pooling(Features):
+class PreLogitsPool(ForwardFeatures):
     """A network from its last map to the vector ``[N, features]`` before its last layer."""
 
     def forward(self, x: Any) -> Tensor:
         return self.network.forward_head(x, pre_logits=True)
 
 
-class Whole(Pooling):
+class PreLogitsExtractor(PreLogitsPool):
     """A network up to the vector before its last layer."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(self.network.forward_features(x))
 
 
-class Given(nn.Module):
+class BoundModule(nn.Module):
     """A module with what its network hands it beside the image and for every image alike, as rotary positions."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: ModuleCall) -> None:
         super().__init__()
-        self.module, self.arguments, self.options = call.module, call.arguments, dict(call.options)
-        for name, value in call.options.items():
+        self.module, self.args, self.kwargs = call.module, call.args, dict(call.kwargs)
+        for name, value in call.kwargs.items():
             if isinstance(value, Tensor):
-                self.register_buffer(name, self.options.pop(name))
-        if any(isinstance(value, Tensor) for value in call.arguments):
+                self.register_buffer(name, self.kwargs.pop(name))
+        if any(isinstance(value, Tensor) for value in call.args):
             raise TypeError("Only a named tensor can move to another device with its module.")
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.module(x, *self.arguments, **self.options, **dict(self.named_buffers(recurse=False)))
+        return self.module(x, *self.args, **self.kwargs, **dict(self.named_buffers(recurse=False)))
 
 
-class Operations(TorchFunctionMode):
+class OperationRecorder(TorchFunctionMode):
     """Notes down every operation of torch while it is entered."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: list[Callable[..., Any]] = []
+        self.recorded: list[Callable[..., Any]] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.seen.append(func)
+        self.recorded.append(func)
         return func(*args, **(kwargs or {}))
 
 
-def is_timms(network: nn.Module) -> bool:
+def is_timm_network(network: nn.Module) -> bool:
     """Whether a network speaks as timm's do."""
     return all(hasattr(network, name) for name in ("pretrained_cfg", "forward_features", "forward_head"))
 
 
-def take_apart_timm(network: nn.Module) -> Parts:
+def split_timm_into_stages(network: nn.Module) -> StagedNetwork:
     """The parts of a network of timm, whose modules they share; with a ``note`` if it has to be one single stage."""
     was_training = network.training
-    with torch.no_grad(), _evaluating(network):
-        parts = _first_that_holds(network)
-    for module in (parts.stages, parts.pool, parts.last):
+    with torch.no_grad(), _eval_mode(network):
+        parts = _find_verified_split(network)
+    for module in (parts.stages, parts.pool, parts.original_head):
         module.train(was_training)
     return parts
 
 
-def _first_that_holds(network: nn.Module) -> Parts:
-    picture = _picture(network)
-    for rule in (_tokens, _children, _one_stage):
+def _find_verified_split(network: nn.Module) -> StagedNetwork:
+    picture = _make_random_image(network)
+    for rule in (_split_transformer, _split_children, _split_as_one_stage):
         # Whatever a rule stumbles over in a network that it was not made for, the next one is tried.
         try:
-            stages, pool = rule(network, _rehearse(network, torch.zeros_like(picture)))
-            if _holds(stages, pool, network, picture):
-                return _parts(stages, pool, network, picture)
+            stages, pool = rule(network, _trace_forward(network, torch.zeros_like(picture)))
+            if _is_equivalent(stages, pool, network, picture):
+                return _assemble_staged_network(stages, pool, network, picture)
         except Exception:
             continue
     try:
-        return _parts(*_whole(network), network, picture)
+        return _assemble_staged_network(*_wrap_whole_network(network), network, picture)
     except Exception as error:
         raise InputError(
             f"The network {type(network).__name__} does not make one vector of a picture, so it cannot have a new "
@@ -136,179 +136,187 @@ def _first_that_holds(network: nn.Module) -> Parts:
         ) from error
 
 
-def _tokens(network: nn.Module, rehearsal: Rehearsal) -> tuple[nn.Sequential, Stage]:
+def _split_transformer(network: nn.Module, trace: ForwardTrace) -> tuple[nn.Sequential, Stage]:
     """A transformer: all that it does before its blocks, the blocks, and its norm with the pooling."""
-    blocks = [_as_called(call) for call in rehearsal.features if call.module in set(network.blocks)]
-    before = _copy(network, blocks=type(network.blocks)(), norm=nn.Identity())
-    used = {call.module for call in rehearsal.features}
-    patches = _only(before, lambda child: any(m in used for m in child.modules()))
-    stages = staged(patches=Features(patches), **in_a_dozen(blocks))
-    return stages, Stage(network.norm, _pooling(network, rehearsal, used))
+    blocks = [_bind_call(call) for call in trace.feature_calls if call.module in set(network.blocks)]
+    before = _copy_with_children(network, blocks=type(network.blocks)(), norm=nn.Identity())
+    used = {call.module for call in trace.feature_calls}
+    patches = _keep_children(before, lambda child: any(m in used for m in child.modules()))
+    stages = make_stages(patches=ForwardFeatures(patches), **group_blocks(blocks))
+    return stages, Stage(network.norm, _build_pool(network, trace, used))
 
 
-def _children(network: nn.Module, rehearsal: Rehearsal) -> tuple[nn.Sequential, Stage]:
+def _split_children(network: nn.Module, trace: ForwardTrace) -> tuple[nn.Sequential, Stage]:
     """The children in the order in which they are called: a stem, the body unpacked, and what comes after it."""
     if any(True for _ in network.parameters(recurse=False)):
         raise ValueError("A network with weights of its own is more than its children.")
-    row = _row(network, rehearsal)
-    is_body = [bool(BODY.match(name)) for name, _ in row]
-    if sum(len(_unpacked(*row[i])) for i, body in enumerate(is_body) if body) < FEW:
+    row = _list_child_calls(network, trace)
+    is_body = [bool(BODY_NAME_PATTERN.match(name)) for name, _ in row]
+    if sum(len(_unpack_container(*row[i])) for i, body in enumerate(is_body) if body) < MIN_STAGES:
         is_body = [True] * len(row)
     first, end = is_body.index(True), len(row) - is_body[::-1].index(True)
-    stem = [_as_called(call) for _, call in row[:first]]
-    last = [_as_called(call) for _, call in row[end:]]
+    stem = [_bind_call(call) for _, call in row[:first]]
+    last = [_bind_call(call) for _, call in row[end:]]
     units: list[tuple[str, list[nn.Module]]] = []
-    for name, module in chain.from_iterable(_unpacked(name, call) for name, call in row[first:end]):
-        if units and not _is_heavy(module):
+    for name, module in chain.from_iterable(_unpack_container(name, call) for name, call in row[first:end]):
+        if units and not _has_matrix_weights(module):
             units[-1][1].append(module)
         else:
             units.append((name, [module]))
-    if not any(map(_is_heavy, last)):
+    if not any(map(_has_matrix_weights, last)):
         units[-1][1].extend(last)
         last = []
-    named = {"stem": stem, **_readable(units), "last": last}
-    stages = staged(**{name: modules for name, modules in named.items() if modules})
-    return stages, Stage(_pooling(network, rehearsal, {call.module for _, call in row}))
+    named = {"stem": stem, **_name_stages(units), "last": last}
+    stages = make_stages(**{name: modules for name, modules in named.items() if modules})
+    return stages, Stage(_build_pool(network, trace, {call.module for _, call in row}))
 
 
-def _one_stage(network: nn.Module, rehearsal: Rehearsal) -> tuple[nn.Sequential, Stage]:
+def _split_as_one_stage(network: nn.Module, trace: ForwardTrace) -> tuple[nn.Sequential, Stage]:
     """All before the last map as one stage."""
-    used = {call.module for call in rehearsal.features}
-    features = _only(network, lambda child: any(m in used for m in child.modules()))
-    return staged(features=Features(features)), Stage(_pooling(network, rehearsal, used))
+    used = {call.module for call in trace.feature_calls}
+    features = _keep_children(network, lambda child: any(m in used for m in child.modules()))
+    return make_stages(features=ForwardFeatures(features)), Stage(_build_pool(network, trace, used))
 
 
-def _whole(network: nn.Module) -> tuple[nn.Sequential, Stage]:
+def _wrap_whole_network(network: nn.Module) -> tuple[nn.Sequential, Stage]:
     """All before the last layer as one stage, whose map has one position: for maps that are several tensors."""
-    body = _without(network, _classifiers(network))
-    return staged(features=[Whole(body), nn.Unflatten(1, (-1, 1, 1))]), Stage(nn.Flatten())
+    body = _replace_with_identity(network, _get_classifiers(network))
+    return make_stages(features=[PreLogitsExtractor(body), nn.Unflatten(1, (-1, 1, 1))]), Stage(nn.Flatten())
 
 
-def _holds(stages: nn.Sequential, pool: Stage, network: nn.Module, picture: Tensor) -> bool:
+def _is_equivalent(stages: nn.Sequential, pool: Stage, network: nn.Module, image: Tensor) -> bool:
     """Whether stages and pool do what the network does, and come to the same."""
-    with Operations() as theirs:
-        vector = network.forward_head(network.forward_features(picture), pre_logits=True)
-    with Operations() as ours:
-        last_map = stages(picture)
+    with OperationRecorder() as theirs:
+        vector = network.forward_head(network.forward_features(image), pre_logits=True)
+    with OperationRecorder() as ours:
+        last_map = stages(image)
         pooled = pool(last_map)
     held = [id(p) for part in (*stages, pool) for p in part.parameters()]
     fit_for_heads = last_map.ndim in (3, 4) and pooled.ndim == 2 and len(held) == len(set(held))
-    return fit_for_heads and ours.seen == theirs.seen and _same(pooled, vector)
+    return fit_for_heads and ours.recorded == theirs.recorded and _is_equal(pooled, vector)
 
 
-def _parts(stages: nn.Sequential, pool: Stage, network: nn.Module, picture: Tensor) -> Parts:
-    last_map = stages(picture)
+def _assemble_staged_network(stages: nn.Sequential, pool: Stage, network: nn.Module, image: Tensor) -> StagedNetwork:
+    last_map = stages(image)
     pooled = pool(last_map)
     nchw = getattr(network, "output_fmt", "NCHW") == "NCHW" or last_map.shape[2:] == (1, 1)
-    note = NOTE.format(type(network).__name__) if len(stages) == 1 else ""
-    return Parts(stages, pool, _last(network, pooled, network(picture)), 1 if nchw and last_map.ndim == 4 else -1, note)
+    note = SINGLE_STAGE_NOTE.format(type(network).__name__) if len(stages) == 1 else ""
+    return StagedNetwork(
+        stages,
+        pool,
+        _find_original_head(network, pooled, network(image)),
+        1 if nchw and last_map.ndim == 4 else -1,
+        note,
+    )
 
 
-def _last(network: nn.Module, pooled: Tensor, logits: Tensor) -> nn.Module:
+def _find_original_head(network: nn.Module, pooled: Tensor, logits: Tensor) -> nn.Module:
     """The last layer if it alone makes the logits of the pooled vector.
 
     Of a network that was trained without classes, or has several last layers, a new one in its place that is as wide.
     """
-    found = _classifiers(network)
+    found = _get_classifiers(network)
     if len(found) == 1:
         flat = nn.Sequential(nn.Unflatten(1, (-1, 1, 1)), *found, nn.Flatten())
         last = flat if isinstance(found[0], nn.Conv2d) else found[0]
-        if _same(last(pooled), logits):
+        if _is_equal(last(pooled), logits):
             return last
     return nn.Linear(pooled.shape[1], 1).to(pooled)
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
+def _is_equal(a: Tensor, b: Tensor) -> bool:
     # Weights at random may overflow, which is no reason to cut a network otherwise than with its learned ones.
     return a.shape == b.shape and (a.is_meta or torch.equal(a.nan_to_num(), b.nan_to_num()))
 
 
-def _rehearse(network: nn.Module, picture: Tensor) -> Rehearsal:
-    calls: list[Call] = []
+def _trace_forward(network: nn.Module, image: Tensor) -> ForwardTrace:
+    calls: list[ModuleCall] = []
 
     def note(module: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
-        calls.append(Call(module, arguments[1:], options))
+        calls.append(ModuleCall(module, arguments[1:], options))
 
     hooks = [module.register_forward_pre_hook(note, with_kwargs=True) for module in network.modules()]
     try:
-        features = network.forward_features(picture)
+        features = network.forward_features(image)
         before_the_head = len(calls)
         network.forward_head(features, pre_logits=True)
     finally:
         for hook in hooks:
             hook.remove()
-    return Rehearsal(calls[:before_the_head], calls[before_the_head:])
+    return ForwardTrace(calls[:before_the_head], calls[before_the_head:])
 
 
-def _as_called(call: Call) -> nn.Module:
-    given = (*call.arguments, *call.options.values())
-    return call.module if all(value is None for value in given) else Given(call)
+def _bind_call(call: ModuleCall) -> nn.Module:
+    given = (*call.args, *call.kwargs.values())
+    return call.module if all(value is None for value in given) else BoundModule(call)
 
 
-def _row(network: nn.Module, rehearsal: Rehearsal) -> list[tuple[str, Call]]:
+def _list_child_calls(network: nn.Module, trace: ForwardTrace) -> list[tuple[str, ModuleCall]]:
     """The calls of children, and of what lies in a list that is not called itself, each with the child's name."""
-    called = {call.module for call in rehearsal.features}
+    called = {call.module for call in trace.feature_calls}
     names: dict[nn.Module, str] = {}
     for name, child in network.named_children():
         is_list = isinstance(child, nn.ModuleList | nn.Sequential) and child not in called
         names |= dict.fromkeys(child if is_list else [child], name)
-    return [(names[call.module], call) for call in rehearsal.features if call.module in names]
+    return [(names[call.module], call) for call in trace.feature_calls if call.module in names]
 
 
-def _unpacked(name: str, call: Call) -> list[tuple[str, nn.Module]]:
+def _unpack_container(name: str, call: ModuleCall) -> list[tuple[str, nn.Module]]:
     """The children of a container that only runs them in a row, named after their order."""
-    if type(call.module) is nn.Sequential and BODY.match(name) and not name[-1].isdigit():
+    if type(call.module) is nn.Sequential and BODY_NAME_PATTERN.match(name) and not name[-1].isdigit():
         return [(str(i), child) for i, child in enumerate(call.module, 1)]
-    return [(name, _as_called(call))]
+    return [(name, _bind_call(call))]
 
 
-def _readable(units: list[tuple[str, list[nn.Module]]]) -> dict[str, list[nn.Module]]:
+def _name_stages(blocks: list[tuple[str, list[nn.Module]]]) -> dict[str, list[nn.Module]]:
     """Units under their own names where these are few and differ, else under their numbers."""
-    if len(units) <= MOST and len(dict(units)) == len(units) and not units[0][0].isdigit():
-        return dict(units)
-    rows = in_a_dozen([modules for _, modules in units])
+    if len(blocks) <= MAX_STAGE_GROUPS and len(dict(blocks)) == len(blocks) and not blocks[0][0].isdigit():
+        return dict(blocks)
+    rows = group_blocks([modules for _, modules in blocks])
     return {name: [module for modules in row for module in modules] for name, row in rows.items()}
 
 
-def _is_heavy(module: nn.Module) -> bool:
+def _has_matrix_weights(module: nn.Module) -> bool:
     """Whether it is more than a norm, an activation or a pooling."""
     return any(p.ndim > 1 for p in module.parameters())
 
 
-def _pooling(network: nn.Module, rehearsal: Rehearsal, taken: set[nn.Module]) -> Pooling:
+def _build_pool(network: nn.Module, trace: ForwardTrace, stage_modules: set[nn.Module]) -> PreLogitsPool:
     """The network's way from the map to the vector with those children that it needs and no stage has."""
-    used = {call.module for call in rehearsal.head}
-    kept = _only(network, lambda child: child not in taken and any(m in used for m in child.modules()))
+    used = {call.module for call in trace.head_calls}
+    kept = _keep_children(network, lambda child: child not in stage_modules and any(m in used for m in child.modules()))
     kept._parameters, kept._buffers = {}, {}  # they belong to the stages
-    return Pooling(_without(kept, _classifiers(network)))
+    return PreLogitsPool(_replace_with_identity(kept, _get_classifiers(network)))
 
 
-def _only(network: nn.Module, wanted: Callable[[nn.Module], bool]) -> nn.Module:
+def _keep_children(network: nn.Module, predicate: Callable[[nn.Module], bool]) -> nn.Module:
     """The network with those of its children that are wanted or have no weights; identities for the others."""
     children = {
-        name: child if not child.state_dict() or wanted(child) else nn.Identity()
+        name: child if not child.state_dict() or predicate(child) else nn.Identity()
         for name, child in network.named_children()
     }
-    return _copy(network, **children)
+    return _copy_with_children(network, **children)
 
 
-def _without(module: nn.Module, unwanted: list[nn.Module]) -> nn.Module:
+def _replace_with_identity(module: nn.Module, replaced: list[nn.Module]) -> nn.Module:
     """The module with identities for those in it that are unwanted; it shares all others."""
-    if module in unwanted:
+    if module in replaced:
         return nn.Identity()
-    if not any(m in unwanted for m in module.modules()):
+    if not any(m in replaced for m in module.modules()):
         return module
-    return _copy(module, **{name: _without(child, unwanted) for name, child in module.named_children()})
+    return _copy_with_children(
+        module, **{name: _replace_with_identity(child, replaced) for name, child in module.named_children()}
+    )
 
 
-def _copy(module: nn.Module, **children: nn.Module) -> nn.Module:
+def _copy_with_children(module: nn.Module, **children: nn.Module) -> nn.Module:
     """The same module with other children in place of its own; whatever else it has, it shares."""
     other = copy.copy(module)
     other._modules = {**module._modules, **children}
     return other
 
 
-def _classifiers(network: nn.Module) -> list[nn.Module]:
+def _get_classifiers(network: nn.Module) -> list[nn.Module]:
     """Its last layer, several for a network that was distilled, or none."""
     found = network.get_classifier() if hasattr(network, "get_classifier") else None
     layers = found if isinstance(found, tuple | list | nn.ModuleList) else [found]
@@ -316,7 +324,7 @@ def _classifiers(network: nn.Module) -> list[nn.Module]:
     return [layer for layer in layers if isinstance(layer, nn.Module) and layer.state_dict()]
 
 
-def _picture(network: nn.Module) -> Tensor:
+def _make_random_image(network: nn.Module) -> Tensor:
     """One random picture as large as the network wants it; the seeds of whoever calls stay as they are."""
     weights = next(network.parameters())
     size = resolve_model_data_config(network)["input_size"]
@@ -325,7 +333,7 @@ def _picture(network: nn.Module) -> Tensor:
 
 
 @contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
+def _eval_mode(network: nn.Module) -> Iterator[None]:
     was_training = network.training
     network.eval()
     try:

@@ -18,18 +18,18 @@ from torch import Tensor, nn
 from torchvision import models as tv
 
 from headswap.common.errors import InputError
-from headswap.networks.split_timm import is_timms, take_apart_timm
-from headswap.networks.stage import Parts, Stage, in_a_dozen, staged
+from headswap.networks.split_timm import is_timm_network, split_timm_into_stages
+from headswap.networks.stage import Stage, StagedNetwork, group_blocks, make_stages
 
 
-class ClassToken(nn.Module):
+class ClassTokenPool(nn.Module):
     """The first of the tokens: ``[N, positions, channels]`` to ``[N, channels]``."""
 
     def forward(self, tokens: Tensor) -> Tensor:
         return tokens[:, 0]
 
 
-class MeanOverPositions(nn.Module):
+class GlobalMeanPool(nn.Module):
     """``[N, channels, H, W]`` to ``[N, channels]``, as ShuffleNet and MNASNet pool."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -65,188 +65,188 @@ class PatchEmbedding(nn.Module):
 
 
 @singledispatch
-def take_apart(network: nn.Module) -> Parts:
+def split_into_stages(network: nn.Module) -> StagedNetwork:
     """The parts of ``network``, whose modules they share. Unknown classes raise ``InputError``."""
-    if is_timms(network):
-        return take_apart_timm(network)
+    if is_timm_network(network):
+        return split_timm_into_stages(network)
     raise InputError(
         f"A network of the class {type(network).__name__} cannot be taken apart into stages. "
         "Choose another of headswap.backbones()."
     )
 
 
-def _rows(blocks: list[nn.Module]) -> dict[str, list[nn.Module]]:
+def _group_by_out_channels(blocks: list[nn.Module]) -> dict[str, list[nn.Module]]:
     """Blocks with the same number of output channels are one row of the paper's table."""
     rows = [list(row) for _, row in groupby(blocks, key=lambda block: block.out_channels)]
     return {str(i): row for i, row in enumerate(rows, 1)}
 
 
-def _ending_with(kind: type[nn.Module], modules: nn.Sequential) -> list[list[nn.Module]]:
+def _split_after(module_type: type[nn.Module], modules: nn.Sequential) -> list[list[nn.Module]]:
     """The modules in runs, each of which ends with a module of that kind; what is left over is the last run."""
     runs: list[list[nn.Module]] = [[]]
     for module in modules:
         runs[-1].append(module)
-        if isinstance(module, kind):
+        if isinstance(module, module_type):
             runs.append([])
     return [run for run in runs if run]
 
 
-@take_apart.register
-def _(network: tv.AlexNet) -> Parts:
+@split_into_stages.register
+def _(network: tv.AlexNet) -> StagedNetwork:
     f = list(network.features)
-    stages = staged(conv1=f[:3], conv2=f[3:6], conv3=f[6:8], conv4=f[8:10], conv5=f[10:])
-    return Parts(stages, Stage(network.avgpool, nn.Flatten(), *network.classifier[:-1]), network.classifier[-1])
+    stages = make_stages(conv1=f[:3], conv2=f[3:6], conv3=f[6:8], conv4=f[8:10], conv5=f[10:])
+    return StagedNetwork(stages, Stage(network.avgpool, nn.Flatten(), *network.classifier[:-1]), network.classifier[-1])
 
 
-@take_apart.register
-def _(network: tv.VGG) -> Parts:
-    blocks = _ending_with(nn.MaxPool2d, network.features)
-    stages = staged(**{f"block{i}": block for i, block in enumerate(blocks, 1)})
-    return Parts(stages, Stage(network.avgpool, nn.Flatten(), *network.classifier[:-1]), network.classifier[-1])
+@split_into_stages.register
+def _(network: tv.VGG) -> StagedNetwork:
+    blocks = _split_after(nn.MaxPool2d, network.features)
+    stages = make_stages(**{f"block{i}": block for i, block in enumerate(blocks, 1)})
+    return StagedNetwork(stages, Stage(network.avgpool, nn.Flatten(), *network.classifier[:-1]), network.classifier[-1])
 
 
-@take_apart.register
-def _(network: tv.ResNet) -> Parts:
-    stages = staged(
+@split_into_stages.register
+def _(network: tv.ResNet) -> StagedNetwork:
+    stages = make_stages(
         stem=[network.conv1, network.bn1, network.relu, network.maxpool],
         layer1=network.layer1,
         layer2=network.layer2,
         layer3=network.layer3,
         layer4=network.layer4,
     )
-    return Parts(stages, Stage(network.avgpool, nn.Flatten()), network.fc)
+    return StagedNetwork(stages, Stage(network.avgpool, nn.Flatten()), network.fc)
 
 
-@take_apart.register
-def _(network: tv.DenseNet) -> Parts:
+@split_into_stages.register
+def _(network: tv.DenseNet) -> StagedNetwork:
     f = network.features
-    stages = staged(
+    stages = make_stages(
         stem=[f.conv0, f.norm0, f.relu0, f.pool0],
         dense1=[f.denseblock1, f.transition1],
         dense2=[f.denseblock2, f.transition2],
         dense3=[f.denseblock3, f.transition3],
         dense4=[f.denseblock4, f.norm5, nn.ReLU(inplace=True)],
     )
-    return Parts(stages, Stage(nn.AdaptiveAvgPool2d(1), nn.Flatten()), network.classifier)
+    return StagedNetwork(stages, Stage(nn.AdaptiveAvgPool2d(1), nn.Flatten()), network.classifier)
 
 
-@take_apart.register
-def _(network: tv.GoogLeNet) -> Parts:
+@split_into_stages.register
+def _(network: tv.GoogLeNet) -> StagedNetwork:
     n = network
     first = [TransformInput()] if n.transform_input else []
-    stages = staged(
+    stages = make_stages(
         stem=[*first, n.conv1, n.maxpool1, n.conv2, n.conv3, n.maxpool2],
         **{"3a": n.inception3a, "3b": [n.inception3b, n.maxpool3]},
         **{"4a": n.inception4a, "4b": n.inception4b, "4c": n.inception4c, "4d": n.inception4d},
         **{"4e": [n.inception4e, n.maxpool4], "5a": n.inception5a, "5b": n.inception5b},
     )
-    return Parts(stages, Stage(n.avgpool, nn.Flatten(), n.dropout), n.fc)
+    return StagedNetwork(stages, Stage(n.avgpool, nn.Flatten(), n.dropout), n.fc)
 
 
-@take_apart.register
-def _(network: tv.Inception3) -> Parts:
+@split_into_stages.register
+def _(network: tv.Inception3) -> StagedNetwork:
     n = network
     first = [TransformInput()] if n.transform_input else []
     second = [n.Conv2d_3b_1x1, n.Conv2d_4a_3x3, n.maxpool2]
-    stages = staged(
+    stages = make_stages(
         stem=[*first, n.Conv2d_1a_3x3, n.Conv2d_2a_3x3, n.Conv2d_2b_3x3, n.maxpool1, *second],
         **{"5b": n.Mixed_5b, "5c": n.Mixed_5c, "5d": n.Mixed_5d, "6a": n.Mixed_6a, "6b": n.Mixed_6b},
         **{"6c": n.Mixed_6c, "6d": n.Mixed_6d, "6e": n.Mixed_6e, "7a": n.Mixed_7a, "7b": n.Mixed_7b},
         **{"7c": n.Mixed_7c},
     )
-    return Parts(stages, Stage(n.avgpool, n.dropout, nn.Flatten()), n.fc)
+    return StagedNetwork(stages, Stage(n.avgpool, n.dropout, nn.Flatten()), n.fc)
 
 
-@take_apart.register
-def _(network: tv.SqueezeNet) -> Parts:
+@split_into_stages.register
+def _(network: tv.SqueezeNet) -> StagedNetwork:
     fire = type(network.features[-1])
     cuts = [i for i, module in enumerate(network.features) if isinstance(module, fire)]
     f = list(network.features)
     fires = {f"fire{n}": f[a:b] for n, (a, b) in enumerate(zip(cuts, [*cuts[1:], len(f)], strict=True), 2)}
-    stages = staged(stem=f[: cuts[0]], **fires)
+    stages = make_stages(stem=f[: cuts[0]], **fires)
     last = nn.Sequential(*network.classifier, nn.Flatten())
-    return Parts(stages, Stage(nn.AdaptiveAvgPool2d(1), nn.Flatten()), last)
+    return StagedNetwork(stages, Stage(nn.AdaptiveAvgPool2d(1), nn.Flatten()), last)
 
 
-@take_apart.register
-def _(network: tv.ShuffleNetV2) -> Parts:
-    stages = staged(
+@split_into_stages.register
+def _(network: tv.ShuffleNetV2) -> StagedNetwork:
+    stages = make_stages(
         stem=[network.conv1, network.maxpool],
         stage2=network.stage2,
         stage3=network.stage3,
         stage4=network.stage4,
         conv5=network.conv5,
     )
-    return Parts(stages, Stage(MeanOverPositions()), network.fc)
+    return StagedNetwork(stages, Stage(GlobalMeanPool()), network.fc)
 
 
-@take_apart.register
-def _(network: tv.MobileNetV2) -> Parts:
+@split_into_stages.register
+def _(network: tv.MobileNetV2) -> StagedNetwork:
     stem, *blocks, last = network.features
-    stages = staged(stem=stem, **_rows(blocks), last=last)
-    return Parts(stages, Stage(nn.AdaptiveAvgPool2d(1), nn.Flatten()), network.classifier)
+    stages = make_stages(stem=stem, **_group_by_out_channels(blocks), last=last)
+    return StagedNetwork(stages, Stage(nn.AdaptiveAvgPool2d(1), nn.Flatten()), network.classifier)
 
 
-@take_apart.register
-def _(network: tv.MobileNetV3) -> Parts:
+@split_into_stages.register
+def _(network: tv.MobileNetV3) -> StagedNetwork:
     stem, *blocks, last = network.features
-    stages = staged(stem=stem, **_rows(blocks), last=last)
-    return Parts(stages, Stage(network.avgpool, nn.Flatten(), *network.classifier[:-1]), network.classifier[-1])
+    stages = make_stages(stem=stem, **_group_by_out_channels(blocks), last=last)
+    return StagedNetwork(stages, Stage(network.avgpool, nn.Flatten(), *network.classifier[:-1]), network.classifier[-1])
 
 
-@take_apart.register
-def _(network: tv.MNASNet) -> Parts:
+@split_into_stages.register
+def _(network: tv.MNASNet) -> StagedNetwork:
     f = list(network.layers)
     rows = {str(i): stack for i, stack in enumerate(f[8:14], 1)}
-    return Parts(staged(stem=f[:8], **rows, last=f[14:]), Stage(MeanOverPositions()), network.classifier)
+    return StagedNetwork(make_stages(stem=f[:8], **rows, last=f[14:]), Stage(GlobalMeanPool()), network.classifier)
 
 
-@take_apart.register
-def _(network: tv.EfficientNet) -> Parts:
+@split_into_stages.register
+def _(network: tv.EfficientNet) -> StagedNetwork:
     stem, *blocks, last = network.features
-    stages = staged(stem=stem, **{str(i): block for i, block in enumerate(blocks, 1)}, last=last)
-    return Parts(stages, Stage(network.avgpool, nn.Flatten()), network.classifier)
+    stages = make_stages(stem=stem, **{str(i): block for i, block in enumerate(blocks, 1)}, last=last)
+    return StagedNetwork(stages, Stage(network.avgpool, nn.Flatten()), network.classifier)
 
 
-@take_apart.register
-def _(network: tv.RegNet) -> Parts:
-    stages = staged(stem=network.stem, **dict(network.trunk_output.named_children()))
-    return Parts(stages, Stage(network.avgpool, nn.Flatten()), network.fc)
+@split_into_stages.register
+def _(network: tv.RegNet) -> StagedNetwork:
+    stages = make_stages(stem=network.stem, **dict(network.trunk_output.named_children()))
+    return StagedNetwork(stages, Stage(network.avgpool, nn.Flatten()), network.fc)
 
 
-@take_apart.register
-def _(network: tv.ConvNeXt) -> Parts:
+@split_into_stages.register
+def _(network: tv.ConvNeXt) -> StagedNetwork:
     f = list(network.features)
-    stages = staged(stem=f[0], **{"1": f[1], "2": f[2:4], "3": f[4:6], "4": f[6:8]})
-    return Parts(stages, Stage(network.avgpool, *network.classifier[:-1]), network.classifier[-1])
+    stages = make_stages(stem=f[0], **{"1": f[1], "2": f[2:4], "3": f[4:6], "4": f[6:8]})
+    return StagedNetwork(stages, Stage(network.avgpool, *network.classifier[:-1]), network.classifier[-1])
 
 
-@take_apart.register
-def _(network: tv.VisionTransformer) -> Parts:
-    rows = in_a_dozen(list(network.encoder.layers))  # a huge ViT has 32
-    stages = staged(patches=PatchEmbedding(network), **rows)
-    return Parts(stages, Stage(network.encoder.ln, ClassToken()), network.heads, channels=-1)
+@split_into_stages.register
+def _(network: tv.VisionTransformer) -> StagedNetwork:
+    rows = group_blocks(list(network.encoder.layers))  # a huge ViT has 32
+    stages = make_stages(patches=PatchEmbedding(network), **rows)
+    return StagedNetwork(stages, Stage(network.encoder.ln, ClassTokenPool()), network.heads, channel_dim=-1)
 
 
-@take_apart.register
-def _(network: tv.SwinTransformer) -> Parts:
+@split_into_stages.register
+def _(network: tv.SwinTransformer) -> StagedNetwork:
     f = list(network.features)
-    stages = staged(patches=f[0], **{"1": f[1], "2": f[2:4], "3": f[4:6], "4": f[6:8]})
+    stages = make_stages(patches=f[0], **{"1": f[1], "2": f[2:4], "3": f[4:6], "4": f[6:8]})
     pool = Stage(network.norm, network.permute, network.avgpool, network.flatten)
-    return Parts(stages, pool, network.head, channels=-1)
+    return StagedNetwork(stages, pool, network.head, channel_dim=-1)
 
 
-@take_apart.register
-def _(network: tv.MaxVit) -> Parts:
-    stages = staged(stem=network.stem, **{str(i): block for i, block in enumerate(network.blocks, 1)})
-    return Parts(stages, Stage(*network.classifier[:-1]), network.classifier[-1])
+@split_into_stages.register
+def _(network: tv.MaxVit) -> StagedNetwork:
+    stages = make_stages(stem=network.stem, **{str(i): block for i, block in enumerate(network.blocks, 1)})
+    return StagedNetwork(stages, Stage(*network.classifier[:-1]), network.classifier[-1])
 
 
-@take_apart.register
-def _(network: timm.models.EfficientNet) -> Parts:
-    stages = staged(
+@split_into_stages.register
+def _(network: timm.models.EfficientNet) -> StagedNetwork:
+    stages = make_stages(
         stem=[network.conv_stem, network.bn1],
         **{str(i): block for i, block in enumerate(network.blocks, 1)},
         last=[network.conv_head, network.bn2],
     )
-    return Parts(stages, Stage(network.global_pool), network.classifier)
+    return StagedNetwork(stages, Stage(network.global_pool), network.classifier)

@@ -7,12 +7,12 @@ import math
 import torch
 from torch import Tensor, nn
 
-from headswap.evaluation.metrics import loss
-from headswap.networks.heads import last_layer
+from headswap.evaluation.metrics import classification_loss
+from headswap.networks.heads import find_last_linear
 
 
 @torch.no_grad()
-def soften(head: nn.Module, features: Tensor, targets: Tensor, share: float) -> float:
+def raise_temperature(head: nn.Module, features: Tensor, targets: Tensor, target_loss_ratio: float) -> float:
     """Lower a head's confidence until its mean cross-entropy on ``features`` is ``share`` of what guessing has.
 
     A head that already fits what it has seen leaves the stages that thaw beneath it nothing to learn. Its last linear
@@ -26,33 +26,35 @@ def soften(head: nn.Module, features: Tensor, targets: Tensor, share: float) -> 
     Returns:
         By what the layer was multiplied.
     """
-    if last_layer(head) is None:
+    if find_last_linear(head) is None:
         return 1.0
     logits = head(features)
-    wanted = share * math.log(2 if targets.is_floating_point() else logits.shape[1])
+    wanted = target_loss_ratio * math.log(2 if targets.is_floating_point() else logits.shape[1])
     scales = torch.logspace(0, -3, 61).tolist()
-    scale = next((s for s in scales if loss(logits * s, targets).item() >= wanted), scales[-1])
-    multiply(head, scale)
+    scale = next((s for s in scales if classification_loss(logits * s, targets).item() >= wanted), scales[-1])
+    apply_temperature_scale(head, scale)
     softer = logits * scale
     if (head(features) - softer).abs().max() > 1e-2 * softer.abs().max():
-        multiply(head, 1 / scale)  # something of somebody's own follows the layer, which this does not scale
+        apply_temperature_scale(
+            head, 1 / scale
+        )  # something of somebody's own follows the layer, which this does not scale
         return 1.0
     return scale
 
 
-def surest(logits: Tensor, targets: Tensor, most: float) -> float:
+def fit_temperature_scale(logits: Tensor, targets: Tensor, max_scale: float) -> float:
     """The factor from 1 to ``most`` by which these answers, to images that were held back, should be surer.
 
     Their cross-entropy is the lowest then: temperature scaling, Guo et al., "On calibration of modern neural networks"
     (2017), which changes no answer.
     """
-    factors = torch.logspace(0, math.log10(most), 41).tolist()
-    return min(factors, key=lambda factor: loss(logits * factor, targets).item())
+    factors = torch.logspace(0, math.log10(max_scale), 41).tolist()
+    return min(factors, key=lambda factor: classification_loss(logits * factor, targets).item())
 
 
 @torch.no_grad()
-def multiply(head: nn.Module, factor: float) -> None:
+def apply_temperature_scale(head: nn.Module, scale: float) -> None:
     """Make the answers of a head that ends in a linear layer so many times surer."""
-    layer = last_layer(head)
+    layer = find_last_linear(head)
     for parameter in layer.parameters() if layer else ():
-        parameter.mul_(factor)
+        parameter.mul_(scale)

@@ -15,22 +15,24 @@ import torch
 from torch import Tensor, nn
 
 from headswap.common import devices
+from headswap.common.deprecation import renamed_attributes
 from headswap.common.errors import InputError
-from headswap.common.rng import Seeded
-from headswap.common.text import how_many
+from headswap.common.rng import SeededRandomMode
+from headswap.common.text import format_image_count
 from headswap.data.dataset import LabelledImages
-from headswap.data.splits import folds as drawn
+from headswap.data.splits import stratified_group_folds as drawn
 from headswap.evaluation import metrics
-from headswap.features.cache import Activations
-from headswap.features.frozen_pass import FrozenPass, frozen_pass
-from headswap.networks.classifier import Classifier, adapt, crown
-from headswap.networks.heads import Head, solvable
+from headswap.features.cache import FeatureCache
+from headswap.features.frozen_pass import FrozenPass, run_frozen_pass
+from headswap.networks.classifier import Classifier, adapt, attach_head
+from headswap.networks.heads import HeadSpec, is_solvable
 from headswap.training.event_stream import EventStream
 from headswap.training.events import Step
-from headswap.training.loop import Learner, answers, epoch_of
+from headswap.training.loop import Learner, predict_logits, train_epoch
 from headswap.training.plan import Plan
 
 
+@renamed_attributes(right="correct", of="total")
 @dataclass(frozen=True)
 class Fold:
     """One part of the images was judged by a head that had learned from the others."""
@@ -38,11 +40,12 @@ class Fold:
     seed: int
     number: int  # from 1
     folds: int
-    right: int
-    of: int
+    correct: int
+    total: int
     seconds: float
 
 
+@renamed_attributes(right="correct", of="total")
 @dataclass(frozen=True)
 class CrossValidated:
     """Every image has been judged once for each seed."""
@@ -50,15 +53,15 @@ class CrossValidated:
     score: float  # of all answers: the mean over the seeds
     metric: str
     by_seed: tuple[float, ...]  # one dot each: how much of a figure is luck
-    right: float  # images, the mean over the seeds
-    of: int
+    correct: float  # images, the mean over the seeds
+    total: int
     seconds: float
     learned_from: int = 0  # images that the stages below the heads have learned from
 
     @property
     def interval(self) -> tuple[float, float]:
         """Wilson's, for the share that is right: where it lies for all such images, 19 times of 20."""
-        return metrics.wilson(round(self.right), self.of)
+        return metrics.wilson_interval(round(self.correct), self.total)
 
     @property
     def sentence(self) -> str:
@@ -69,7 +72,7 @@ class CrossValidated:
             leaked = f" The stages below have learned from {self.learned_from:,} of them, so the figures flatter."
         seeds = f"; between {min(self.by_seed):.0%} and {max(self.by_seed):.0%} by seed" if self.by_seed[1:] else ""
         return (
-            f"Judged by heads that had not seen them, {self.right:.0f} of {self.of} images are named rightly "
+            f"Judged by heads that had not seen them, {self.correct:.0f} of {self.total} images are named rightly "
             f"({low:.0%} to {high:.0%}{seeds}).{leaked}"
         )
 
@@ -77,7 +80,7 @@ class CrossValidated:
 def cross_validate(
     images: LabelledImages,
     backbone: str | Classifier | nn.Module,
-    head: Head = "linear",
+    head: HeadSpec = "linear",
     folds: int = 5,
     seeds: Sequence[int] = (0,),
     plan: Plan | str | None = None,
@@ -107,79 +110,79 @@ def cross_validate(
     """
     if folds < 2 or not seeds:
         raise ValueError("Cross-validation needs two folds and one seed at least.")
-    for name, (count, apart) in _apart(images).items():
+    for name, (count, apart) in _count_images_and_groups(images).items():
         if apart < folds:
             together = f" in {apart} that stay together" if apart < count else ""
             raise InputError(
-                f"The class '{name}' has {how_many(count)}{together}, too few for {folds} folds. Add some, or choose "
+                f"The class '{name}' has {format_image_count(count)}{together}, too few for {folds} folds. Add some, or choose "
                 "fewer folds."
             )
-    plan, options = Plan.chosen(plan), {**(head_options or {}), **more_head_options}
+    plan, options = Plan.resolve(plan), {**(head_options or {}), **more_head_options}
     carrier = adapt(backbone, images.classes, multi_label=images.multi_label)
-    model = crown(carrier, head, **options)
+    model = attach_head(carrier, head, **options)
     plan = plan or Plan.suggest(images, model)
-    some = images.fitting(carrier.classes, carrier.multi_label)
-    kept = Activations(carrier, some, plan.views, plan.seed, engine)
-    Learner(model, plan, kept).check(0, plan.phases[0].batch_size)
-    events = _run(carrier, lambda: crown(carrier, head, **options), kept, plan, folds, tuple(seeds))
+    some = images.aligned_to(carrier.classes, carrier.multi_label)
+    kept = FeatureCache(carrier, some, plan.views, plan.seed, engine)
+    Learner(model, plan, kept).check_phase(0, plan.phases[0].batch_size)
+    events = _run_folds(carrier, lambda: attach_head(carrier, head, **options), kept, plan, folds, tuple(seeds))
     return EventStream("headswap.cross_validate(...)", events)
 
 
-def _run(
-    carrier: Classifier,
-    fresh: Callable[[], Classifier],
-    kept: Activations,
+def _run_folds(
+    backbone_model: Classifier,
+    build_model: Callable[[], Classifier],
+    cache: FeatureCache,
     plan: Plan,
     folds: int,
     seeds: tuple[int, ...],
 ) -> Generator[FrozenPass | Step | Fold | CrossValidated, None, None]:
     began = perf_counter()
-    carrier.to(devices.best())
-    yield from frozen_pass([kept], [fresh().boundary])
+    backbone_model.to(devices.select_device())
+    yield from run_frozen_pass([cache], [build_model().boundary])
     answered = []
     for seed in seeds:
-        logits = torch.empty(len(kept.images), len(kept.images.classes))
-        for number, fold in enumerate(drawn(kept.images.shown, kept.images.together, folds, seed), 1):
+        logits = torch.empty(len(cache.images), len(cache.images.classes))
+        for number, fold in enumerate(drawn(cache.images.label_sets, cache.images.group_indices, folds, seed), 1):
             since = perf_counter()
             places = torch.tensor(fold)
-            with Seeded(seed):
-                model = fresh()
-            yield from _taught(model, plan, kept.subset(_others(places, len(logits))))
-            judged = kept.subset(places)
-            logits[places] = answers(model, judged)
-            right = metrics.right(logits[places], judged.targets)
+            with SeededRandomMode(seed):
+                model = build_model()
+            yield from _train_head(model, plan, cache.subset(_complement_indices(places, len(logits))))
+            judged = cache.subset(places)
+            logits[places] = predict_logits(model, judged)
+            right = metrics.count_correct(logits[places], judged.targets)
             yield Fold(seed, number, folds, right, len(places), perf_counter() - since)
         answered.append(logits)
-    scores = tuple(metrics.score(logits, kept.targets) for logits in answered)
-    right = sum(metrics.right(logits, kept.targets) for logits in answered) / len(seeds)
+    scores = tuple(metrics.score(logits, cache.targets) for logits in answered)
+    right = sum(metrics.count_correct(logits, cache.targets) for logits in answered) / len(seeds)
     mean = sum(scores) / len(scores)
-    known = len(carrier.seen.learned_from(kept.images)) if carrier.seen.stages else 0
-    yield CrossValidated(mean, carrier.metric, scores, right, len(kept.images), perf_counter() - began, known)
+    known = len(backbone_model.seen.find_training_indices(cache.images)) if backbone_model.seen.stages_trained else 0
+    yield CrossValidated(mean, backbone_model.metric, scores, right, len(cache.images), perf_counter() - began, known)
 
 
-def _taught(model: Classifier, plan: Plan, learned: Activations) -> Iterator[Step]:
+def _train_head(model: Classifier, plan: Plan, train_cache: FeatureCache) -> Iterator[Step]:
     """Teach the head; whoever listens may stop at each step that is told."""
     phase = plan.phases[0]
-    learner = Learner(model, plan, learned)
-    learner.settle()
-    if solvable(model.head):
-        model.head.solve(learned.at(model.boundary).float(), learned.targets)
+    learner = Learner(model, plan, train_cache)
+    learner.move_to_device()
+    if is_solvable(model.head):
+        model.head.solve(train_cache.get_features(model.boundary).float(), train_cache.targets)
         return
-    optimizer = learner.enter(phase)
+    optimizer = learner.start_phase(phase)
     for number in range(1, phase.epochs + 1):
-        yield from epoch_of(learner, number, optimizer)
+        yield from train_epoch(learner, number, optimizer)
 
 
-def _apart(images: LabelledImages) -> dict[str, tuple[int, int]]:
+def _count_images_and_groups(images: LabelledImages) -> dict[str, tuple[int, int]]:
     """How many images of each class there are, and how many groups of them: so many folds can show it."""
     groups: dict[str, set[int]] = {name: set() for name in images.classes}
-    for labels, group in zip(images.shown, images.groups, strict=True):
+    for labels, group in zip(images.label_sets, images.groups, strict=True):
         for label in labels:
             groups[images.classes[label]].add(group)
     return {name: (count, len(groups[name])) for name, count in images.counts.items()}
 
 
-def _others(places: Tensor, count: int) -> Tensor:
+def _complement_indices(indices: Tensor, count: int) -> Tensor:
     others = torch.ones(count, dtype=torch.bool)
-    others[places] = False
+    others[indices] = False
     return others.nonzero().flatten()

@@ -14,19 +14,26 @@ from time import perf_counter
 import torch
 
 from headswap.data.dataset import LabelledImages
-from headswap.features.cache import Activations
-from headswap.features.frozen_pass import FrozenPass, frozen_pass
+from headswap.features.cache import FeatureCache
+from headswap.features.frozen_pass import FrozenPass, run_frozen_pass
 from headswap.networks.classifier import Classifier
-from headswap.training.checkpoints import Keeper
+from headswap.training.checkpoints import Checkpoints
 from headswap.training.event_stream import EventStream
-from headswap.training.events import Rate, Step
-from headswap.training.loop import Learner, LossIsNoNumber, Optimizer, batches, step, training_mode
+from headswap.training.events import LearningRate, Step
+from headswap.training.loop import (
+    Learner,
+    NonFiniteLossError,
+    PhaseOptimizer,
+    iterate_batches,
+    set_train_mode,
+    train_batch,
+)
 from headswap.training.plan import Phase, Plan
 
-LOWEST, HIGHEST = 1e-5, 1.0
-SMOOTHING = 0.9  # of the loss, from step to step
-HOPELESS = 4  # times the lowest loss so far: the test ends
-FEWEST = 3  # points, between which a loss can fall
+MIN_LR, MAX_LR = 1e-5, 1.0
+LOSS_SMOOTHING = 0.9  # of the loss, from step to step
+DIVERGENCE_FACTOR = 4  # times the lowest loss so far: the test ends
+MIN_POINTS = 3  # points, between which a loss can fall
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class RateTest:
     seconds: float
 
 
-def find_rate(
+def lr_find(
     model: Classifier,
     images: LabelledImages,
     learning_stages: int = 0,
@@ -66,47 +73,47 @@ def find_rate(
     """
     if steps < 10:
         raise ValueError(f"A curve needs ten steps at least, not {steps}.")
-    images = images.fitting(model.classes, model.multi_label)
-    plan = replace(Plan.chosen(plan) or Plan.suggest(images, model), mixup=0.0)
-    boundary = model.boundary_of(learning_stages)
-    learner = Learner(model, plan, Activations(model, images, plan.views, plan.seed, engine))
-    learner.check(learning_stages, plan.batch_size)
-    return EventStream("headswap.find_rate(...)", _run(learner, learning_stages, boundary, steps))
+    images = images.aligned_to(model.classes, model.multi_label)
+    plan = replace(Plan.resolve(plan) or Plan.suggest(images, model), mixup=0.0)
+    boundary = model.get_boundary(learning_stages)
+    learner = Learner(model, plan, FeatureCache(model, images, plan.views, plan.seed, engine))
+    learner.check_phase(learning_stages, plan.batch_size)
+    return EventStream("headswap.find_rate(...)", _run_range_test(learner, learning_stages, boundary, steps))
 
 
-def _run(
+def _run_range_test(
     learner: Learner, learning_stages: int, boundary: int, steps: int
 ) -> Generator[FrozenPass | Step | RateTest, None, None]:
     began = perf_counter()
-    model, plan, kept = learner.model, learner.plan, learner.learned
+    model, plan, kept = learner.model, learner.plan, learner.train_cache
     learning, home = len(model.learning_stages), next(model.parameters()).device
     keeper = None
     try:
-        learner.settle()
+        learner.move_to_device()
         model.freeze()
-        yield from frozen_pass([kept], [boundary])
-        keeper = Keeper(model, boundary)
+        yield from run_frozen_pass([kept], [boundary])
+        keeper = Checkpoints(model, boundary)
         model.unfreeze(learning_stages)
-        optimizer = Optimizer(model, Phase(1, learning_stages, LOWEST, LOWEST), plan.weight_decay, steps)
-        training_mode(model)
-        factor = (HIGHEST / LOWEST) ** (1 / (steps - 1))
+        optimizer = PhaseOptimizer(model, Phase(1, learning_stages, MIN_LR, MIN_LR), plan.weight_decay, steps)
+        set_train_mode(model)
+        factor = (MAX_LR / MIN_LR) ** (1 / (steps - 1))
         rates, losses, smooth = [], [], 0.0
-        for number, (chosen, view) in enumerate(_for_ever(learner), 1):
-            rate = LOWEST * factor ** (number - 1)
-            optimizer.set(rate)
-            loss, _ = step(learner, chosen, view, optimizer)
-            smooth = SMOOTHING * smooth + (1 - SMOOTHING) * loss
+        for number, (chosen, view) in enumerate(_cycle_batches(learner), 1):
+            rate = MIN_LR * factor ** (number - 1)
+            optimizer.set_lr(rate)
+            loss, _ = train_batch(learner, chosen, view, optimizer)
+            smooth = LOSS_SMOOTHING * smooth + (1 - LOSS_SMOOTHING) * loss
             if not math.isfinite(loss):
-                if len(rates) < FEWEST:
-                    raise LossIsNoNumber(1, [Rate("everything", rate)])
+                if len(rates) < MIN_POINTS:
+                    raise NonFiniteLossError(1, [LearningRate("everything", rate)])
                 break
             rates.append(rate)
-            losses.append(smooth / (1 - SMOOTHING**number))
-            if learner.throttle.open():
+            losses.append(smooth / (1 - LOSS_SMOOTHING**number))
+            if learner.throttle.should_emit():
                 yield Step(1, number, steps, loss)
-            if number == steps or (number >= FEWEST and losses[-1] > HOPELESS * min(losses)):
+            if number == steps or (number >= MIN_POINTS and losses[-1] > DIVERGENCE_FACTOR * min(losses)):
                 break
-        yield RateTest(tuple(rates), tuple(losses), _steepest(rates, losses), perf_counter() - began)
+        yield RateTest(tuple(rates), tuple(losses), _steepest_lr(rates, losses), perf_counter() - began)
     finally:
         if keeper:
             keeper.restore_best()
@@ -114,12 +121,12 @@ def _run(
         model.to(home).eval()
 
 
-def _for_ever(learner: Learner) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _cycle_batches(learner: Learner) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     while True:
-        yield from batches(learner)
+        yield from iterate_batches(learner)
 
 
-def _steepest(rates: list[float], losses: list[float]) -> float:
+def _steepest_lr(rates: list[float], losses: list[float]) -> float:
     """The rate at which the smoothed loss falls fastest, before it is lowest."""
     lowest = min(range(len(losses)), key=losses.__getitem__)
     falls = [losses[i - 1] - losses[i + 1] for i in range(1, max(2, lowest))]

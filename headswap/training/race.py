@@ -12,17 +12,18 @@ from typing import Any
 
 from torch import nn
 
+from headswap.common.deprecation import renamed_arguments
 from headswap.data.dataset import LabelledImages
-from headswap.features.precompute import Beforehand, first_pass
-from headswap.networks.classifier import Classifier, adapt, crown
+from headswap.features.precompute import PrecomputedFeatures, fill_caches
+from headswap.networks.classifier import Classifier, adapt, attach_head
 from headswap.networks.heads import HEADS
-from headswap.networks.stage import count_weights
+from headswap.networks.stage import count_parameters
 from headswap.training.event_stream import EventStream
 from headswap.training.events import Epoch, Event, PhaseBegins, Step
 from headswap.training.plan import Plan
-from headswap.training.trainer import Training, first_boundaries, halved
+from headswap.training.trainer import Trainer, build_feature_caches, compute_initial_boundaries
 
-Heads = Sequence[str] | Mapping[str, Mapping[str, Any]]
+HeadSpecs = Sequence[str] | Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Lap:
 
 
 @dataclass(frozen=True)
-class Place:
+class RankedHead:
     """How a head came in."""
 
     head: str
@@ -47,7 +48,7 @@ class Place:
 class Won:
     """The frozen phase is over. What follows are the events of the winner's training alone."""
 
-    places: tuple[Place, ...]  # the best first: by score, and of equals the one with fewer weights
+    places: tuple[RankedHead, ...]  # the best first: by score, and of equals the one with fewer weights
     model: Classifier = field(repr=False)  # the winner, which goes on to learn
 
     @property
@@ -58,18 +59,19 @@ class Won:
     @property
     def sentence(self) -> str:
         """The outcome in words."""
-        told = ", ".join(f"{place.head} {place.epoch.right}" for place in self.places)
-        return f"Of {self.places[0].epoch.of} validation images right: {told}. {self.head} goes on."
+        told = ", ".join(f"{place.head} {place.epoch.correct}" for place in self.places)
+        return f"Of {self.places[0].epoch.total} validation images right: {told}. {self.head} goes on."
 
 
+@renamed_arguments(beforehand="precomputed")
 def race(
     images: LabelledImages,
     backbone: str | Classifier | nn.Module,
-    heads: Heads,
+    heads: HeadSpecs,
     plan: Plan | str | None = None,
     validation: LabelledImages | None = None,
     engine: str | None = None,
-    beforehand: Beforehand | None = None,
+    precomputed: PrecomputedFeatures | None = None,
 ) -> EventStream[Event | Lap | Won]:
     """Let heads learn side by side in the frozen phase, for hardly more than the price of one; the best goes on.
 
@@ -93,58 +95,58 @@ def race(
     """
     heads = [heads] if isinstance(heads, str) else heads
     options = heads if isinstance(heads, Mapping) else {name: {} for name in heads}
-    plan = Plan.chosen(plan)
+    plan = Plan.resolve(plan)
     if not all(isinstance(name, str) for name in options):
-        raise ValueError(
-            "Heads race by their names; give one of your own a name with headswap.networks.heads.register."
-        )
+        raise ValueError("Heads race by their names; give one of your own a name with headswap.register_head.")
     if len(options) < 2:
         raise ValueError(f"A race needs two heads at least, such as {' and '.join(list(HEADS)[:2])}.")
     if plan and plan.phases[0].learning_stages != 0:
         raise ValueError("In a race only heads learn in the first phase; give it learning_stages=0.")
     carrier = adapt(backbone, images.classes, multi_label=images.multi_label)
-    models = {name: crown(carrier, name, **how) for name, how in options.items()}
+    models = {name: attach_head(carrier, name, **how) for name, how in options.items()}
     plans = {name: plan or Plan.suggest(images, model) for name, model in models.items()}
     first = next(iter(plans.values()))
     widest = replace(first, views=max(plan.views for plan in plans.values()))
-    halves = halved(carrier, images, widest, validation, engine)
-    runners = {name: Training(model, plans[name], *halves) for name, model in models.items()}
-    return EventStream("headswap.race(...)", _run(runners, beforehand))
+    halves = build_feature_caches(carrier, images, widest, validation, engine)
+    runners = {name: Trainer(model, plans[name], *halves) for name, model in models.items()}
+    return EventStream("headswap.race(...)", _run_race(runners, precomputed))
 
 
-def leader(models: Iterable[Classifier]) -> Classifier | None:
+def select_best_model(models: Iterable[Classifier]) -> Classifier | None:
     """Of the models of a race that was stopped before anything was decided, the one whose best epoch is the best; None
     where none had learned."""
     learned = [model for model in models if model.record]
-    return max(learned, key=lambda m: (m.record.result.score, -count_weights(m.head)), default=None)
+    return max(learned, key=lambda m: (m.record.result.score, -count_parameters(m.head)), default=None)
 
 
-def _run(runners: dict[str, Training], beforehand: Beforehand | None) -> Generator[Event | Lap | Won, None, None]:
+def _run_race(
+    trainers: dict[str, Trainer], precomputed: PrecomputedFeatures | None
+) -> Generator[Event | Lap | Won, None, None]:
     with ExitStack() as going:
-        for runner in runners.values():
-            going.enter_context(runner.going())
-        first = next(iter(runners.values()))
-        wanted = set().union(*(first_boundaries(runner.model, runner.plan) for runner in runners.values()))
-        yield from first_pass(first.halves, wanted, beforehand)
-        yield from first.begin()
-        for runner in list(runners.values())[1:]:
-            runner.begin_like(first)
-        for lap in _side_by_side({name: runner.phases([1]) for name, runner in runners.items()}):
-            yield replace(lap, model=runners[lap.head].model)
+        for runner in trainers.values():
+            going.enter_context(runner.session())
+        first = next(iter(trainers.values()))
+        wanted = set().union(*(compute_initial_boundaries(runner.model, runner.plan) for runner in trainers.values()))
+        yield from fill_caches(first.caches, wanted, precomputed)
+        yield from first.prepare()
+        for runner in list(trainers.values())[1:]:
+            runner.prepare_from(first)
+        for lap in _interleave_epochs({name: runner.run_phases([1]) for name, runner in trainers.items()}):
+            yield replace(lap, model=trainers[lap.head].model)
         places = sorted(
-            (Place(name, count_weights(runner.model.head), runner.last) for name, runner in runners.items()),
+            (RankedHead(name, count_parameters(runner.model.head), runner.last) for name, runner in trainers.items()),
             key=lambda place: (-place.epoch.validation_score, place.weights),
         )
-        winner = runners[places[0].head]
-        for runner in runners.values():
+        winner = trainers[places[0].head]
+        for runner in trainers.values():
             if runner is not winner:
-                runner.retire()
+                runner.abandon()
         yield Won(tuple(places), winner.model)
-        yield from winner.phases(range(2, len(winner.plan.phases) + 1))
+        yield from winner.run_phases(range(2, len(winner.plan.phases) + 1))
         yield winner.end()
 
 
-def _side_by_side(laps: dict[str, Iterator[Event]]) -> Iterator[Lap]:
+def _interleave_epochs(laps: dict[str, Iterator[Event]]) -> Iterator[Lap]:
     """One epoch of each in turn until all are through."""
     while laps:
         for name, events in list(laps.items()):

@@ -17,46 +17,59 @@ from typing import Any
 
 import torch
 
+from headswap.common.deprecation import renamed_arguments
 from headswap.common.errors import InputError
 from headswap.data.dataset import LabelledImages
-from headswap.data.leakage import Seen
+from headswap.data.leakage import SeenImages
 from headswap.evaluation import metrics
-from headswap.evaluation.significance import History, Verdict, judge
-from headswap.features.cache import Activations
-from headswap.features.frozen_pass import FrozenPass, frozen_pass
-from headswap.features.inference import Engine
-from headswap.features.precompute import Beforehand, first_pass
+from headswap.evaluation.significance import PredictionHistory, UnfreezingComparison, compare_unfreezing
+from headswap.features.cache import FeatureCache
+from headswap.features.frozen_pass import FrozenPass, run_frozen_pass
+from headswap.features.inference import EngineSpec
+from headswap.features.precompute import PrecomputedFeatures, fill_caches
 from headswap.networks.classifier import Classifier
-from headswap.networks.heads import build_head, solvable
-from headswap.networks.stage import count_weights
-from headswap.training.calibration import multiply, soften, surest
-from headswap.training.checkpoints import Keeper, keep
+from headswap.networks.heads import build_head, is_solvable
+from headswap.networks.stage import count_parameters
+from headswap.training.calibration import apply_temperature_scale, fit_temperature_scale, raise_temperature
+from headswap.training.checkpoints import Checkpoints, restore
 from headswap.training.event_stream import EventStream
-from headswap.training.events import Epoch, Event, Figures, Kept, LabelFigures, Offer, PhaseBegins, Reference
+from headswap.training.events import (
+    Candidate,
+    ClassificationMetrics,
+    Epoch,
+    Event,
+    Kept,
+    LabelMetrics,
+    PhaseBegins,
+    Reference,
+)
 from headswap.training.loop import (
     Learner,
-    LossIsNoNumber,
-    Optimizer,
-    answers,
-    epoch_of,
-    figures,
-    plain_features,
-    seconds_of_an_epoch,
+    NonFiniteLossError,
+    PhaseOptimizer,
+    center_crop_features,
+    compute_classification_metrics,
+    estimate_epoch_seconds,
+    predict_logits,
+    train_epoch,
     vectors,
 )
 from headswap.training.plan import Plan
-from headswap.training.record import Passed, Record, Stretch
+from headswap.training.record import EpochRecord, PhaseRecord, Record
 
-SOFT = 0.6  # to which a head that was solved is softened in every plan: it already fits what it has seen
+SOLVED_HEAD_LOSS_RATIO = (
+    0.6  # to which a head that was solved is softened in every plan: it already fits what it has seen
+)
 
 
+@renamed_arguments(beforehand="precomputed")
 def train(
     model: Classifier,
     images: LabelledImages,
     plan: Plan | str | None = None,
     validation: LabelledImages | None = None,
     engine: str | None = None,
-    beforehand: Beforehand | None = None,
+    precomputed: PrecomputedFeatures | None = None,
 ) -> EventStream[Event]:
     """Teach a model its classes.
 
@@ -80,42 +93,42 @@ def train(
             from the generator, if the loss is no number any more before anything was learned.
         ValueError: if the plan asks for more stages than the network has, or for an unknown plan or engine.
     """
-    images = shown_by(images, model)
-    plan = Plan.chosen(plan) or Plan.suggest(images, model)
-    halves = halved(model, images, plan, validation, engine)
-    return EventStream("headswap.train(...)", Training(model, plan, *halves, beforehand=beforehand).run())
+    images = align_training_images(images, model)
+    plan = Plan.resolve(plan) or Plan.suggest(images, model)
+    halves = build_feature_caches(model, images, plan, validation, engine)
+    return EventStream("headswap.train(...)", Trainer(model, plan, *halves, precomputed=precomputed).iterate_events())
 
 
-def begin_pass(
+def start_frozen_pass(
     model: Classifier,
     images: LabelledImages,
     plan: Plan,
-    former: Beforehand | None = None,
-    engine: Engine | None = None,
-) -> Beforehand:
+    former: PrecomputedFeatures | None = None,
+    engine: EngineSpec | None = None,
+) -> PrecomputedFeatures:
     """The frozen pass that ``train`` would begin with, to be begun before; ``former`` may have done some of it.
 
     Raises:
         InputError: as ``train``.
     """
-    images = shown_by(images, model)
-    halves = halved(model, images, plan, None, engine)
-    return Beforehand(model, halves, first_boundaries(model, plan), former)
+    images = align_training_images(images, model)
+    halves = build_feature_caches(model, images, plan, None, engine)
+    return PrecomputedFeatures(model, halves, compute_initial_boundaries(model, plan), former)
 
 
-def first_boundaries(model: Classifier, plan: Plan) -> set[int]:
+def compute_initial_boundaries(model: Classifier, plan: Plan) -> set[int]:
     """What one pass can keep: the features for the reference, and what no earlier phase changes."""
-    at = [model.boundary_of(phase.learning_stages) for phase in plan.phases]
-    return {model.boundary_of(0), *(b for i, b in enumerate(at) if b <= min(at[: i + 1]))}
+    at = [model.get_boundary(phase.learning_stages) for phase in plan.phases]
+    return {model.get_boundary(0), *(b for i, b in enumerate(at) if b <= min(at[: i + 1]))}
 
 
-def shown_by(images: LabelledImages, model: Classifier) -> LabelledImages:
+def align_training_images(images: LabelledImages, model: Classifier) -> LabelledImages:
     """The images for this model, to learn from.
 
     Raises:
         InputError: if they show a class that it does not know, or none of a class that it would forget.
     """
-    images = images.fitting(model.classes, model.multi_label)
+    images = images.aligned_to(model.classes, model.multi_label)
     unseen = [name for name, count in images.counts.items() if not count]
     if unseen and not model.multi_label:
         raise InputError(
@@ -125,13 +138,13 @@ def shown_by(images: LabelledImages, model: Classifier) -> LabelledImages:
     return images
 
 
-def halved(
+def build_feature_caches(
     model: Classifier,
     images: LabelledImages,
     plan: Plan,
     validation: LabelledImages | None,
-    engine: Engine | None,
-) -> tuple[Activations, Activations]:
+    engine: EngineSpec | None,
+) -> tuple[FeatureCache, FeatureCache]:
     """What is learned from in the plan's views, and what is held back, which is only ever seen plain.
 
     What the model has learned from is learned from again, and what has judged it judges it again.
@@ -141,11 +154,11 @@ def halved(
             may be learned from.
     """
     if validation is None:
-        learned, checked = model.seen.split(images, plan.validation, plan.seed)
+        learned, checked = model.seen.split(images, plan.validation_fraction, plan.seed)
     else:
         learned, checked = images, validation
-    learned, checked = (some.fitting(model.classes, model.multi_label) for some in (learned, checked))
-    return Activations(model, learned, plan.views, plan.seed, engine), Activations(model, checked, engine=engine)
+    learned, checked = (some.aligned_to(model.classes, model.multi_label) for some in (learned, checked))
+    return FeatureCache(model, learned, plan.views, plan.seed, engine), FeatureCache(model, checked, engine=engine)
 
 
 def fit(
@@ -185,23 +198,23 @@ def refit(
         ValueError: if ``kept`` is missing, of another model or itself of a refit; for an unknown plan or engine; or
             if the plan asks for more stages than the network has.
     """
-    everything = shown_by(images, model)
-    plan, start = Plan.chosen(plan), _start_of(model, kept)
-    plan = plan or _plan_of(model, kept) or Plan.suggest(everything, model)
+    everything = align_training_images(images, model)
+    plan, start = Plan.resolve(plan), _start_candidate(model, kept)
+    plan = plan or _find_recorded_plan(model, kept) or Plan.suggest(everything, model)
     for phase in plan.phases:
-        model.boundary_of(phase.learning_stages)
-    learned = Activations(model, everything, plan.views, plan.seed, engine)
-    return EventStream("headswap.refit(...)", _refitted(model, plan, learned, kept, start))
+        model.get_boundary(phase.learning_stages)
+    learned = FeatureCache(model, everything, plan.views, plan.seed, engine)
+    return EventStream("headswap.refit(...)", _run_refit(model, plan, learned, kept, start))
 
 
-def _start_of(model: Classifier, kept: Kept | None) -> Offer:
+def _start_candidate(model: Classifier, kept: Kept | None) -> Candidate:
     """Where the honest run began; ``ValueError`` where that cannot be said."""
     if not isinstance(kept, Kept):
         raise ValueError(
             "kept is the last event of the training that is to be gone through once more, as fit returns it, not "
             f"{'None' if kept is None else type(kept).__name__}."
         )
-    start = kept.offers.get("start")
+    start = kept.candidates.get("start")
     if start is None:
         raise ValueError("This is the last event of a refit; give that of the training before it, which held back.")
     state = model.state_dict()
@@ -215,188 +228,192 @@ def _start_of(model: Classifier, kept: Kept | None) -> Offer:
     return start
 
 
-def _plan_of(model: Classifier, kept: Kept) -> Plan | None:
+def _find_recorded_plan(model: Classifier, kept: Kept) -> Plan | None:
     """The plan that the training of this last event followed, where any network of it remembers that."""
-    records = [offer.record for offer in kept.offers.values() if offer.figures]
+    records = [offer.record for offer in kept.candidates.values() if offer.validation_metrics]
     return next((record.plan for record in [*records, model.record] if record), None)
 
 
-def _refitted(
-    model: Classifier, plan: Plan, everything: Activations, kept: Kept, start: Offer
+def _run_refit(
+    model: Classifier, plan: Plan, cache: FeatureCache, kept: Kept, start: Candidate
 ) -> Generator[Event, None, None]:
     state = model.state_dict()
     weights = {name: state[name].clone() for name in start.weights}
-    before = Offer(None, copy.deepcopy(model.head), weights, model.record, model.seen)
+    before = Candidate(None, copy.deepcopy(model.head), weights, model.record, model.seen)
     done = False
     try:
-        keep(model, start)
+        restore(model, start)
         model.seen = before.seen  # of images that judged, that they did is not forgotten
-        with closing(Training(model, plan, everything, None, kept).run()) as events:
+        with closing(Trainer(model, plan, cache, None, kept).iterate_events()) as events:
             for event in events:
                 done = done or isinstance(event, Kept)
                 yield event
     finally:
         if not done:
-            keep(model, before)
+            restore(model, before)
 
 
-class Training:
+class Trainer:
     """One run."""
 
     def __init__(
         self,
         model: Classifier,
         plan: Plan,
-        learned: Activations,
-        checked: Activations | None,
-        honest: Kept | None = None,
-        beforehand: Beforehand | None = None,
+        train_cache: FeatureCache,
+        validation_cache: FeatureCache | None,
+        validated_run: Kept | None = None,
+        precomputed: PrecomputedFeatures | None = None,
     ) -> None:
         """``checked`` is None in a refit, which repeats the figures of the ``honest`` run."""
-        self.model, self.plan, self.checked, self.honest = model, plan, checked, honest
-        self.beforehand = beforehand
-        self.leakage = model.seen.leakage(learned.images, checked.images) if checked else ""
-        self.home = next(model.parameters()).device
-        self.boundaries = [model.boundary_of(phase.learning_stages) for phase in plan.phases]
-        self.learner = Learner(model, plan, learned)
+        self.model, self.plan, self.validation_cache, self.validated_run = model, plan, validation_cache, validated_run
+        self.precomputed = precomputed
+        self.leakage = (
+            model.seen.describe_leakage(train_cache.images, validation_cache.images) if validation_cache else ""
+        )
+        self.original_device = next(model.parameters()).device
+        self.boundaries = [model.get_boundary(phase.learning_stages) for phase in plan.phases]
+        self.learner = Learner(model, plan, train_cache)
         for phase in plan.phases:
-            self.learner.check(phase.learning_stages, phase.batch_size)
-        self.history = {False: History(), True: History()}  # by whether stages had begun to learn
-        self.reference: Figures | None = None
+            self.learner.check_phase(phase.learning_stages, phase.batch_size)
+        self.history = {False: PredictionHistory(), True: PredictionHistory()}  # by whether stages had begun to learn
+        self.reference: ClassificationMetrics | None = None
         self.epochs: list[Epoch] = []
-        self.stretches: list[Stretch] = []
+        self.phase_records: list[PhaseRecord] = []
         self.problem = ""  # why it ended early, after something had been learned
-        self.softened = 1.0  # by what the head was multiplied before stages began to learn
-        self.thawed_seconds = 0.0
-        self.predicted: dict[int, float] = {}  # boundary to seconds of an epoch
+        self.softening_scale = 1.0  # by what the head was multiplied before stages began to learn
+        self.unfrozen_seconds = 0.0
+        self.epoch_seconds: dict[int, float] = {}  # boundary to seconds of an epoch
 
     @property
     def last(self) -> Epoch | None:
         """The last epoch so far."""
         return self.epochs[-1] if self.epochs else None
 
-    def run(self) -> Generator[Event, None, None]:
+    def iterate_events(self) -> Generator[Event, None, None]:
         """All events in order."""
-        with self.going():
-            yield from first_pass(self.halves, first_boundaries(self.model, self.plan), self.beforehand)
-            yield from self.begin()
-            yield from self.phases(range(1, len(self.plan.phases) + 1))
+        with self.session():
+            yield from fill_caches(self.caches, compute_initial_boundaries(self.model, self.plan), self.precomputed)
+            yield from self.prepare()
+            yield from self.run_phases(range(1, len(self.plan.phases) + 1))
             yield self.end()
 
     @contextmanager
-    def going(self) -> Iterator[None]:
+    def session(self) -> Iterator[None]:
         """However the block ends, the model holds what is to be kept."""
         model = self.model
         learning = len(model.learning_stages)
-        self.began, self.keeper, self._settled = perf_counter(), None, False
+        self.began, self.checkpoints, self._is_finished = perf_counter(), None, False
         try:
-            self.learner.settle()
+            self.learner.move_to_device()
             model.freeze()
             yield
         finally:
-            if self.keeper is None:
+            if self.checkpoints is None:
                 model.unfreeze(learning)
-            elif not self._settled:
-                self.keeper.restore_best()
-                if self.keeper.best:
-                    best = self.keeper.best
-                    model.record = self._record("best", best.number, best.figures, chosen=True)
-                    model.seen = self._seen(model.record)
-            model.to(self.home).eval()
+            elif not self._is_finished:
+                self.checkpoints.restore_best()
+                if self.checkpoints.best_epoch:
+                    best = self.checkpoints.best_epoch
+                    model.record = self._record(
+                        "best", best.number, best.validation_metrics, selected_on_validation=True
+                    )
+                    model.seen = self._update_seen(model.record)
+            model.to(self.original_device).eval()
 
-    def begin(self) -> Iterator[Reference]:
+    def prepare(self) -> Iterator[Reference]:
         """After the frozen pass and before the first phase."""
-        self.keeper = Keeper(self.model, min(self.boundaries))
-        yield from self._solve_reference()
-        self._predict()
+        self.checkpoints = Checkpoints(self.model, min(self.boundaries))
+        yield from self._fit_reference_head()
+        self._estimate_epoch_seconds()
 
-    def begin_like(self, other: Training) -> None:
+    def prepare_from(self, other: Trainer) -> None:
         """As ``begin``, with what has been solved already on the same activations."""
-        self.keeper = Keeper(self.model, min(self.boundaries))
+        self.checkpoints = Checkpoints(self.model, min(self.boundaries))
         self.reference = other.reference
         if self.reference:
-            self.keeper.offer("reference", self.reference, other.keeper.offers["reference"].head)
-        self._predict()
+            self.checkpoints.add_candidate("reference", self.reference, other.checkpoints.candidates["reference"].head)
+        self._estimate_epoch_seconds()
 
-    def retire(self) -> None:
+    def abandon(self) -> None:
         """Another training goes on with the same stages, so these are left alone."""
-        self._settled = True
+        self._is_finished = True
 
     def end(self) -> Kept:
         """The last event; whoever hears of it can use the model at once."""
-        kept = self._keep()
+        kept = self._select_checkpoint()
         verdict = kept.verdict.sentence if kept.verdict else ""
-        told = {"chosen": kept.chosen, "refitted": kept.refitted, "verdict": verdict}
-        record = self.model.record = self._record(kept.what, kept.epoch, kept.figures, **told)
-        for name, offer in self.keeper.offers.items():
-            if offer.figures and not self.honest:  # of a refit nothing else can be had
-                instead = record.instead(name, offer.figures.result)
-                self.keeper.offers[name] = replace(offer, record=instead, seen=self._seen(instead))
-        self.model.seen = self._seen(record)
-        self._settled = True
+        told = {"selected_on_validation": kept.selected_on_validation, "refitted": kept.refitted, "verdict": verdict}
+        record = self.model.record = self._record(kept.checkpoint, kept.epoch, kept.validation_metrics, **told)
+        for name, offer in self.checkpoints.candidates.items():
+            if offer.validation_metrics and not self.validated_run:  # of a refit nothing else can be had
+                instead = record.with_checkpoint(name, offer.validation_metrics.to_result)
+                self.checkpoints.candidates[name] = replace(offer, record=instead, seen=self._update_seen(instead))
+        self.model.seen = self._update_seen(record)
+        self._is_finished = True
         self.model.eval()
         return kept
 
-    def _record(self, kept: str, epoch: int, figures: Figures, **told: Any) -> Record:
+    def _record(self, kept: str, epoch: int, figures: ClassificationMetrics, **told: Any) -> Record:
         """What the model is to remember of this run."""
-        reference = self.honest.reference if self.honest else self.reference
+        reference = self.validated_run.reference if self.validated_run else self.reference
         counts = Counter[str]()
-        for half in self.halves:
+        for half in self.caches:
             counts.update(half.images.counts)
         return Record(
             self.plan,
             {name: counts[name] for name in self.model.classes},
-            len(self.learner.learned.targets),
-            tuple(_passed(e) for e in self.epochs),
-            tuple(self.stretches),
+            len(self.learner.train_cache.targets),
+            tuple(_to_epoch_record(e) for e in self.epochs),
+            tuple(self.phase_records),
             kept,
             epoch,
-            figures.result,
-            reference.result if reference else None,
+            figures.to_result,
+            reference.to_result if reference else None,
             perf_counter() - self.began,
             **told,
         )
 
-    def _seen(self, record: Record) -> Seen:
+    def _update_seen(self, record: Record) -> SeenImages:
         """Which images the network of this record knows, after this run."""
-        checked = self.checked.images if self.checked else None
-        return self.model.seen.after(self.learner.learned.images, checked, bool(record.learning_stages))
+        checked = self.validation_cache.images if self.validation_cache else None
+        return self.model.seen.with_training(self.learner.train_cache.images, checked, bool(record.learning_stages))
 
     @property
-    def halves(self) -> list[Activations]:
+    def caches(self) -> list[FeatureCache]:
         """What is learned from and, except in a refit, what is held back."""
-        return [half for half in (self.learner.learned, self.checked) if half]
+        return [half for half in (self.learner.train_cache, self.validation_cache) if half]
 
-    def _solve_reference(self) -> Iterator[Reference]:
-        model, learned = self.model, self.learner.learned
+    def _fit_reference_head(self) -> Iterator[Reference]:
+        model, learned = self.model, self.learner.train_cache
         some_of_each = not model.multi_label and learned.targets.bincount(minlength=len(model.classes)).all()
-        if self.checked is None or not some_of_each:
+        if self.validation_cache is None or not some_of_each:
             return
         began = perf_counter()
         features = vectors(model, learned)
         head = build_head("lda", features.shape[-1], len(model.classes))
         head.solve(features, learned.targets)
         with torch.no_grad():
-            logits = head(vectors(model, self.checked)[:, 0])
-        self.reference = figures(model, logits, self.checked.targets)
-        self.keeper.offer("reference", self.reference, head)
+            logits = head(vectors(model, self.validation_cache)[:, 0])
+        self.reference = compute_classification_metrics(model, logits, self.validation_cache.targets)
+        self.checkpoints.add_candidate("reference", self.reference, head)
         yield Reference(self.reference, perf_counter() - began)
 
-    def _predict(self) -> None:
-        held_back = len(self.checked.targets) if self.checked else 0
-        kept = self.learner.learned.boundaries
+    def _estimate_epoch_seconds(self) -> None:
+        held_back = len(self.validation_cache.targets) if self.validation_cache else 0
+        kept = self.learner.train_cache.boundaries
         for boundary in self.boundaries:
             # What is kept only later is at least as deep as what is kept now.
             measured = min((b for b in kept if b >= boundary), default=kept[-1])
-            self.predicted[boundary] = seconds_of_an_epoch(self.learner, measured, held_back)
+            self.epoch_seconds[boundary] = estimate_epoch_seconds(self.learner, measured, held_back)
 
-    def _left(self, number: int, epochs: int) -> float:
+    def _seconds_left(self, number: int, epochs: int) -> float:
         """Seconds of the whole run after so many epochs of a phase."""
         phases = list(zip(self.plan.phases, self.boundaries, strict=True))
-        whole = sum(phase.epochs * self.predicted[at] for phase, at in phases[number - 1 :])
-        return max(0.0, whole - epochs * self.predicted[phases[number - 1][1]])
+        whole = sum(phase.epochs * self.epoch_seconds[at] for phase, at in phases[number - 1 :])
+        return max(0.0, whole - epochs * self.epoch_seconds[phases[number - 1][1]])
 
-    def phases(self, numbers: Iterable[int]) -> Iterator[Event]:
+    def run_phases(self, numbers: Iterable[int]) -> Iterator[Event]:
         """These phases, up to a problem."""
         for number in numbers:
             if self.problem:
@@ -404,51 +421,53 @@ class Training:
             began = perf_counter()
             try:
                 yield from self._phase(number, self.last.number + 1 if self.last else 1)
-            except LossIsNoNumber as error:
-                if self.keeper.best is None:
+            except NonFiniteLossError as error:
+                if self.checkpoints.best_epoch is None:
                     raise
                 self.problem = str(error)
             if self.model.learning_stages:
-                self.thawed_seconds += perf_counter() - began
+                self.unfrozen_seconds += perf_counter() - began
 
     def _phase(self, number: int, first: int) -> Generator[Event, None, None]:
         model, phase = self.model, self.plan.phases[number - 1]
         model.unfreeze(phase.learning_stages)
-        yield from self._ready_boundary(number)
-        solved = solvable(model.head) and not model.learning_stages
+        yield from self._fill_boundary(number)
+        solved = is_solvable(model.head) and not model.learning_stages
         if model.learning_stages:
-            self._thaw()
-        optimizer = self.learner.enter(phase)
-        self.stretches.append(Stretch(first, model.learning_stages))
-        yield self._begins(number, first, optimizer)
+            self._prepare_unfreezing()
+        optimizer = self.learner.start_phase(phase)
+        self.phase_records.append(PhaseRecord(first, model.learning_stages))
+        yield self._build_phase_begins(number, first, optimizer)
         if solved:
-            yield self._judged(replace(self._solved(first), left=self._left(number, phase.epochs)))
+            yield self._track_best(replace(self._solve_head(first), left=self._seconds_left(number, phase.epochs)))
         else:
             yield from self._epochs(number, first, optimizer)
 
-    def _ready_boundary(self, number: int) -> Iterator[FrozenPass]:
+    def _fill_boundary(self, number: int) -> Iterator[FrozenPass]:
         """Keep what this phase needs; once stages learn, no more than it and later ones do."""
         boundary = self.model.boundary
-        thawing = self.halves if self.model.learning_stages else []
+        thawing = self.caches if self.model.learning_stages else []
         for half in thawing:
-            half.thaw(boundary)
-        yield from frozen_pass(self.halves, [boundary])
+            half.drop_after(boundary)
+        yield from run_frozen_pass(self.caches, [boundary])
         for half in thawing:
-            half.forget(set(half.boundaries) - set(self.boundaries[number - 1 :]))
+            half.drop(set(half.boundaries) - set(self.boundaries[number - 1 :]))
 
-    def _thaw(self) -> None:
+    def _prepare_unfreezing(self) -> None:
         """Before stages learn for the first time: what the head alone achieved can be had afterwards."""
-        share = self.plan.soften or (SOFT if solvable(self.model.head) else 0.0)
-        if not self.keeper.thawed:
+        share = self.plan.head_loss_ratio or (SOLVED_HEAD_LOSS_RATIO if is_solvable(self.model.head) else 0.0)
+        if not self.checkpoints.has_unfrozen:
             if self.last is not None:
-                self.keeper.offer("frozen", self.last.figures)
+                self.checkpoints.add_candidate("frozen", self.last.validation_metrics)
             if share:
-                model, learned = self.model.eval(), self.learner.learned
+                model, learned = self.model.eval(), self.learner.train_cache
                 targets = learned.targets.to(self.learner.device)
-                self.softened = soften(model.head, plain_features(model, learned), targets, share)
-        self.keeper.begin_to_thaw()
+                self.softening_scale = raise_temperature(
+                    model.head, center_crop_features(model, learned), targets, share
+                )
+        self.checkpoints.mark_unfreezing()
 
-    def _begins(self, number: int, first: int, optimizer: Optimizer) -> PhaseBegins:
+    def _build_phase_begins(self, number: int, first: int, optimizer: PhaseOptimizer) -> PhaseBegins:
         model, phases = self.model, self.plan.phases
         learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
         return PhaseBegins(
@@ -459,134 +478,146 @@ class Training:
             first - 1 + sum(phase.epochs for phase in phases[number - 1 :]),
             model.learning_stages,
             learning,
-            count_weights(model) - learning,
-            self.learner.learned.bytes_per_image(model.boundary),
-            optimizer.rates,
-            self._left(number, 0),
+            count_parameters(model) - learning,
+            self.learner.train_cache.bytes_per_image(model.boundary),
+            optimizer.learning_rates,
+            self._seconds_left(number, 0),
         )
 
-    def _epochs(self, number: int, first: int, optimizer: Optimizer) -> Generator[Event, None, None]:
+    def _epochs(self, number: int, first: int, optimizer: PhaseOptimizer) -> Generator[Event, None, None]:
         phase, boundary, spent = self.plan.phases[number - 1], self.model.boundary, 0.0
         for n in range(first, first + phase.epochs):
             began = perf_counter()
-            loss, score = yield from epoch_of(self.learner, n, optimizer)
-            figured = self._figured(n, loss, score, began)
+            loss, score = yield from train_epoch(self.learner, n, optimizer)
+            figured = self._validate_epoch(n, loss, score, began)
             spent += figured.seconds
-            self.predicted[boundary] = spent / (n - first + 1)
-            if self.checked and not isfinite(figured.validation_loss):
-                raise LossIsNoNumber(n, optimizer.rates)
-            yield self._judged(replace(figured, left=self._left(number, n - first + 1)))
-            if self.checked and self.plan.patience:
-                since = max(self.keeper.best.number, first - 1)
+            self.epoch_seconds[boundary] = spent / (n - first + 1)
+            if self.validation_cache and not isfinite(figured.validation_loss):
+                raise NonFiniteLossError(n, optimizer.learning_rates)
+            yield self._track_best(replace(figured, left=self._seconds_left(number, n - first + 1)))
+            if self.validation_cache and self.plan.patience:
+                since = max(self.checkpoints.best_epoch.number, first - 1)
                 if n - since >= self.plan.patience:
                     return
 
-    def _solved(self, number: int) -> Epoch:
+    def _solve_head(self, number: int) -> Epoch:
         """A head that is solved needs no steps: its one epoch."""
-        began, model, learned = perf_counter(), self.model, self.learner.learned
+        began, model, learned = perf_counter(), self.model, self.learner.train_cache
         # On the processor, where what was kept lies; not every accelerator solves linear equations.
-        model.head.cpu().solve(learned.at(model.boundary).float(), learned.targets)
+        model.head.cpu().solve(learned.get_features(model.boundary).float(), learned.targets)
         model.head.to(self.learner.device)
-        told = figures(model, answers(model, learned), learned.targets)
-        return self._figured(number, told.loss, told.score, began)
+        told = compute_classification_metrics(model, predict_logits(model, learned), learned.targets)
+        return self._validate_epoch(number, told.loss, told.score, began)
 
-    def _figured(self, number: int, loss: float, score: float, began: float) -> Epoch:
+    def _validate_epoch(self, number: int, loss: float, score: float, began: float) -> Epoch:
         """The epoch with the validation images' figures."""
         seconds = perf_counter() - began
-        if self.checked is None:
+        if self.validation_cache is None:
             return Epoch(number, loss, score, nan, nan, 0, 0, self.model.metric, seconds)
-        self._logits = answers(self.model, self.checked)
-        told = figures(self.model, self._logits, self.checked.targets)
-        validation = (told.loss, told.score, told.right, told.of, told.metric)
-        return Epoch(number, loss, score, *validation, perf_counter() - began, answers=told.answers)
+        self._validation_logits = predict_logits(self.model, self.validation_cache)
+        told = compute_classification_metrics(self.model, self._validation_logits, self.validation_cache.targets)
+        validation = (told.loss, told.score, told.correct, told.total, told.metric)
+        return Epoch(number, loss, score, *validation, perf_counter() - began, predictions=told.predictions)
 
-    def _judged(self, epoch: Epoch) -> Epoch:
+    def _track_best(self, epoch: Epoch) -> Epoch:
         """The epoch, marked if it is the best one so far; then its weights are remembered, and its answers always."""
-        if self.checked:
-            self._remember_answers()
-        if self.keeper.better(epoch):
-            epoch = replace(epoch, best=True, labels=self._label_figures())
-            self.keeper.remember(epoch)
+        if self.validation_cache:
+            self._record_predictions()
+        if self.checkpoints.is_best(epoch):
+            epoch = replace(epoch, best=True, labels=self._tune_thresholds())
+            self.checkpoints.save_best(epoch)
         self.epochs.append(epoch)
         return epoch
 
-    def _label_figures(self) -> tuple[LabelFigures, ...]:
+    def _tune_thresholds(self) -> tuple[LabelMetrics, ...]:
         """Of the last answers, where images carry several labels; the thresholds of the highest F1 go to the model."""
         if not self.model.multi_label:
             return ()
-        logits, targets = self._logits, self.checked.targets
+        logits, targets = self._validation_logits, self.validation_cache.targets
         thresholds, f1 = metrics.best_thresholds(logits, targets)
         self.model.thresholds.copy_(thresholds)
         columns = (metrics.average_precisions(logits, targets), f1, thresholds)
-        return tuple(map(LabelFigures, self.model.classes, *(column.tolist() for column in columns)))
+        return tuple(map(LabelMetrics, self.model.classes, *(column.tolist() for column in columns)))
 
-    def _keep(self) -> Kept:
+    def _select_checkpoint(self) -> Kept:
         """Put into the model what the plan says, and say what that is."""
-        what = "best" if self.problem else self.plan.keep
-        if what == "between" and not self.keeper.go_back(self.plan.share):
+        what = "best" if self.problem else self.plan.checkpoint
+        if what == "between" and not self.checkpoints.interpolate_weights(self.plan.weight_interpolation):
             what = "last"
-        sharpened = self._sharpened() if what != "best" else 1.0
-        if self.honest:
+        sharpened = self._calibrate_head() if what != "best" else 1.0
+        if self.validated_run:
             if self.model.multi_label:
-                self.model.thresholds.copy_(torch.tensor([label.threshold for label in self.honest.labels]))
-            return replace(self.honest, seconds=perf_counter() - self.began, refitted=True, problem="", offers={})
+                self.model.thresholds.copy_(torch.tensor([label.threshold for label in self.validated_run.labels]))
+            return replace(
+                self.validated_run, seconds=perf_counter() - self.began, refitted=True, problem="", candidates={}
+            )
         if what == "best":
-            self.keeper.restore_best()
-            told, number, labels = self.keeper.best.figures, self.keeper.best.number, self.keeper.best.labels
+            self.checkpoints.restore_best()
+            told, number, labels = (
+                self.checkpoints.best_epoch.validation_metrics,
+                self.checkpoints.best_epoch.number,
+                self.checkpoints.best_epoch.labels,
+            )
         else:
             number = self.last.number
-            self._logits = answers(self.model, self.checked)
-            told = figures(self.model, self._logits, self.checked.targets)
-            labels = self._label_figures()
+            self._validation_logits = predict_logits(self.model, self.validation_cache)
+            told = compute_classification_metrics(self.model, self._validation_logits, self.validation_cache.targets)
+            labels = self._tune_thresholds()
             if what == "between":
-                self._remember_answers()
+                self._record_predictions()
             for history in self.history.values():
-                history.keep_last()
+                history.discard_all_but_last()
         return Kept(
             number,
             what,
             told.score,
             told.metric,
-            told.right,
-            told.of,
+            told.correct,
+            told.total,
             labels,
             perf_counter() - self.began,
-            chosen=what == "best",
+            selected_on_validation=what == "best",
             reference=self.reference,
             verdict=self._verdict(),
-            share=self.plan.share if what == "between" else 1.0,
-            offers=self.keeper.offers,
+            weight_interpolation=self.plan.weight_interpolation if what == "between" else 1.0,
+            candidates=self.checkpoints.candidates,
             problem=self.problem,
             loss=told.loss,
-            answers=told.answers,
-            sharpened=sharpened,
+            predictions=told.predictions,
+            logit_scale=sharpened,
             leakage=self.leakage,
         )
 
-    def _sharpened(self) -> float:
+    def _calibrate_head(self) -> float:
         """Make a head that was softened as sure again as the held-back images bear out, and no surer than it was; the
         factor. What the stages have learned since would otherwise answer everything with "perhaps"."""
-        if not self.keeper.thawed or self.softened >= 1:
+        if not self.checkpoints.has_unfrozen or self.softening_scale >= 1:
             return 1.0
-        if self.honest:
-            factor = self.honest.sharpened
+        if self.validated_run:
+            factor = self.validated_run.logit_scale
         else:
-            factor = surest(answers(self.model, self.checked), self.checked.targets, 1 / self.softened)
-        multiply(self.model.head, factor)
+            factor = fit_temperature_scale(
+                predict_logits(self.model, self.validation_cache),
+                self.validation_cache.targets,
+                1 / self.softening_scale,
+            )
+        apply_temperature_scale(self.model.head, factor)
         return factor
 
-    def _verdict(self) -> Verdict | None:
+    def _verdict(self) -> UnfreezingComparison | None:
         frozen, thawed = self.history[False], self.history[True]
-        if frozen.empty or thawed.empty:
+        if frozen.is_empty or thawed.is_empty:
             return None
-        return judge(frozen, thawed, self.checked.images.groups, self.thawed_seconds, self.plan.seed)
+        return compare_unfreezing(
+            frozen, thawed, self.validation_cache.images.groups, self.unfrozen_seconds, self.plan.seed
+        )
 
-    def _remember_answers(self) -> None:
-        logits, targets = self._logits, self.checked.targets
-        history = self.history[self.keeper.thawed]
-        history.add(metrics.marks(logits, targets), metrics.losses(logits, targets))
+    def _record_predictions(self) -> None:
+        logits, targets = self._validation_logits, self.validation_cache.targets
+        history = self.history[self.checkpoints.has_unfrozen]
+        history.add(metrics.correct_mask(logits, targets), metrics.per_image_loss(logits, targets))
 
 
-def _passed(epoch: Epoch) -> Passed:
-    checked = (epoch.validation_loss, epoch.validation_score) if epoch.of else (None, None)
-    return Passed(epoch.training_loss, epoch.training_score, *checked)
+def _to_epoch_record(epoch: Epoch) -> EpochRecord:
+    checked = (epoch.validation_loss, epoch.validation_score) if epoch.total else (None, None)
+    return EpochRecord(epoch.training_loss, epoch.training_score, *checked)

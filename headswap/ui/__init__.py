@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-def launch(invite: Callable[[int], None] | None = None, **settings: Any) -> None:
+def launch(on_ready: Callable[[int], None] | None = None, **settings: Any) -> None:
     """Start the page and stay with it; ``invite`` hears its port, ``settings`` go to Gradio's ``launch``."""
     # Gradio reads these when it is imported: few milliseconds of bookkeeping for each event.
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "200")
@@ -15,5 +15,5 @@ def launch(invite: Callable[[int], None] | None = None, **settings: Any) -> None
     from headswap.common import devices
     from headswap.ui.app import page
 
-    devices.use_every_core()
-    page.launch(invite, **settings)
+    devices.use_all_cpus()
+    page.launch(on_ready, **settings)

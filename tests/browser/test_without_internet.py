@@ -9,8 +9,8 @@ import socket
 import pytest
 
 from headswap.ui.sessions import chosen_network
-from headswap.ui.sessions.job import Turns
-from headswap.ui.sessions.session import Visitor
+from headswap.ui.sessions.job import Scheduler
+from headswap.ui.sessions.session import Session
 from headswap.ui.steps import images, keep, model, test, train
 
 
@@ -48,16 +48,16 @@ def tried(monkeypatch):
 
 def test_a_whole_lesson_asks_nobody(tried, upload, fruits, new_visitor):
     files = upload({f"fruits/{file.parent.name}/{file.name}": file for file in sorted(fruits.rglob("*.png"))})
-    *_, shown = images.read(new_visitor, type("Sent", (), {"files": files, "label": "", "add": False}))
+    *_, shown = images.load_uploads(new_visitor, type("Sent", (), {"files": files, "label": "", "add": False}))
     assert "12 images in 3 classes" in shown[1]
-    model.seen(new_visitor, chosen_network.preview(new_visitor.choice, new_visitor.classes))
-    train.prepare(new_visitor)
-    train.start(new_visitor, Turns(), 2, 1, 1)
-    *_, (_, said, _) = train.watch(new_visitor)
+    model.render_input_preview(new_visitor, chosen_network.build_meta_network(new_visitor.choice, new_visitor.classes))
+    train.refresh(new_visitor)
+    train.start_training(new_visitor, Scheduler(), 2, 1, 1)
+    *_, (_, said, _) = train.watch_training(new_visitor)
     assert "validation images right" in said
     [one] = upload({"red.png": fruits / "red/1.png"})
-    assert "hs-answer" in str(test.classify(new_visitor, Turns(), [one["path"]]))
-    assert "import torch" in keep.script(new_visitor)
+    assert "hs-answer" in str(test.predict_files(new_visitor, Scheduler(), [one["path"]]))
+    assert "import torch" in keep.render_script(new_visitor)
     assert tried == []
 
 
@@ -71,6 +71,6 @@ def test_whoever_asks_another_host_would_be_noticed(tried):
 
 @pytest.fixture
 def new_visitor():
-    visitor = Visitor()
+    visitor = Session()
     yield visitor
-    visitor.let_go()
+    visitor.release()

@@ -22,10 +22,10 @@ import headswap
 import headswap.ui
 from headswap.cli import commands, terminal
 from headswap.networks.catalogue import backbones
-from headswap.networks.heads import HEADS, head_options, head_sentence
-from headswap.training.plan import NAMED, Phase, Plan
+from headswap.networks.heads import HEADS, describe_head, get_head_options
+from headswap.training.plan import NAMED_PLANS, Phase, Plan
 from headswap.ui.app import lan
-from headswap.ui.views.dataset import describe
+from headswap.ui.views.dataset import render_dataset
 
 
 @pytest.fixture
@@ -121,9 +121,9 @@ def plans(folder, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", NAMED_PLANS)
 def test_a_classic_plan_is_chosen_by_its_name(plans, name):
-    assert plans("--plan", name, "--seed", "3") == replace(Plan.named(name), seed=3)
+    assert plans("--plan", name, "--seed", "3") == replace(Plan.from_name(name), seed=3)
 
 
 def test_without_a_name_the_plan_is_the_suggested_one(plans):
@@ -249,7 +249,7 @@ def test_a_training_is_saved_and_the_file_answers(run, folder, new, tmp_path, mo
 
 
 def test_a_place_that_is_none_is_said_before_anything_is_read(run, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(commands, "loading", None)
+    monkeypatch.setattr(commands, "load_images_with_progress", None)
     status, said = run("train", folder, "--out", tmp_path / "nowhere" / "x.headswap")
     assert status == 1 and "does not exist; make it first" in said
     status, said = run("train", folder, "--out", tmp_path)
@@ -260,7 +260,7 @@ def test_where_nothing_can_be_written_is_said_before_anything_is_read(run, folde
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(commands, "loading", None)
+    monkeypatch.setattr(commands, "load_images_with_progress", None)
     monkeypatch.setattr(commands.tempfile, "TemporaryFile", refuse)
     status, said = run("train", folder, "--out", tmp_path / "x.headswap")
     assert status == 1 and "Nothing can be written in" in said and "Permission denied" in said
@@ -274,7 +274,7 @@ def test_a_kept_model_has_its_head_and_backbone_already(run, kept, folder, more)
 
 def test_images_that_it_has_learned_from_are_counted_and_said_to_flatter(run, out, kept, tmp_path):
     status, said = run("evaluate", kept, kept.parent / "shapes")
-    learned = len(headswap.load(kept).seen.learned) // 16
+    learned = len(headswap.load(kept).seen.training_hashes) // 16
     assert not status and f"{learned} of these 18 images were learned from, so the figures flatter." in said
     _, told, _ = out("evaluate", kept, kept.parent / "shapes", "--json")
     assert rows(told)[-1]["learned_from"] == learned
@@ -372,8 +372,8 @@ def test_what_a_table_was_understood_to_say_is_the_same_sentence_everywhere(out,
     _, said, _ = out("check", root, "--json")
     read, _ = [json.loads(line) for line in said.splitlines()]
     images = headswap.load_images(root)
-    assert read["understood"] == [sentence] == list(images.report.understood)
-    assert sentence in str(images.report) and sentence in describe(images)
+    assert read["understood"] == [sentence] == list(images.report.interpretation)
+    assert sentence in str(images.report) and sentence in render_dataset(images)
 
 
 def test_a_kept_model_is_judged(out, kept, folder):
@@ -421,7 +421,7 @@ def test_an_export_wants_to_know_as_what(run, kept):
 def test_a_push_brings_the_file_or_the_page(run, kept, monkeypatch, as_space):
     pushed = []
     monkeypatch.setattr(
-        commands, "push", lambda files, name, **how: pushed.append((files, name, how)) or "https://there"
+        commands, "push_to_hub", lambda files, name, **how: pushed.append((files, name, how)) or "https://there"
     )
     status, said = run("push", kept, "me/shapes", *["--space"] * as_space)
     [(files, name, how)] = pushed
@@ -494,8 +494,8 @@ def test_heads_lists_every_head_with_its_options(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     said = CliRunner().invoke(commands.cli, ["heads"]).output
     for name in HEADS:
-        assert f" {name} " in said and head_sentence(name) in said
-        assert all(option in said for option in head_options(name))
+        assert f" {name} " in said and describe_head(name) in said
+        assert all(option in said for option in get_head_options(name))
 
 
 def test_options_of_a_head_reach_it(folder, monkeypatch):
@@ -531,7 +531,7 @@ def test_the_readme_writes_about_every_head_and_its_options():
     readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
     for name in HEADS:
         (row,) = (line for line in readme.splitlines() if line.startswith(f"| `{name}` |"))
-        assert re.findall(r"`(\w+)`", row.split("|")[3]) == list(head_options(name))
+        assert re.findall(r"`(\w+)`", row.split("|")[3]) == list(get_head_options(name))
 
 
 def test_a_folder_is_checked_before_anything_is_trained(folder):
@@ -557,14 +557,14 @@ def test_a_classroom_is_let_in_and_shown_the_way(monkeypatch):
     said = printed.getvalue()
     [address] = re.findall(r"Everybody in this network: (http://[\d.]+:7999/)", said)
     assert "\u2588" in said and "no camera" in said and "http://127.0.0.1:7999/" in said
-    assert lan.own_address() in address
+    assert lan.find_lan_address() in address
 
 
 def test_the_code_holds_the_address():
     wanted = segno.make("http://192.0.2.7:7860/", error="l", micro=False)
     drawn = io.StringIO()
     wanted.terminal(drawn, border=2, compact=True)
-    assert drawn.getvalue() in lan.invitation("192.0.2.7", 7860)
+    assert drawn.getvalue() in lan.format_invitation("192.0.2.7", 7860)
 
 
 def test_a_computer_without_a_network_invites_itself(monkeypatch):
@@ -572,7 +572,7 @@ def test_a_computer_without_a_network_invites_itself(monkeypatch):
         raise OSError("Network is unreachable")
 
     monkeypatch.setattr(lan.socket.socket, "connect", unreachable)
-    assert lan.own_address() == "127.0.0.1"
+    assert lan.find_lan_address() == "127.0.0.1"
 
 
 def test_weights_are_fetched_before_class(run, monkeypatch, tmp_path):
@@ -688,14 +688,14 @@ def test_ctrl_c_before_anything_was_learned_says_so_and_writes_nothing(run, pres
 
 @pytest.mark.parametrize("verb", ["train", "race", "check"])
 def test_ctrl_c_while_images_are_read_ends_in_a_line(run, folder, monkeypatch, temporary, verb):
-    loading = commands.loading
+    loading = commands.load_images_with_progress
 
     def pressed(folder, **how):
         for step in loading(folder, **how):
             signal.raise_signal(signal.SIGINT)
             yield step
 
-    monkeypatch.setattr(commands, "loading", pressed)
+    monkeypatch.setattr(commands, "load_images_with_progress", pressed)
     status, said = run(verb, folder)
     assert status == 130 and "Traceback" not in said
     assert said == ("Stopped." if verb == "check" else "Stopped before anything was learned.")
@@ -747,7 +747,7 @@ def test_ctrl_c_while_it_learns_again_keeps_the_honest_network(out, press, folde
 @pytest.mark.parametrize(("kind", "times"), [("Lap", 20), ("Won", 1)])
 def test_ctrl_c_in_a_race_keeps_the_head_that_is_ahead(run, press, folder, tmp_path, monkeypatch, kind, times):
     plan = Plan((Phase(20, 0, 1e-2), Phase(10_000, 1, 1e-3, 1e-4)), views=1)
-    monkeypatch.setattr("headswap.training.loop.EVERY", 0)
+    monkeypatch.setattr("headswap.features.frozen_pass.EVENT_INTERVAL_SECONDS", 0)
     monkeypatch.setattr(Plan, "suggest", staticmethod(lambda images, model: plan))
     press(kind, times)
     heads = ("--head", "linear", "--head", "bottleneck")

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from headswap.cli.interruption import Interruption
+from headswap.cli.interruption import InterruptHandler
 
 
 @pytest.fixture(autouse=True)
@@ -24,38 +24,38 @@ def counted(closed):
 
 def test_the_first_press_is_heard_between_two_events_and_closes_their_generator():
     closed, heard = [], []
-    with Interruption() as stop:
-        stop.wait("")
-        for number in stop.until(counted(closed)):
+    with InterruptHandler() as stop:
+        stop.defer("")
+        for number in stop.until_interrupted(counted(closed)):
             heard.append(number)
             if number == 3:
                 signal.raise_signal(signal.SIGINT)
-    assert heard == [0, 1, 2, 3] and closed == [True] and stop.pressed
+    assert heard == [0, 1, 2, 3] and closed == [True] and stop.is_interrupted
 
 
 def test_without_a_press_all_events_come():
-    with Interruption() as stop:
-        stop.wait("")
-        assert list(stop.until(iter(range(5)))) == [0, 1, 2, 3, 4]
-    assert not stop.pressed
+    with InterruptHandler() as stop:
+        stop.defer("")
+        assert list(stop.until_interrupted(iter(range(5)))) == [0, 1, 2, 3, 4]
+    assert not stop.is_interrupted
 
 
 def test_the_second_press_raises_with_its_words():
-    with Interruption() as stop:
-        stop.wait("Ended.")
+    with InterruptHandler() as stop:
+        stop.defer("Ended.")
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt, match=r"Ended\."):
             signal.raise_signal(signal.SIGINT)
 
 
 def test_the_first_press_raises_where_nothing_waits_for_it():
-    with Interruption("Too early.") as stop:
+    with InterruptHandler("Too early.") as stop:
         with pytest.raises(KeyboardInterrupt, match=r"Too early\."):
             signal.raise_signal(signal.SIGINT)
-        assert stop.pressed
-    with Interruption() as stop:
-        stop.wait("")
-        stop.at_once("Late.")
+        assert stop.is_interrupted
+    with InterruptHandler() as stop:
+        stop.defer("")
+        stop.raise_immediately("Late.")
         with pytest.raises(KeyboardInterrupt, match=r"Late\."):
             signal.raise_signal(signal.SIGINT)
 
@@ -64,9 +64,9 @@ def test_a_thread_that_hears_no_signals_changes_nothing():
     found = []
 
     def work():
-        with Interruption() as stop:
-            stop.wait("")
-            found.append((signal.getsignal(signal.SIGINT), list(stop.until(iter("ab")))))
+        with InterruptHandler() as stop:
+            stop.defer("")
+            found.append((signal.getsignal(signal.SIGINT), list(stop.until_interrupted(iter("ab")))))
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -77,8 +77,8 @@ def test_a_thread_that_hears_no_signals_changes_nothing():
 def test_a_key_that_is_ignored_stays_so():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with Interruption() as stop:
-            stop.wait("")
+        with InterruptHandler() as stop:
+            stop.defer("")
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)

@@ -18,7 +18,7 @@ from drawings import HEAD_ONLY, SHAPES, draw_folder, load_shapes
 from tracing import traced
 
 import headswap
-from headswap.common.privacy import SILENCED
+from headswap.common.privacy import TELEMETRY_OPT_OUTS
 
 ROOT = Path(__file__).parents[2]
 
@@ -201,7 +201,7 @@ assert constants.HF_HUB_DISABLE_TELEMETRY
 
 
 def test_what_was_set_for_another_program_does_not_win():
-    loud = dict.fromkeys(SILENCED, "0") | {"GRADIO_ANALYTICS_ENABLED": "True"}
+    loud = dict.fromkeys(TELEMETRY_OPT_OUTS, "0") | {"GRADIO_ANALYTICS_ENABLED": "True"}
     done = subprocess.run([sys.executable, "-c", LOOK], cwd=ROOT, env=os.environ | loud, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -237,14 +237,14 @@ def test_what_is_given_away_says_the_same_before_it_imports_anything_that_listen
     lines = (ROOT / "headswap/kit" / name).read_text("utf-8").splitlines()
     loud = min(i for i, line in enumerate(lines) if re.match(r"(import|from) (numpy|onnxruntime|gradio)", line))
     said = dict(re.findall(r'^os\.environ\["(\w+)"\] = "(\w+)"', "\n".join(lines[:loud]), re.MULTILINE))
-    assert said == {name: SILENCED[name] for name in listening}
+    assert said == {name: TELEMETRY_OPT_OUTS[name] for name in listening}
 
 
 def test_a_script_that_asks_the_hub_for_weights_tells_it_nothing_else(tmp_path):
     model = tiny_model(sorted(SHAPES))
     images = load_shapes(tmp_path / "shapes", each=4)
     headswap.fit(model, images, HEAD_ONLY)
-    line = f'os.environ["HF_HUB_DISABLE_TELEMETRY"] = "{SILENCED["HF_HUB_DISABLE_TELEMETRY"]}"'
+    line = f'os.environ["HF_HUB_DISABLE_TELEMETRY"] = "{TELEMETRY_OPT_OUTS["HF_HUB_DISABLE_TELEMETRY"]}"'
     assert line not in headswap.eject(model, images)  # random weights are asked of nobody
     model.pretrained = True
     script = headswap.eject(model, images)

@@ -16,11 +16,11 @@ from torchvision.ops import StochasticDepth
 
 import headswap
 from headswap import Phase, Plan
-from headswap.common.rng import Seeded
+from headswap.common.rng import SeededRandomMode
 from headswap.training import loop
 from headswap.training.events import Epoch
-from headswap.ui.sessions.chosen_network import preview
-from headswap.ui.sessions.session import Choice
+from headswap.ui.sessions.chosen_network import build_meta_network
+from headswap.ui.sessions.session import ModelChoice
 
 X = torch.linspace(-2, 2, 512).view(4, 8, 16)
 ATTENTION = nn.MultiheadAttention(16, 2, dropout=0.3, batch_first=True)
@@ -61,7 +61,7 @@ def test_it_gives_what_the_seed_gives_and_leaves_torchs_own_numbers_alone(draw):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         expected = [draw() for _ in range(3)]
-    before, seeded = torch.get_rng_state(), Seeded(7)
+    before, seeded = torch.get_rng_state(), SeededRandomMode(7)
     drawn = []
     for _ in range(3):
         with seeded:
@@ -80,7 +80,7 @@ def test_a_generator_that_somebody_passes_is_still_the_one_that_is_drawn_from():
         return torch.rand(4, generator=generator), torch.poisson(torch.ones(4), generator)
 
     expected = draw()
-    with Seeded(7):
+    with SeededRandomMode(7):
         assert all(map(torch.equal, draw(), expected))
 
 
@@ -88,7 +88,7 @@ def test_another_thread_draws_from_torchs_own_numbers_meanwhile():
     torch.manual_seed(5)
     expected, drawn = torch.rand(3), []
     torch.manual_seed(5)
-    with Seeded(7):
+    with SeededRandomMode(7):
         other = threading.Thread(target=lambda: drawn.append(torch.rand(3)))
         other.start()
         other.join()
@@ -97,14 +97,14 @@ def test_another_thread_draws_from_torchs_own_numbers_meanwhile():
 
 def test_what_is_computed_once_more_on_the_way_back_drops_the_same():
     x = torch.ones(1000, requires_grad=True)
-    with Seeded(1):
+    with SeededRandomMode(1):
         y = checkpoint(nn.Dropout(0.5), x, use_reentrant=False)
     y.sum().backward()
     assert torch.equal(y != 0, x.grad != 0)
 
 
 def test_numbers_that_nobody_sees_are_not_drawn():
-    with Seeded(0), torch.device("meta"):
+    with SeededRandomMode(0), torch.device("meta"):
         assert nn.Linear(4, 4).weight.is_meta
 
 
@@ -147,7 +147,7 @@ def everybody_else(count):
             while not over.wait(0.02):
                 torch.manual_seed(number)
                 if number % 2:
-                    preview(Choice("resnet18", "mlp"), 3)
+                    build_meta_network(ModelChoice("resnet18", "mlp"), 3)
                 else:
                     headswap.adapt(NARROW, 3, "bottleneck", pretrained=False)
                 torch.rand(number)
@@ -190,14 +190,14 @@ def test_two_trainings_beside_twenty_others_who_adapt_have_the_curves_of_each_al
 @pytest.mark.parametrize(("head", "options"), [("linear", {}), ("linear", {"dropout": 0.5}), ("mlp", {})])
 def test_a_small_head_is_watched_only_while_it_draws_and_learns_the_same(tmp_path, head, options, monkeypatch):
     images = load_shapes(tmp_path / "shapes")
-    entered, enter = [], Seeded.__enter__
-    monkeypatch.setattr(Seeded, "__enter__", lambda self: (entered.append(self), enter(self))[1])
+    entered, enter = [], SeededRandomMode.__enter__
+    monkeypatch.setattr(SeededRandomMode, "__enter__", lambda self: (entered.append(self), enter(self))[1])
 
     def watched_curve():
         entered.clear()
         return curve(small_model(images.classes, head, **options), images, HEAD_ONLY)[0]
 
     sparing, few = watched_curve(), len(entered)
-    monkeypatch.setattr(loop, "is_built_in", lambda head: False)
+    monkeypatch.setattr(loop, "is_built_in_head", lambda head: False)
     assert watched_curve() == sparing
     assert (few < len(entered)) == (head == "linear" and not options)

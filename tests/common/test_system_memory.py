@@ -20,7 +20,7 @@ def machine(tmp_path, monkeypatch):
     """A machine of 64 GB, 32 of them free, with no control groups; gives a function that writes one of its files."""
     pages = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 64 * GB // 4096}
     monkeypatch.setattr(os, "sysconf", pages.__getitem__, raising=False)
-    for name, path in (("MEMINFO", "meminfo"), ("MEMBERSHIP", "cgroup"), ("CGROUPS", "groups")):
+    for name, path in (("MEMINFO", "meminfo"), ("CGROUP_MEMBERSHIP", "cgroup"), ("CGROUP_ROOT", "groups")):
         monkeypatch.setattr(system_memory, name, tmp_path / path)
 
     def write(path, text):
@@ -32,7 +32,7 @@ def machine(tmp_path, monkeypatch):
 
 
 def test_without_a_container_it_is_the_machines(machine):
-    assert (system_memory.total(), system_memory.available()) == (64 * GB, 32 * GB)
+    assert (system_memory.get_total_memory(), system_memory.get_available_memory()) == (64 * GB, 32 * GB)
 
 
 def test_a_container_of_the_unified_kind_bounds_it(machine):
@@ -40,14 +40,14 @@ def test_a_container_of_the_unified_kind_bounds_it(machine):
     machine("groups/a/b/memory.max", f"{2 * GB}\n")
     machine("groups/a/b/memory.current", f"{GB + 7}\n")
     machine("groups/a/b/memory.stat", "anon 5\ninactive_file 7\n")
-    assert (system_memory.total(), system_memory.available()) == (2 * GB, GB)
+    assert (system_memory.get_total_memory(), system_memory.get_available_memory()) == (2 * GB, GB)
 
 
 def test_a_container_of_the_older_kind_bounds_it(machine):
     machine("cgroup", "5:cpu,cpuacct:/x\n4:memory:/a/b\n0::/\n")
     machine("groups/memory/a/b/memory.limit_in_bytes", f"{3 * GB}\n")
     machine("groups/memory/a/b/memory.usage_in_bytes", f"{GB}\n")
-    assert (system_memory.total(), system_memory.available()) == (3 * GB, 2 * GB)
+    assert (system_memory.get_total_memory(), system_memory.get_available_memory()) == (3 * GB, 2 * GB)
 
 
 @pytest.mark.parametrize("unlimited", ["max", str(UNLIMITED)])
@@ -56,33 +56,33 @@ def test_the_tightest_group_around_it_counts(machine, unlimited):
     machine("groups/a/b/memory.max", unlimited)
     machine("groups/a/memory.max", f"{4 * GB}\n")
     machine("groups/a/memory.current", f"{3 * GB}\n")
-    assert (system_memory.total(), system_memory.available()) == (4 * GB, GB)
+    assert (system_memory.get_total_memory(), system_memory.get_available_memory()) == (4 * GB, GB)
 
 
 def test_inside_a_container_that_shows_its_own_group_as_the_root_the_root_counts(machine):
     machine("cgroup", "4:memory:/docker/0123\n0::/docker/0123\n")
     machine("groups/memory/memory.limit_in_bytes", f"{GB}\n")
-    assert (system_memory.total(), system_memory.available()) == (GB, GB)
+    assert (system_memory.get_total_memory(), system_memory.get_available_memory()) == (GB, GB)
 
 
 def test_a_group_that_is_full_leaves_nothing(machine):
     machine("cgroup", "0::/a\n")
     machine("groups/a/memory.max", "1000")
     machine("groups/a/memory.current", "2000")
-    assert system_memory.available() == 0
+    assert system_memory.get_available_memory() == 0
 
 
 @pytest.mark.parametrize("nonsense", ["", "0", "0::", "x:y", "0::/../../..", "\n\n"])
 def test_groups_that_say_nothing_sensible_are_passed_over(machine, nonsense):
     machine("cgroup", nonsense)
     machine("groups/memory.max", "much")
-    assert (system_memory.total(), system_memory.available()) == (64 * GB, 32 * GB)
+    assert (system_memory.get_total_memory(), system_memory.get_available_memory()) == (64 * GB, 32 * GB)
 
 
 def test_a_machine_that_does_not_say_how_much_it_has_is_taken_for_one_of_eight_gigabytes(machine, monkeypatch):
     monkeypatch.delattr(os, "sysconf")
     machine("meminfo", "nothing of the kind")
-    assert system_memory.total() == system_memory.available() == 8 * GB
+    assert system_memory.get_total_memory() == system_memory.get_available_memory() == 8 * GB
 
 
 GIVES_BACK = """
@@ -140,15 +140,15 @@ def test_threads_share_a_few_heaps(tmp_path):
     root = Path(__file__).parents[2]
     env = os.environ | {"PYTHONPATH": str(root)}
     done = subprocess.run([sys.executable, "-c", SHARES], cwd=tmp_path, env=env, capture_output=True, text=True)
-    assert done.stderr == "" and int(done.stdout) <= system_memory.HEAPS
+    assert done.stderr == "" and int(done.stdout) <= system_memory.MAX_ARENAS
 
 
 def test_where_the_c_library_is_another_one_nothing_happens(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
-    system_memory._glibc.cache_clear()
+    system_memory._glibc_function.cache_clear()
     try:
-        assert system_memory._glibc("malloc_trim") is None
-        system_memory.trim()
-        system_memory.share_heaps()
+        assert system_memory._glibc_function("malloc_trim") is None
+        system_memory.release_freed_memory()
+        system_memory.limit_malloc_arenas()
     finally:
-        system_memory._glibc.cache_clear()
+        system_memory._glibc_function.cache_clear()

@@ -9,19 +9,19 @@ from headswap.common import text
     ("number", "words"), [(0, "0 images"), (1, "1 image"), (2, "2 images"), (1234, "1,234 images")]
 )
 def test_a_count_knows_its_plural(number, words):
-    assert text.count(number, "image") == words
+    assert text.format_count(number, "image") == words
 
 
 def test_an_unusual_plural_can_be_given():
-    assert text.count(1, "class", "classes") == "1 class"
-    assert text.count(3, "class", "classes") == "3 classes"
+    assert text.format_count(1, "class", "classes") == "1 class"
+    assert text.format_count(3, "class", "classes") == "3 classes"
 
 
 @pytest.mark.parametrize(
     ("number", "word"), [(0, "no"), (1, "one"), (3, "three"), (12, "twelve"), (13, "13"), (-1, "-1")]
 )
 def test_small_numbers_are_words(number, word):
-    assert text.small(number) == word
+    assert text.spell_out_number(number) == word
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_small_numbers_are_words(number, word):
     [(0, "0"), (3843, "3,843"), (99_999, "99,999"), (100_000, "0.1 million"), (3_371_000, "3.4 million")],
 )
 def test_millions_begin_at_a_hundred_thousand(number, words):
-    assert text.million(number) == words
+    assert text.format_millions(number) == words
 
 
 @pytest.mark.parametrize(
@@ -37,19 +37,19 @@ def test_millions_begin_at_a_hundred_thousand(number, words):
     [(1, "1 weight"), (3843, "3,843 weights"), (999_999, "999,999 weights"), (1_180_000, "1.2 million weights")],
 )
 def test_weights_are_counted_below_a_million(number, words):
-    assert text.weights(number) == words
+    assert text.format_weight_count(number) == words
 
 
 @pytest.mark.parametrize(("share", "words"), [(0, "0 %"), (0.944, "94 %"), (1, "100 %")])
 def test_shares_are_whole_per_cents(share, words):
-    assert text.percent(share) == words
+    assert text.format_percent(share) == words
 
 
 @pytest.mark.parametrize(
     ("number", "words"), [(0, "1 s"), (0.4, "1 s"), (6.4, "6 s"), (89, "89 s"), (95, "2 min"), (600, "10 min")]
 )
 def test_durations_are_never_nothing_and_turn_to_minutes(number, words):
-    assert text.seconds(number) == words
+    assert text.format_duration(number) == words
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_durations_are_never_nothing_and_turn_to_minutes(number, words):
     ],
 )
 def test_sizes_have_two_digits(number, words):
-    assert text.size(number) == words
+    assert text.format_bytes(number) == words
 
 
 @pytest.mark.parametrize(
@@ -80,4 +80,4 @@ def test_sizes_have_two_digits(number, words):
     ],
 )
 def test_lists_end_in_and(names, most, words):
-    assert text.listed(names, most) == words
+    assert text.join_names(names, most) == words

@@ -122,7 +122,7 @@ def test_a_header_that_lies_about_a_size_costs_only_its_file(tmp_path, promised)
 def test_a_bomb_is_known_by_what_it_unpacks_to_in_proportion(tmp_path, monkeypatch):
     archive = bombed(tmp_path / "a.zip")
     assert len(load_images(archive)) == 4  # eight megabytes of nothing are only no picture
-    monkeypatch.setattr(archives, "_ALWAYS", 1024**2)
+    monkeypatch.setattr(archives, "_UNPACK_ALLOWANCE_BYTES", 1024**2)
     monkeypatch.setenv("HEADSWAP_MAX_RATIO", "100")
     check_refused(archive, "a.zip unpacks to more than 100 times its size", "pack the pictures again")
 
@@ -137,7 +137,7 @@ def test_files_that_overlap_are_refused(tmp_path):
 
 
 def test_a_list_of_files_that_fills_the_memory_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "_DIRECTORY", 200)
+    monkeypatch.setattr(archives, "_MAX_ZIP_DIRECTORY_BYTES", 200)
     check_refused(zipped(tmp_path / "a.zip", *FLOWERS), "a.zip lists too many files")
 
 
@@ -228,7 +228,7 @@ def test_a_tar_bomb_is_stopped_even_where_it_is_only_skipped(tmp_path, monkeypat
     path = tmp_path / "a.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
         archive.addfile(bomb, io.BytesIO(bytes(bomb.size)))
-    monkeypatch.setattr(archives, "_ALWAYS", 1024**2)
+    monkeypatch.setattr(archives, "_UNPACK_ALLOWANCE_BYTES", 1024**2)
     monkeypatch.setenv("HEADSWAP_MAX_RATIO", "100")
     check_refused(path, "a.tar.gz unpacks to more than 100 times its size")
 

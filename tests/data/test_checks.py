@@ -8,9 +8,9 @@ import pytest
 from pictures import own
 from PIL import Image, ImageFilter
 
-from headswap.data.checks import findings, pairs_apart
+from headswap.data.checks import check, count_leaking_pairs
 from headswap.data.dataset import LabelledImages
-from headswap.data.loading import gathering, load_images
+from headswap.data.loading import load_files_with_progress, load_images
 
 
 def picture(seed, size=(400, 300)):
@@ -40,19 +40,19 @@ def folder(tmp_path):
 
 def found(images: LabelledImages, **options):
     """The findings by kind; each says something and ends with advice."""
-    all_of_them = findings(images, **options)
+    all_of_them = check(images, **options)
     for finding in all_of_them:
         assert str(finding).endswith(".") and finding.sentence.endswith(".") and finding.advice.endswith(".")
-        assert all(0 <= i < len(images) for places in finding.images for i in places)
+        assert all(0 <= i < len(images) for places in finding.index_groups for i in places)
     return {finding.kind: finding for finding in all_of_them}
 
 
 def names(images, finding):
-    return [tuple(images.names[i] for i in places) for places in finding.images]
+    return [tuple(images.names[i] for i in places) for places in finding.index_groups]
 
 
 def test_nothing_is_found_where_all_is_well(folder):
-    assert findings(folder()) == []
+    assert check(folder()) == []
 
 
 def test_the_same_picture_in_two_classes_is_shown_side_by_side(folder):
@@ -61,7 +61,7 @@ def test_the_same_picture_in_two_classes_is_shown_side_by_side(folder):
     finding = found(images)["contradictions"]
     assert "rose, tulip" in finding.sentence and "Which is right?" in finding.advice
     assert names(images, finding) == [("rose/x.jpg", "tulip/y.png")]
-    assert findings(images.without(finding.images[0][:1])) == []
+    assert check(images.without(finding.index_groups[0][:1])) == []
 
 
 def test_copies_in_one_class_stay_together(folder):
@@ -69,7 +69,7 @@ def test_copies_in_one_class_stay_together(folder):
     finding = found(images)["copies"]
     assert finding.sentence == "2 images are copies, or nearly so, of others."
     assert names(images, finding) == [("rose/x0.jpg", "rose/x1.jpg", "rose/x2.jpg")]
-    together = {images.groups[i] for i in finding.images[0]}
+    together = {images.groups[i] for i in finding.index_groups[0]}
     assert len(together) == 1
     for seed in range(10):
         learned, checked = images.split(seed=seed)
@@ -78,9 +78,9 @@ def test_copies_in_one_class_stay_together(folder):
 
 def test_pairs_that_a_split_by_lot_would_tear_apart_are_counted(folder):
     images = folder({f"{label}/x{i}.jpg": picture(f"x {i}") for label in ("rose", "tulip") for i in range(10)}, plain=5)
-    assert 0 < pairs_apart(images) <= 10
-    assert pairs_apart(folder().subset(range(5))) == 0
-    assert pairs_apart(images.subset([0])) == 0
+    assert 0 < count_leaking_pairs(images) <= 10
+    assert count_leaking_pairs(folder().subset(range(5))) == 0
+    assert count_leaking_pairs(images.subset([0])) == 0
 
 
 def test_copies_across_the_validation_folder_are_told(folder):
@@ -101,7 +101,7 @@ def test_the_frames_of_a_burst_are_no_copies_and_yet_one_group(tmp_path):
     for i in range(12):
         picture(f"rose {i // 6}").save(tmp_path / f"{i}.png", compress_level=i % 6)
         files.append((f"{i}.png", tmp_path / f"{i}.png", f"burst {i // 6}"))
-    *_, images = gathering(files, label="rose", least=1)
+    *_, images = load_files_with_progress(files, class_name="rose", min_classes=1)
     assert images.groups == (0,) * 6 + (1,) * 6
     assert "copies" not in found(images)
 
@@ -148,18 +148,18 @@ def test_one_odd_image_out_is_found(folder):
     }
     images = folder({**alike, "sky/receipt.png": Image.new("RGB", (300, 300), "white")})
     assert names(images, found(images)["odd"]) == [("sky/receipt.png",)]
-    assert "odd" not in found(images.without(found(images)["odd"].images[0]))
+    assert "odd" not in found(images.without(found(images)["odd"].index_groups[0]))
 
 
 def test_images_of_several_labels_contradict_by_all_their_labels(folder):
     images = folder({"rose/x.jpg": picture("x"), "tulip/y.png": picture("x", (200, 150))}).as_multi_label()
     assert "contradictions" in found(images)
     place = images.names.index("tulip/y.png")
-    both = images.showing([("rose",) if i == place else names for i, names in enumerate(images.named)])
+    both = images.with_labels([("rose",) if i == place else names for i, names in enumerate(images.label_names)])
     assert "contradictions" not in found(both)
 
 
 def test_what_a_person_removes_is_no_longer_found(folder):
     images = folder({"rose/x.jpg": picture("x"), "rose/y.png": picture("x", (200, 150))})
     assert found(images).keys() == {"copies"}
-    assert findings(replace(images).without([images.names.index("rose/y.png")])) == []
+    assert check(replace(images).without([images.names.index("rose/y.png")])) == []

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from headswap.data.class_names import class_names
+from headswap.data.class_names import validate_class_names
 
 
 class Kind(str, enum.Enum):
@@ -27,13 +27,13 @@ class Kind(str, enum.Enum):
     ],
 )
 def test_names_in_an_order_are_understood_and_are_plain_text(classes):
-    names = class_names(classes)
+    names = validate_class_names(classes)
     assert names == ("cat", "dog") and [type(name) for name in names] == [str, str]
 
 
 @pytest.mark.parametrize("number", [2, np.int64(2), np.uint8(2), np.array(2), torch.tensor(2)])
 def test_a_whole_number_of_any_library_says_how_many(number):
-    assert class_names(number) == ("class 1", "class 2")
+    assert validate_class_names(number) == ("class 1", "class 2")
 
 
 @pytest.mark.parametrize(
@@ -68,5 +68,5 @@ def test_a_whole_number_of_any_library_says_how_many(number):
 )
 def test_anything_else_is_refused_with_what_to_give(classes, words):
     with pytest.raises(ValueError, match=words) as refused:
-        class_names(classes)
+        validate_class_names(classes)
     assert len(str(refused.value)) < 300

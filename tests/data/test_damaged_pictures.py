@@ -13,7 +13,7 @@ from photographs import HEIC, photograph
 from PIL import Image
 
 from headswap.common.errors import InputError
-from headswap.data.decoding import MAX_ASPECT, read_pixels, size_of
+from headswap.data.decoding import MAX_ASPECT_RATIO, read_image_size, read_pixels
 
 SIDE = 16
 EACH = 350
@@ -91,7 +91,7 @@ MUTATIONS = (flip_bits, damage_the_header, exaggerate, cut_short, lose_a_block, 
 def outcome(path):
     """Whether it was read, and how; anything but that and an ``InputError`` is a failure."""
     try:
-        size = size_of(path)
+        size = read_image_size(path)
         assert min(size) > 0
     except InputError:
         size = None
@@ -100,7 +100,7 @@ def outcome(path):
     except InputError:
         return "refused"
     assert pixels.dtype == torch.uint8 and pixels.shape[0] == 3
-    assert min(pixels.shape[1:]) == SIDE and max(pixels.shape[1:]) <= MAX_ASPECT * SIDE
+    assert min(pixels.shape[1:]) == SIDE and max(pixels.shape[1:]) <= MAX_ASPECT_RATIO * SIDE
     assert size is not None, "What is read has a size."
     assert (size[0] - size[1]) * (pixels.shape[2] - pixels.shape[1]) >= 0, "The size does not lie as the pixels do."
     return "read"
@@ -129,7 +129,7 @@ def test_a_wrong_ending_changes_nothing(tmp_path, name, ending):
     right, wrong = tmp_path / "right", tmp_path / f"wrong{ending}"
     for path in (right, wrong):
         path.write_bytes(data)
-    assert size_of(wrong) == size_of(right)
+    assert read_image_size(wrong) == read_image_size(right)
     assert torch.equal(read_pixels(wrong, SIDE), read_pixels(right, SIDE))
 
 
@@ -140,7 +140,7 @@ def test_a_wrong_ending_changes_nothing(tmp_path, name, ending):
 def test_text_that_poses_as_a_picture_is_refused(tmp_path, start, rest):
     path = tmp_path / "a.jpg"
     path.write_bytes(start + rest)
-    for read in (read_pixels, size_of):
+    for read in (read_pixels, read_image_size):
         with pytest.raises(InputError, match=r"^a\.jpg: "):
             read(path)
 

@@ -18,9 +18,8 @@ from torch.utils.data import DataLoader, Subset, random_split
 
 from headswap.common import system_memory
 from headswap.common.errors import InputError
-from headswap.data import dataset as room
 from headswap.data import decoding, store
-from headswap.data.loading import load_images, loading
+from headswap.data.loading import load_images, load_images_with_progress
 
 pytestmark = pytest.mark.usefixtures("private_folders")
 
@@ -53,7 +52,7 @@ def test_closing_removes_the_files_for_everyone(flowers):
 
 def test_a_forked_child_takes_nothing_away(flowers):
     images = load_images(flowers)
-    store._remove(images.paths[0].parent, os.getpid() + 1)
+    store._remove_folder(images.paths[0].parent, os.getpid() + 1)
     assert images.paths[0].exists()
 
 
@@ -76,7 +75,7 @@ def read(monkeypatch):
         decoded.append((Path(path).name, side, interpolation))
         return decoding.read_pixels(path, side, interpolation)
 
-    monkeypatch.setattr(room, "read_pixels", reading)
+    monkeypatch.setattr(store, "read_pixels", reading)
     return decoded
 
 
@@ -104,16 +103,16 @@ def test_the_store_keeps_no_more_than_it_may(flowers, read):
     for _ in range(3):
         list(images)
     assert len(read) == 4 + 3 * 2
-    assert images._store._bytes == 2 * one
+    assert images._store._decoded_bytes == 2 * one
     assert len(load_images(flowers, store_bytes=0)) == 4
 
 
 def test_the_store_keeps_less_where_little_memory_is_free(flowers, read, monkeypatch):
     one = 3 * 256 * 307
-    monkeypatch.setattr(system_memory, "available", lambda: 8 * one)
+    monkeypatch.setattr(system_memory, "get_available_memory", lambda: 8 * one)
     images = load_images(flowers)
     list(images)
-    assert images._store._bytes == one
+    assert images._store._decoded_bytes == one
 
 
 def test_threads_may_read_at_once(flowers):
@@ -133,7 +132,7 @@ def test_threads_may_read_at_once(flowers):
         thread.join()
     assert wrong == []
     kept = images._store._decoded.values()
-    assert images._store._bytes == sum(image.nbytes for image in kept)
+    assert images._store._decoded_bytes == sum(image.nbytes for image in kept)
 
 
 # Subsets and splits
@@ -212,10 +211,10 @@ def test_groups_that_leave_a_class_one_sided_are_refused(many):
 
 
 def test_an_image_gets_another_class_and_stands_among_its_fellows(many):
-    moved = many.relabelled(many.names.index("c/1.png"), "b")
+    moved = many.relabel(many.names.index("c/1.png"), "b")
     assert moved.counts == {"a": 20, "b": 8, "c": 1}
     assert moved.names[27] == "c/1.png" and moved.names[28] == "c/0.png"
-    assert many.relabelled(0, "new").classes == ("a", "b", "c", "new")
+    assert many.relabel(0, "new").classes == ("a", "b", "c", "new")
 
 
 def test_a_class_goes_with_its_images_but_a_label_alone(many):
@@ -314,7 +313,7 @@ def elsewhere(monkeypatch):
 
     def unpickled(content):
         with monkeypatch.context() as patch:
-            patch.setattr(room, "_stores", {})
+            patch.setattr(store, "_open_stores", {})
             return pickle.loads(content)
 
     return unpickled
@@ -345,12 +344,12 @@ def test_nothing_can_be_added_to_a_copy_in_another_process(flowers, elsewhere):
     images = load_images(flowers)
     other = elsewhere(pickle.dumps(images))
     with pytest.raises(ValueError, match="came from another process"):
-        list(loading(flowers, onto=other))
+        list(load_images_with_progress(flowers, existing=other))
 
 
 @pytest.mark.parametrize("name", ["", "  ", 3, None, b"rust"])
 def test_a_class_is_renamed_to_a_name_or_not_at_all(many, name):
     with pytest.raises(ValueError, match="The name of a class is a text"):
-        many.renamed("a", name)
+        many.rename_class("a", name)
     with pytest.raises(ValueError, match="The name of a class is a text"):
-        many.relabelled(0, name)
+        many.relabel(0, name)

@@ -19,11 +19,11 @@ from photographs import HEIC, photograph
 from PIL import Image, ImageCms, ImageFile
 from torchvision.transforms import v2
 
-from headswap.common.errors import InputError, PictureError
-from headswap.common.limits import limits
-from headswap.common.text import harmless
+from headswap.common.errors import ImageReadError, InputError
+from headswap.common.limits import get_limits
+from headswap.common.text import sanitize
 from headswap.data import decoding, formats
-from headswap.data.decoding import INTERPOLATIONS, read_pixels, size_of
+from headswap.data.decoding import INTERPOLATIONS, read_image_size, read_pixels
 
 ROOT = Path(__file__).parents[2]
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -74,8 +74,8 @@ def test_the_quick_way_stays_close_to_torchvision(tmp_path, interpolation, width
 
 def test_a_large_jpeg_is_decoded_smaller(tmp_path, monkeypatch):
     path, decoded = saved(flat(RED, (1600, 1200)), tmp_path / "a.jpg"), []
-    in_colour = decoding._in_colour
-    monkeypatch.setattr(decoding, "_in_colour", lambda image: decoded.append(image.size) or in_colour(image))
+    in_colour = decoding._convert_to_rgb
+    monkeypatch.setattr(decoding, "_convert_to_rgb", lambda image: decoded.append(image.size) or in_colour(image))
     read_pixels(path, side=100)
     assert decoded == [(400, 300)]
 
@@ -113,7 +113,7 @@ def test_exif_orientation_is_applied(tmp_path, orientation, ending):
     assert tuple(tensor.shape) == (3, 60, 80)
     found = [colour_of(tensor, place)[1] < 100 for place in [(0.2, 0.2), (0.2, 0.8), (0.8, 0.2), (0.8, 0.8)]]
     assert found == [True, False, False, False]
-    assert size_of(path) == (80, 60)
+    assert read_image_size(path) == (80, 60)
 
 
 def test_a_heic_photograph_is_turned_upright_once(tmp_path):
@@ -123,7 +123,7 @@ def test_a_heic_photograph_is_turned_upright_once(tmp_path):
     assert tuple(tensor.shape) == (3, 48, 64)
     found = [colour_of(tensor, place)[1] < 100 for place in [(0.2, 0.2), (0.2, 0.8), (0.8, 0.2), (0.8, 0.8)]]
     assert found == [True, False, False, False]
-    assert size_of(tmp_path / "a.heic") == (64, 48)
+    assert read_image_size(tmp_path / "a.heic") == (64, 48)
 
 
 def test_without_its_package_a_heic_photograph_says_what_to_install(tmp_path, monkeypatch):
@@ -138,7 +138,7 @@ def test_exif_behind_the_pixels_of_a_png_counts(tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[:-12] + chunk(b"eXIf", exif) + whole[-12:])
     assert tuple(read_pixels(path, side=60).shape) == (3, 80, 60)
-    assert size_of(path) == (60, 80)
+    assert read_image_size(path) == (60, 80)
 
 
 class OtherDecoder:
@@ -193,7 +193,7 @@ def test_a_heic_decoder_that_has_changed_is_not_taken_for_a_damaged_file(other, 
 def test_the_size_is_told_without_decoding(tmp_path, monkeypatch, ending):
     path = saved(photograph(200, 150), tmp_path / f"a.{ending}")
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded"))
-    assert size_of(path) == (200, 150)
+    assert read_image_size(path) == (200, 150)
 
 
 def test_broken_exif_is_no_reason_to_refuse(tmp_path):
@@ -349,9 +349,9 @@ def pnm(path, head, samples):
 def test_portable_pictures_are_read_by_their_bytes(tmp_path, head, samples, wanted):
     for name in ("a.ppm", "no-ending", "a.jpg"):
         path = pnm(tmp_path / name, head, samples)
-        assert size_of(path) == (3, 1)
+        assert read_image_size(path) == (3, 1)
         assert read_pixels(path, side=1)[0, 0].tolist() == wanted
-    assert formats.looks_like_picture(head)
+    assert formats.is_image_header(head)
 
 
 @pytest.mark.parametrize(
@@ -376,24 +376,24 @@ def test_portable_pictures_that_are_not_what_they_say_are_refused(tmp_path, cont
 
 def test_portable_pictures_are_bounded_like_others(tmp_path, monkeypatch):
     refused(pnm(tmp_path / "a.ppm", b"P6 60000 60000 255 ", b""), "60000 x 60000 pixels", "100 million")
-    monkeypatch.setattr(formats, "_MOST_TEXT", 1000)
+    monkeypatch.setattr(formats, "_MAX_TEXT_BYTES", 1000)
     refused(pnm(tmp_path / "b.pgm", b"P2 1000 1 255 ", b"0 " * 1000), "text of more than", "save it as PNG")
-    monkeypatch.setattr(formats, "_MOST_BEFORE_A_FRAME", 1000)
+    monkeypatch.setattr(formats, "_MAX_HEADER_BYTES", 1000)
     refused(pnm(tmp_path / "c.pgm", b"P5 3 #" + b"x" * 2000, b"\n1 255 abc"), "c.pgm")
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "webp", "bmp", "gif", "tif", "avif", "ppm"])
 def test_a_picture_is_recognised_by_its_first_bytes(tmp_path, ending):
     path = saved(flat(RED), tmp_path / f"a.{ending}")
-    assert formats.looks_like_picture(path.read_bytes()[:64])
+    assert formats.is_image_header(path.read_bytes()[:64])
     assert colour_of(read_pixels(path.rename(tmp_path / "nameless")))[0] > 200
 
 
 def test_what_is_no_picture_is_not_recognised():
     sound = b"RIFF\x24\x08\0\0WAVEfmt "
     for start in (b"", b"P", b"roses", b"P5 is a chapter", b"BMW is a car", b"GIF8", sound, b"%PDF-1.7", b"PK\3\4"):
-        assert not formats.looks_like_picture(start), start
-    assert formats.looks_like_picture(HEIC)
+        assert not formats.is_image_header(start), start
+    assert formats.is_image_header(HEIC)
 
 
 # Whatever somebody hands over
@@ -475,7 +475,7 @@ COLOUR = np.zeros((30, 40, 3))
     ],
 )
 def test_what_says_too_little_of_how_it_looks_is_refused_with_what_to_give(given, words):
-    with pytest.raises(PictureError) as caught:
+    with pytest.raises(ImageReadError) as caught:
         read_pixels(given)
     assert all(word in str(caught.value) for word in words) and len(str(caught.value)) < 500
 
@@ -504,14 +504,14 @@ def test_a_stream_that_is_closed_or_endless_is_refused(coloured, monkeypatch):
         read_pixels(text)
     closed = open(path, "rb")  # noqa: SIM115
     closed.close()
-    with pytest.raises(PictureError, match="open it again"):
+    with pytest.raises(ImageReadError, match="open it again"):
         read_pixels(closed)
     with Image.open(path) as picture:
         pass
-    with pytest.raises(PictureError, match="open it again"):
+    with pytest.raises(ImageReadError, match="open it again"):
         read_pixels(picture)
     monkeypatch.setenv("HEADSWAP_MAX_FILE_MEGABYTES", "1")
-    with open("/dev/zero", "rb") as endless, pytest.raises(PictureError, match="larger than 1 MB"):
+    with open("/dev/zero", "rb") as endless, pytest.raises(ImageReadError, match="larger than 1 MB"):
         read_pixels(endless)
 
 
@@ -521,7 +521,7 @@ def test_a_16_bit_png_with_a_transparent_grey_is_read(tmp_path):
 
 
 def test_floats_that_are_no_numbers_are_refused():
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageReadError):
         read_pixels(Image.fromarray(np.full((9, 9), np.nan, dtype=np.float32)))
 
 
@@ -557,9 +557,9 @@ def refused(source, *words):
         read_pixels(source)
     if "damaged" not in str(caught.value):  # which may lie beyond the header
         with pytest.raises(InputError) as size:
-            size_of(source)
+            read_image_size(source)
         assert str(size.value) == str(caught.value)
-    assert isinstance(caught.value, PictureError)
+    assert isinstance(caught.value, ImageReadError)
     assert str(caught.value) == f"{caught.value.name}: {caught.value.reason}."
     for word in words:
         assert word in str(caught.value)
@@ -581,7 +581,7 @@ def test_damage_anywhere_gives_pixels_or_a_reason_but_no_other_exception(tmp_pat
         for place in rng.integers(4, min(len(whole), 400), 5).tolist():
             damaged[place] = int(rng.integers(256))
         path.write_bytes(damaged)
-        with suppress(PictureError):
+        with suppress(ImageReadError):
             assert read_pixels(path, side=32).dtype == torch.uint8
 
 
@@ -647,7 +647,7 @@ def test_a_path_that_leads_nowhere_is_refused(path):
 def test_a_file_too_large_is_refused_before_it_is_read(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     with open(path, "wb") as stream:
-        stream.truncate(limits().file_bytes + 1)
+        stream.truncate(get_limits().file_bytes + 1)
     refused(path, "larger than 64 MB")
     monkeypatch.setenv("HEADSWAP_MAX_FILE_MEGABYTES", "3")
     refused(path, "larger than 3 MB")
@@ -698,7 +698,7 @@ def test_a_tiff_whose_tags_share_their_megabytes_is_refused_unread(tmp_path, mon
     path = saved(flat(RED), tmp_path / "a.tif")
     tags = b"".join(struct.pack("<HHII", tag, 1, 10_000, 8) for tag in range(40_000, 41_000))
     path.write_bytes(b"II*\0\x08\0\0\0" + struct.pack("<H", 1000) + tags + bytes(4))
-    monkeypatch.setattr(formats, "_Tiff", lambda stream: pytest.fail("read"))
+    monkeypatch.setattr(formats, "_SixteenBitTiff", lambda stream: pytest.fail("read"))
     refused(path, "damaged")
 
 
@@ -707,7 +707,7 @@ def test_a_tiff_whose_only_tile_is_far_larger_than_the_picture_is_refused(tmp_pa
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
     path = tmp_path / "a.tif"
     path.write_bytes(b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(400))
-    with pytest.raises(PictureError, match="damaged") as caught:
+    with pytest.raises(ImageReadError, match="damaged") as caught:
         read_pixels(path)
     assert "more than a picture needs" in str(caught.value.__cause__)
 
@@ -740,7 +740,7 @@ def test_control_characters_in_a_name_are_written_out(tmp_path):
     path = tmp_path / "a\x1b[31m\u202egpj.png"
     path.write_bytes(b"no picture")
     refused(path, r"a\x1b[31m\u202egpj.png")
-    assert harmless("Früh‌ling 日本 \udcff") == "Früh‌ling 日本 \\udcff"
+    assert sanitize("Früh‌ling 日本 \udcff") == "Früh‌ling 日本 \\udcff"
 
 
 def test_an_avif_whose_exif_shares_its_megabytes_is_read_without_it(tmp_path):
@@ -748,7 +748,7 @@ def test_an_avif_whose_exif_shares_its_megabytes_is_read_without_it(tmp_path):
     exif = b"II*\0\x08\0\0\0" + struct.pack("<H", 2000) + entries + bytes(200_000)
     path = saved(flat(RED, (40, 30)), tmp_path / "a.avif", exif=exif)
     tracemalloc.start()
-    assert size_of(path) == (40, 30)
+    assert read_image_size(path) == (40, 30)
     assert colour_of(read_pixels(path, side=30))[0] > 200
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -761,5 +761,5 @@ def test_a_large_bmp_of_runs_is_refused_before_it_is_unpacked(tmp_path, monkeypa
     head = struct.pack("<IiiHHIIiiII", 40, 9, 9, 1, 8, 1, len(rows), 0, 0, 256, 0) + bytes(1024)
     path.write_bytes(b"BM" + struct.pack("<IHHI", 14 + len(head) + len(rows), 0, 0, 14 + len(head)) + head + rows)
     assert read_pixels(path, side=9).shape == (3, 9, 9)
-    monkeypatch.setattr(formats, "_MOST_RUNS", 1024)
+    monkeypatch.setattr(formats, "_MAX_RLE_BYTES", 1024)
     refused(path, "packed BMP", "save it as PNG")

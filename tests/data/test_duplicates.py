@@ -9,7 +9,7 @@ from pictures import own
 from PIL import Image, ImageEnhance, ImageFilter
 
 from headswap.data.decoding import read_pixels
-from headswap.data.duplicates import measured, resembling
+from headswap.data.duplicates import group_duplicates, measure_image
 
 
 def photograph(seed, size=(400, 300)):
@@ -20,7 +20,7 @@ def photograph(seed, size=(400, 300)):
 
 def traits(picture, digest=b""):
     """What is measured of a picture in memory."""
-    return measured(read_pixels(picture), picture.size, digest or picture.tobytes())
+    return measure_image(read_pixels(picture), picture.size, digest or picture.tobytes())
 
 
 def compressed(picture):
@@ -41,33 +41,33 @@ COPIES = {
 @pytest.mark.parametrize("change", COPIES)
 def test_a_changed_copy_is_known_for_one(change):
     picture, others = photograph(0), [photograph(seed) for seed in range(1, 6)]
-    numbers = resembling([traits(each) for each in (picture, COPIES[change](picture), *others)])
+    numbers = group_duplicates([traits(each) for each in (picture, COPIES[change](picture), *others)])
     assert numbers == [0, 0, 1, 2, 3, 4, 5]
 
 
 def test_different_pictures_are_no_copies():
     pictures = [photograph(seed) for seed in range(60)]
-    assert resembling([traits(picture) for picture in pictures]) == list(range(60))
+    assert group_duplicates([traits(picture) for picture in pictures]) == list(range(60))
 
 
 def test_pictures_of_one_hue_are_told_apart_by_their_files_alone():
     red, blue = (Image.new("RGB", (300, 300), colour) for colour in ("red", "blue"))
-    assert resembling([traits(red), traits(blue), traits(red)]) == [0, 1, 0]
+    assert group_duplicates([traits(red), traits(blue), traits(red)]) == [0, 1, 0]
 
 
 def test_equal_files_are_copies_and_hang_together_through_others():
     first, second, third = (traits(photograph(seed)) for seed in range(3))
-    assert resembling([first, replace(second, digest=first.digest), third]) == [0, 0, 1]
-    assert resembling([first, second, third], ["burst", None, "burst"]) == [0, 1, 0]
-    assert resembling([first, second, third, first], [None, "a", None, "a"]) == [0, 0, 1, 0]
-    assert resembling([]) == []
+    assert group_duplicates([first, replace(second, file_digest=first.file_digest), third]) == [0, 0, 1]
+    assert group_duplicates([first, second, third], ["burst", None, "burst"]) == [0, 1, 0]
+    assert group_duplicates([first, second, third, first], [None, "a", None, "a"]) == [0, 0, 1, 0]
+    assert group_duplicates([]) == []
 
 
 def test_hundreds_of_copies_are_one_group():
     one = traits(photograph(0))
-    many = [replace(one, digest=bytes([i % 256, i // 256])) for i in range(700)]
-    assert set(resembling([*many, traits(photograph(1))])) == {0, 1}
-    assert resembling(many) == [0] * 700
+    many = [replace(one, file_digest=bytes([i % 256, i // 256])) for i in range(700)]
+    assert set(group_duplicates([*many, traits(photograph(1))])) == {0, 1}
+    assert group_duplicates(many) == [0] * 700
 
 
 def test_light_contrast_and_sharpness_are_measured():
@@ -82,4 +82,4 @@ def test_light_contrast_and_sharpness_are_measured():
 
 def test_the_shapes_that_other_tests_learn_from_are_no_copies():
     pictures = [shape(name, number) for name in SHAPES for number in range(10)]
-    assert resembling([traits(picture) for picture in pictures]) == list(range(30))
+    assert group_duplicates([traits(picture) for picture in pictures]) == list(range(30))

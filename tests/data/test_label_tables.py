@@ -29,7 +29,9 @@ def folder(tmp_path):
 
 def shown(images):
     """File name to the names of what it shows."""
-    return {name: [images.classes[i] for i in labels] for name, labels in zip(images.names, images.shown, strict=True)}
+    return {
+        name: [images.classes[i] for i in labels] for name, labels in zip(images.names, images.label_sets, strict=True)
+    }
 
 
 ONE_EACH = {"a.png": ["rose"], "b.png": ["tulip"], "c.png": ["rose"], "in/d.png": ["tulip"]}
@@ -90,7 +92,7 @@ def test_a_table_without_two_columns_is_refused(folder, text):
 
 
 def test_a_table_that_is_too_large_is_refused(folder, monkeypatch):
-    monkeypatch.setattr(label_tables, "MAX_BYTES", 3)
+    monkeypatch.setattr(label_tables, "MAX_TABLE_BYTES", 3)
     with pytest.raises(InputError, match=r"labels\.csv is larger"):
         load_images(folder("file,label\na.png,rose\n").parent)
 
@@ -133,13 +135,13 @@ def test_more_classes_than_can_be_learned_are_refused(folder, monkeypatch):
 
 @pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "|cmd", "\uff1d1", "%1"])
 def test_no_cell_of_a_table_to_take_along_begins_a_formula(cell):
-    [header, row] = csv.reader(io.StringIO(label_tables.written(["file"], [[cell]]), newline=""))
+    [header, row] = csv.reader(io.StringIO(label_tables.format_csv(["file"], [[cell]]), newline=""))
     assert (header, row) == (["file"], [f"'{cell}"])
 
 
 def test_what_is_written_is_read_again():
     rows = [['a "b"', "x,y"], ["two\nlines", ""], ["2", "NA"]]
-    assert list(csv.reader(io.StringIO(label_tables.written(["n", "m"], rows), newline=""))) == [["n", "m"], *rows]
+    assert list(csv.reader(io.StringIO(label_tables.format_csv(["n", "m"], rows), newline=""))) == [["n", "m"], *rows]
 
 
 def test_the_only_table_beside_the_pictures_counts_whatever_it_is_called_if_its_header_says_so(folder):
@@ -201,7 +203,7 @@ def test_a_named_label_column_is_the_label_whatever_other_columns_hold(folder, h
     images = twelve(folder, header, row)
     assert images.classes == ("0", "1") and not images.multi_label
     name = "class" if "class" in header else "label"
-    assert images.report.understood == (f"labels.csv: column {name}, 2 classes; {idle} not used.",)
+    assert images.report.interpretation == (f"labels.csv: column {name}, 2 classes; {idle} not used.",)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +232,7 @@ def test_an_index_an_age_or_a_constant_is_no_label(folder, header, row, idle):
     images = twelve(folder, header, row)
     assert images.classes == ("cat", "dog") and not images.multi_label
     said = f"labels.csv: columns cat and dog, one for each label; {idle} not used."
-    assert images.report.understood == (said,)
+    assert images.report.interpretation == (said,)
 
 
 @pytest.mark.parametrize(
@@ -244,14 +246,14 @@ def test_columns_are_found_under_many_names_or_none(folder, header):
 def test_a_word_that_recurs_is_the_label_where_no_column_is_named_so(folder):
     images = twelve(folder, "image,weight,dog_or_not,url", lambda i: f"im{i}.jpg,{i / 7},{kind(i)},http://x/{i}")
     assert images.counts == {"cat": 6, "dog": 6}
-    assert "columns weight and url are not used" in images.report.understood[0]
+    assert "columns weight and url are not used" in images.report.interpretation[0]
 
 
 def test_whose_an_image_is_is_no_label(folder):
     images = twelve(folder, "lesion_id,image_id,what,age", lambda i: f"L{i // 3},im{i},{kind(i)},{i}")
     assert images.counts == {"cat": 6, "dog": 6}
     images = twelve(folder, "lesion_id,image_id,dx,dx_type", lambda i: f"L{i // 3},im{i},{kind(i)},{'ab'[i > 4]}")
-    assert images.report.understood == (
+    assert images.report.interpretation == (
         "labels.csv: column dx, 2 classes; columns lesion_id and dx_type are not used.",
     )
 
@@ -267,7 +269,7 @@ def test_probabilities_are_no_labels(folder):
 def test_several_rows_for_one_image_are_several_labels(folder):
     images = twelve(folder, "file,label", lambda i: f"im{i // 2}.jpg,{kind(i)}")
     assert images.multi_label and len(images) == 6
-    assert set(images.named) == {("cat", "dog")}
+    assert set(images.label_names) == {("cat", "dog")}
     assert "6 images stand in rows that differ" in str(images.report)
 
 
@@ -304,7 +306,7 @@ def test_tags_between_spaces_or_commas_are_recognised_where_every_part_recurs(fo
     tags = ("clear primary", "clear primary water", "cloudy", "cloudy primary", "clear water", "primary water clear")
     images = twelve(folder, "image,tags", lambda i: f'im{i}.jpg,"{tags[i % 6].replace(" ", between)}"')
     assert images.multi_label and images.classes == ("clear", "cloudy", "primary", "water")
-    assert images.report.understood == (f"labels.csv: column tags with {word} between tags, 4 labels.",)
+    assert images.report.interpretation == (f"labels.csv: column tags with {word} between tags, 4 labels.",)
 
 
 @pytest.mark.parametrize(
@@ -401,13 +403,13 @@ def test_a_table_in_each_half_is_read_as_one_set_with_its_halves(tmp_path):
     images = load_images(root)
     assert images.multi_label and images.classes == ("cat", "dog")
     assert sum(images.held_out) == 6 and len(images) == 12
-    tables_said, halves_said = images.report.understood
+    tables_said, halves_said = images.report.interpretation
     assert tables_said.startswith("test/_classes.csv, train/_classes.csv and valid/_classes.csv: columns cat and dog")
     assert halves_said == "train/ to learn from, valid/ to check on."
     assert "test/: 6 images set aside" in str(images.report)
     judging = load_images(root, for_evaluation=True)
     assert {name.split("/")[0] for name in judging.names} == {"test"}
-    assert judging.report.understood[-1] == "Judged by test/: 6 images. train/ and valid/ are left out."
+    assert judging.report.interpretation[-1] == "Judged by test/: 6 images. train/ and valid/ are left out."
 
 
 def test_tables_named_for_the_halves_say_which_is_which(tmp_path):
@@ -427,7 +429,7 @@ def test_a_contest_s_folder_is_read_by_the_table_that_has_labels(tmp_path):
     (root / "sample_submission.csv").write_text("id,breed\n" + "".join(f"b{i},cat\n" for i in range(4)))
     images = load_images(root)
     assert images.counts == {"cat": 3, "dog": 3}
-    assert images.report.understood == (
+    assert images.report.interpretation == (
         "train.csv: column breed, 2 classes.",
         "train/ to learn from, and a part drawn by lot to check on.",
     )

@@ -15,8 +15,8 @@ from PIL import Image
 import headswap
 from headswap import InputError, Phase, Plan
 from headswap.data import leakage
-from headswap.data.leakage import KEY, MOST_KEYS, NOTHING_SEEN
-from headswap.export.model_file import DESCRIPTION
+from headswap.data.leakage import HASH_BYTES, MAX_HASHES, NO_SEEN_IMAGES
+from headswap.export.model_file import DESCRIPTION_ENTRY
 
 CLASSES = ("cat", "dog")
 ONE = Plan((Phase(1, 0, 1e-2),), views=1)
@@ -55,12 +55,12 @@ def taught(folder):
 def halves(model, images, plan=ONE, **how):
     """The names of what is learned from and of what judges now, and the last event."""
     kept = headswap.fit(model, images, plan, **how)
-    learned, judged = model.seen.split(images, plan.validation, plan.seed)
-    assert kept.of == len(judged)
+    learned, judged = model.seen.split(images, plan.validation_fraction, plan.seed)
+    assert kept.total == len(judged)
     return set(learned.names), set(judged.names), kept
 
 
-def sides(images, seen=NOTHING_SEEN):
+def sides(images, seen=NO_SEEN_IMAGES):
     """The names of both halves."""
     return tuple(set(half.names) for half in seen.split(images))
 
@@ -91,7 +91,7 @@ def test_what_was_held_back_stays_so_with_more_images_and_only_new_ones_are_spli
 def test_another_seed_and_another_share_move_nothing_that_is_known(seed, taught):
     model, images = taught
     before = sides(images)
-    again = Plan((Phase(1, 0, 1e-2),), views=1, seed=seed, validation=0.4)
+    again = Plan((Phase(1, 0, 1e-2),), views=1, seed=seed, validation_fraction=0.4)
     assert halves(model, images, again)[:2] == before
 
 
@@ -100,7 +100,7 @@ def test_names_folders_and_formats_without_loss_do_not_matter(taught, tmp_path):
     learned, judged = images.split()
     for kind, half in (("learned", learned), ("judged", judged)):
         for i, path in enumerate(half.paths):
-            place = tmp_path / "again" / "pets" / half.named[i][0] / "deeper" / f"{kind}-{i}.bmp"
+            place = tmp_path / "again" / "pets" / half.label_names[i][0] / "deeper" / f"{kind}-{i}.bmp"
             place.parent.mkdir(parents=True, exist_ok=True)
             Image.open(path).save(place)
     learns, judges = sides(headswap.load_images(tmp_path / "again"), model.seen)
@@ -110,7 +110,7 @@ def test_names_folders_and_formats_without_loss_do_not_matter(taught, tmp_path):
 
 def test_a_file_that_another_decoder_reads_otherwise_is_known_by_its_bytes(taught):
     model, images = taught
-    other = replace(images, traits=tuple(replace(t, imprint=bytes(16)) for t in images.traits))
+    other = replace(images, stats=tuple(replace(t, pixel_digest=bytes(16)) for t in images.stats))
     assert sides(other, model.seen) == sides(images, model.seen)
 
 
@@ -200,7 +200,7 @@ def test_several_labels_keep_their_sides(tmp_path):
 
 def crowd(images, chance, count):
     """So many images, made up, in three classes and some groups, some of them perhaps in a validation folder."""
-    traits = images.traits[0]
+    traits = images.stats[0]
     labels = [chance.randrange(3) for _ in range(count)]
     folder = chance.random() < 0.3
     return replace(
@@ -209,7 +209,9 @@ def crowd(images, chance, count):
         labels=tuple(labels),
         groups=tuple(20 * label + chance.randrange(12) for label in labels),
         names=tuple(map(str, range(count))),
-        traits=tuple(replace(traits, imprint=chance.randbytes(16), digest=chance.randbytes(16)) for _ in labels),
+        stats=tuple(
+            replace(traits, pixel_digest=chance.randbytes(16), file_digest=chance.randbytes(16)) for _ in labels
+        ),
         held_out=tuple(folder and chance.random() < 0.3 for _ in labels),
     )
 
@@ -222,7 +224,7 @@ def test_whatever_is_known_no_image_and_no_new_copy_changes_sides(taught):
         everyone, share = range(len(images)), chance.choice((0, 0.3, 0.6, 1))
         learned = {i for i in everyone if chance.random() < share}
         judged = {i for i in everyone if chance.random() < 0.2} - learned
-        seen = NOTHING_SEEN.after(images.subset(learned), images.subset(judged), False)
+        seen = NO_SEEN_IMAGES.with_training(images.subset(learned), images.subset(judged), False)
         try:
             halves = seen.split(images, chance.choice((0.1, 0.2, 0.5)), seed)
         except InputError:
@@ -230,14 +232,14 @@ def test_whatever_is_known_no_image_and_no_new_copy_changes_sides(taught):
             continue
         learns, judges = ({int(name) for name in half.names} for half in halves)
         assert learns | judges == set(everyone) and not learns & judges and learns and judges
-        assert ("flatter" in seen.leakage(*halves)) == bool(judges & learned)
+        assert ("flatter" in seen.describe_leakage(*halves)) == bool(judges & learned)
         if judges & learned:
             ways["all known"] += 1
             assert not judged, "those that judged before would have done"
             continue
         ways["split"] += 1
         assert learned <= learns and judged <= judges
-        for group in images.together:
+        for group in images.group_indices:
             if not any(images.held_out) and learns & set(group) and judges & set(group):
                 assert learned & set(group) and judged & set(group), "they lay on both sides before"
     assert all(ways.values()), ways
@@ -251,7 +253,7 @@ def test_after_refit_everything_was_learned_from_and_figures_say_that_they_flatt
     kept = headswap.fit(model, images, ONE)
     judged = set(sides(images, model.seen)[1])
     *_, again = headswap.refit(model, images, ONE, kept)
-    assert len(model.seen.learned_from(images)) == len(images) and again.leakage == kept.leakage
+    assert len(model.seen.find_training_indices(images)) == len(images) and again.leakage == kept.leakage
     learns, judges, kept = halves(model, images)
     assert judges == judged, "those that judged before flatter least"
     assert "All of these 4 validation images were learned from, so the figures flatter." in kept.sentence
@@ -292,9 +294,9 @@ def test_the_network_from_before_a_training_knows_nothing_of_its_images(taught):
     model = small_model(images.classes, backbone=NARROW)
     kept = headswap.fit(model, images, ONE)
     seen = model.seen
-    headswap.keep(model, kept.offers["start"])
-    assert model.seen == NOTHING_SEEN
-    headswap.keep(model, kept.offers["reference"])
+    headswap.restore(model, kept.candidates["start"])
+    assert model.seen == NO_SEEN_IMAGES
+    headswap.restore(model, kept.candidates["reference"])
     assert model.seen == seen
 
 
@@ -371,7 +373,7 @@ def test_what_was_stopped_remembers_what_it_learned_from(folder):
     while type(next(events)).__name__ != "Epoch":
         pass
     events.close()
-    assert set(np.array(images.names)[model.seen.learned_from(images)]) == set(images.split()[0].names)
+    assert set(np.array(images.names)[model.seen.find_training_indices(images)]) == set(images.split()[0].names)
 
 
 def test_the_ejected_script_holds_back_what_was_held_back(taught, folder):
@@ -437,24 +439,26 @@ print(json.dumps([said, *(list(half.names) for half in model.seen.split(now))]))
 def test_twenty_thousand_images_add_less_than_a_megabyte_and_are_found_at_once(taught, tmp_path):
     model, images = taught
     chance = np.random.default_rng(0)
-    many = [replace(images.traits[0], imprint=chance.bytes(16), digest=chance.bytes(16)) for _ in range(20_000)]
+    many = [
+        replace(images.stats[0], pixel_digest=chance.bytes(16), file_digest=chance.bytes(16)) for _ in range(20_000)
+    ]
     shape = images.subset([0] * 20_000)
-    crowd = replace(shape, traits=tuple(many))
+    crowd = replace(shape, stats=tuple(many))
     headswap.save(model, tmp_path / "few.headswap")
-    model.seen = model.seen.after(crowd, crowd.subset(range(4_000)), False)
+    model.seen = model.seen.with_training(crowd, crowd.subset(range(4_000)), False)
     headswap.save(model, tmp_path / "many.headswap")
     few, more = ((tmp_path / f"{name}.headswap").stat().st_size for name in ("few", "many"))
     assert more - few < 2**20
     again = headswap.load(tmp_path / "many.headswap")
-    assert again.seen == model.seen and len(again.seen.learned_from(crowd)) == 20_000
+    assert again.seen == model.seen and len(again.seen.find_training_indices(crowd)) == 20_000
 
 
 def test_more_than_can_be_remembered_is_said_to_be_forgotten(taught, monkeypatch):
     model, images = taught
-    monkeypatch.setattr(leakage, "MOST_KEYS", 10)
-    seen = model.seen.after(images.subset(range(5)), None, False)
-    assert seen.forgotten and seen.learned_from(images)[:5] == list(range(5))
-    assert "seen more images than it remembers" in seen.leakage(*images.split())
+    monkeypatch.setattr(leakage, "MAX_HASHES", 10)
+    seen = model.seen.with_training(images.subset(range(5)), None, False)
+    assert seen.is_truncated and seen.find_training_indices(images)[:5] == list(range(5))
+    assert "seen more images than it remembers" in seen.describe_leakage(*images.split())
 
 
 WRONG = {
@@ -462,7 +466,7 @@ WRONG = {
     "no hashes": {"learned": "AAAA", "judged": ""},
     "no text": {"learned": ["AAAA"]},
     "no base64": {"learned": "!!!" * 8},
-    "too many": {"learned": "A" * (4 * KEY * MOST_KEYS)},
+    "too many": {"learned": "A" * (4 * HASH_BYTES * MAX_HASHES)},
     "a million lists": {"learned": [[]] * 200_000},
 }
 
@@ -474,6 +478,6 @@ def test_a_memory_that_cannot_be_is_refused(case, file, tmp_path):
 
 
 def test_a_memory_holds_no_name_and_no_picture(taught, file):
-    told = json.loads(unpacked(file)[DESCRIPTION])["seen"]
+    told = json.loads(unpacked(file)[DESCRIPTION_ENTRY])["seen"]
     assert set(told) == {"learned", "judged", "stages", "forgotten"}
-    assert len(base64.b64decode(told["learned"], validate=True)) == 16 * 2 * KEY
+    assert len(base64.b64decode(told["learned"], validate=True)) == 16 * 2 * HASH_BYTES

@@ -10,10 +10,10 @@ from pictures import FLOWERS, check_refused, drawn, folder, own, reasons, zipped
 
 import headswap
 from headswap.common.errors import InputError
-from headswap.common.text import natural
+from headswap.common.text import natural_sort_key
 from headswap.data import archives
-from headswap.data.dataset import Report
-from headswap.data.loading import gather, load_images
+from headswap.data.dataset import LoadReport
+from headswap.data.loading import load_files, load_images
 
 pytestmark = pytest.mark.usefixtures("private_folders")
 
@@ -29,7 +29,7 @@ def test_a_folder_per_class_is_read(flowers):
     assert images.groups == (0, 1, 2, 3)
     assert images.counts == {"roses": 2, "tulips": 2}
     assert len(images) == 4
-    assert images.report == Report(read=4)
+    assert images.report == LoadReport(num_read=4)
     first, label = next(iter(images))
     assert first.dtype == torch.uint8
     assert tuple(first.shape) == (3, 256, 307)
@@ -39,7 +39,7 @@ def test_a_folder_per_class_is_read(flowers):
 def test_a_folder_a_zip_and_an_upload_give_the_same(tmp_path, flowers):
     archive = zipped(tmp_path / "flowers.zip", *FLOWERS)
     uploads = [(name, folder(tmp_path / str(i), "x", content=own(name)) / "x") for i, name in enumerate(FLOWERS)]
-    read = [load_images(flowers), load_images(str(archive)), gather(reversed(uploads))]
+    read = [load_images(flowers), load_images(str(archive)), load_files(reversed(uploads))]
     for images in read:
         assert (images.classes, images.labels, images.names) == (read[0].classes, read[0].labels, FLOWERS)
         assert all(torch.equal(ours[0], theirs[0]) for ours, theirs in zip(images, read[0], strict=True))
@@ -61,7 +61,7 @@ def test_classes_and_names_are_sorted_as_people_sort(tmp_path):
     images = load_images(root)
     assert images.classes == ("alpha", "type 2", "Type 10")
     assert images.names[1:4] == ("type 2/9.png", "type 2/10.png", "type 2/a.png")
-    assert sorted(["a" + "9" * 9999, "a" + "1" * 9999], key=natural)[0] == "a" + "1" * 9999
+    assert sorted(["a" + "9" * 9999, "a" + "1" * 9999], key=natural_sort_key)[0] == "a" + "1" * 9999
 
 
 def test_the_order_of_the_file_system_does_not_matter(flowers, monkeypatch):
@@ -102,7 +102,7 @@ def test_what_is_no_picture_is_skipped_with_a_reason(flowers):
     folder(flowers, "tulips/short.jpg", content=drawn(size=(300, 300), ending="jpg")[:-200])
     folder(flowers, "cover.png")
     images = load_images(flowers)
-    assert images.report.read == len(images) == 4
+    assert images.report.num_read == len(images) == 4
     expected = {
         "readme.txt": "is not a picture",
         "roses/more.zip": "unpack it first",
@@ -130,14 +130,14 @@ def test_a_class_that_loses_all_its_images_is_no_class_and_that_is_said(flowers)
 def test_an_upload_that_is_gone_is_skipped(flowers):
     files = [(name, flowers / name) for name in FLOWERS]
     (flowers / "roses/a.png").unlink()
-    images = gather(files)
+    images = load_files(files)
     assert images.names == FLOWERS[1:]
     assert "cannot be opened" in reasons(images)["roses/a.png"]
 
 
 def test_files_of_the_same_name_are_kept_apart(flowers):
     files = [(name, flowers / name) for name in FLOWERS]
-    images = gather([*files, (FLOWERS[0], flowers / FLOWERS[1]), ("roses/A.png", flowers / FLOWERS[2])])
+    images = load_files([*files, (FLOWERS[0], flowers / FLOWERS[1]), ("roses/A.png", flowers / FLOWERS[2])])
     assert images.names[:4] == ("roses/A.png", "roses/a.png", "roses/a.png (2)", "roses/b.png")
     assert len({images.paths[i].name for i in range(6)}) == 6
     assert torch.equal(images.pixels(2), images.pixels(3))
@@ -220,11 +220,11 @@ def test_halves_are_known_by_many_names_and_are_no_classes(tmp_path, tops):
     assert images.classes == ("cat", "dog")
     if any(images.held_out):
         assert {name for name, held in zip(images.names, images.held_out, strict=True) if held} == set(names[6:])
-        assert images.report.understood == (f"{first}/ to learn from, {second}/ to check on.",)
+        assert images.report.interpretation == (f"{first}/ to learn from, {second}/ to check on.",)
     else:
         assert set(images.names) == set(names[:6])
         assert images.report.notes == (f"{second}/: 6 images set aside; a test folder never chooses anything.",)
-        assert images.report.understood == (f"{first}/ to learn from, and a part drawn by lot to check on.",)
+        assert images.report.interpretation == (f"{first}/ to learn from, and a part drawn by lot to check on.",)
 
 
 @pytest.mark.parametrize("tops", [("part 1", "part 2"), ("2019", "2020", "2021"), ("hall", "val")])
@@ -280,7 +280,7 @@ def test_classes_that_the_other_half_writes_in_another_case_are_the_same_and_tha
 def test_a_validation_folder_that_cannot_be_used_is_said_plainly(tmp_path):
     names = [f"train/{kind}/{i}.png" for kind in ("cat", "dog") for i in range(3)]
     images = load_images(folder(tmp_path, *names, "val/katze/1.png", "val/hund/1.png"))
-    assert not any(images.held_out) and images.report.understood == ()
+    assert not any(images.held_out) and images.report.interpretation == ()
     [note] = images.report.notes
     assert "validation folder is not used, because no class of it (hund, katze) is learned" in note
 
@@ -294,14 +294,14 @@ def test_what_judges_is_the_test_folder_or_the_validation_folder_and_is_said(tmp
     images = load_images(folder(tmp_path, *names), for_evaluation=True)
     expected = [name for name in names if not judging or name.startswith(judging)]
     assert set(images.names) == set(expected) and not any(images.held_out)
-    said = images.report.understood
+    said = images.report.interpretation
     assert said[0].startswith(f"Judged by {judging}/: 4 images.") if judging else said == ()
 
 
 def test_pictures_that_lie_in_the_folder_of_their_class_itself_judge_as_that_class(tmp_path):
     images = load_images(folder(tmp_path / "cat", "1.png", "2.png"), for_evaluation=True)
     assert images.counts == {"cat": 2}
-    assert images.report.understood == ("The images lie in cat/ itself, so cat is their class.",)
+    assert images.report.interpretation == ("The images lie in cat/ itself, so cat is their class.",)
     check_refused(folder(tmp_path / "dog", "1.png", "2.png"), "2 images lying loose")
 
 
@@ -328,7 +328,7 @@ def test_a_source_without_images_says_what_was_found_instead(tmp_path):
     check_refused(loose, "one sub-folder per class", "12 images lying loose")
     check_refused(folder(tmp_path / "text", "a/x.txt", "b/x.txt", content=b"x"), "2 unusable", "a/x.txt")
     with pytest.raises(InputError, match="The upload holds no image"):
-        gather([])
+        load_files([])
 
 
 def test_a_source_is_called_by_the_name_it_is_given(tmp_path):
@@ -357,7 +357,7 @@ def test_a_full_disk_is_an_error_for_a_person(tmp_path, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(archives, "copy", full)
+    monkeypatch.setattr(archives, "copy_stream", full)
     check_refused(zipped(tmp_path / "a.zip", *FLOWERS), "a.zip does not fit on the disk", "make room")
 
 

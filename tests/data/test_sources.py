@@ -12,9 +12,9 @@ from pictures import FLOWERS, check_refused, folder, reasons, zipped
 from PIL import Image
 
 from headswap.common.errors import InputError
-from headswap.data.dataset import Report
-from headswap.data.loading import gather, load_images
-from headswap.data.sources import pictures_in
+from headswap.data.dataset import LoadReport
+from headswap.data.loading import load_files, load_images
+from headswap.data.sources import list_image_files
 
 pytestmark = pytest.mark.usefixtures("private_folders")
 
@@ -27,7 +27,7 @@ def test_names_from_windows_are_understood(tmp_path, flowers):
     images = load_images(zipped(tmp_path / "a.zip", *names))
     assert images.classes == ("roses", "tulips")
     assert images.report.skipped == ()
-    images = gather([(r".\roses\a.png", flowers / FLOWERS[0]), (r".\tulips\a.png", flowers / FLOWERS[2])])
+    images = load_files([(r".\roses\a.png", flowers / FLOWERS[0]), (r".\tulips\a.png", flowers / FLOWERS[2])])
     assert images.names == ("roses/a.png", "tulips/a.png")
 
 
@@ -43,7 +43,7 @@ def test_the_litter_of_operating_systems_is_passed_over_in_silence(tmp_path, flo
     archive = zipped(tmp_path / "a.zip", *FLOWERS, *litter)
     folder(flowers, *litter, content=b"litter")
     for source in (flowers, archive):
-        assert load_images(source).report == Report(read=4)
+        assert load_images(source).report == LoadReport(num_read=4)
 
 
 def test_control_characters_are_made_harmless(tmp_path):
@@ -115,7 +115,7 @@ def test_sound_pictures_are_read_by_their_content_whatever_their_names(tmp_path,
     if way == "folder":
         images = load_images(root)
     elif way == "upload":
-        images = gather([(path.relative_to(root).as_posix(), path) for path in root.rglob("*") if path.is_file()])
+        images = load_files([(path.relative_to(root).as_posix(), path) for path in root.rglob("*") if path.is_file()])
     else:
         images = load_images(packed(root, tmp_path / f"set.{way}"))
     assert sorted(images.names) == sorted(names)
@@ -165,7 +165,7 @@ def test_linked_folders_come_with_advice(tmp_path):
 def test_a_folder_lists_the_pictures_that_loading_it_would_read(tmp_path):
     root = folder(tmp_path, "b.jfif", "a/c", "a/._c.png", ".ipynb_checkpoints/b-checkpoint.jpg", "__MACOSX/b.jpg")
     folder(root, "notes.txt", content=b"words")
-    pictures, others = pictures_in(root)
+    pictures, others = list_image_files(root)
     assert pictures == [root / "a" / "c", root / "b.jfif"]
     assert [other.name for other in others] == ["notes.txt"]
 

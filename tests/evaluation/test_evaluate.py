@@ -9,7 +9,7 @@ from drawings import copied, draw_folder, load_shapes, moved, small_model
 import headswap
 from headswap import InputError, LabelledImages, Phase, Plan
 from headswap.evaluation.evaluate import Mistake
-from headswap.evaluation.metrics import wilson
+from headswap.evaluation.metrics import wilson_interval
 
 BRIEF = Plan((Phase(3, 0, 1e-2),), views=1)
 
@@ -78,8 +78,8 @@ def figures(found):
 
 def test_the_share_that_is_right_stands_beside_its_interval_and_the_share_of_the_largest_class(images):
     found = judged(images.subset(UNEVEN), ANSWERS)
-    assert (found.right, found.of, found.accuracy) == (5, 7, 5 / 7)
-    assert found.interval == wilson(5, 7)
+    assert (found.correct, found.total, found.accuracy) == (5, 7, 5 / 7)
+    assert found.interval == wilson_interval(5, 7)
     assert found.always_largest == 4 / 7
 
 
@@ -138,7 +138,7 @@ def test_where_all_is_right_there_is_no_mistake(images):
 
 def test_labels_are_called_above_the_models_own_thresholds(tagged):
     found = judged_by_label(tagged, SEVERAL)
-    assert found.multi_label and (found.right, found.of) == (3, 5)
+    assert found.multi_label and (found.correct, found.total) == (3, 5)
     assert found.confusion.tolist() == [[[1, 1], [0, 3]], [[2, 1], [1, 1]]]
     odd, round_ = figures(found)
     assert odd == ("odd", pytest.approx(3 / 4), 1, pytest.approx(6 / 7), 3)
@@ -170,14 +170,14 @@ def test_always_answering_means_the_set_of_labels_that_is_most_frequent(tagged):
 
 def test_images_of_which_none_carries_a_label_have_no_mean_average_precision(tagged):
     found = judged_by_label(tagged.subset([2]), [[0.1, 0.1]])
-    assert math.isnan(found.mean_average_precision) and found.right == 1
+    assert math.isnan(found.mean_average_precision) and found.correct == 1
 
 
 def test_a_model_of_many_labels_is_judged_by_images_with_one(images):
     model = small_model(images.classes, multi_label=True)
     model.head = Ready(torch.tensor([[2.0, -1.0, -1.0], [1.0, 1.0, -1.0]]))
     found = headswap.evaluate(model, images.subset([0, 4]))
-    assert found.right == 1 and found.confusion.shape == (3, 2, 2)
+    assert found.correct == 1 and found.confusion.shape == (3, 2, 2)
 
 
 # The model and the images
@@ -186,14 +186,14 @@ def test_a_model_of_many_labels_is_judged_by_images_with_one(images):
 def test_what_a_training_kept_is_found_again(images):
     model = small_model(images.classes)
     kept = headswap.fit(model, images, BRIEF)
-    found = headswap.evaluate(model, images.split(BRIEF.validation, BRIEF.seed)[1])
-    assert (found.right, found.of, found.interval) == (kept.right, kept.of, kept.interval)
+    found = headswap.evaluate(model, images.split(BRIEF.validation_fraction, BRIEF.seed)[1])
+    assert (found.correct, found.total, found.interval) == (kept.correct, kept.total, kept.interval)
 
 
 def test_the_figures_of_labels_that_a_training_kept_are_found_again(images):
     model = small_model(images.classes, multi_label=True)
     kept = headswap.fit(model, images, BRIEF)
-    found = headswap.evaluate(model, images.split(BRIEF.validation, BRIEF.seed)[1])
+    found = headswap.evaluate(model, images.split(BRIEF.validation_fraction, BRIEF.seed)[1])
     assert found.mean_average_precision == pytest.approx(kept.score)
     assert [c.f1 for c in found.per_class] == pytest.approx([label.f1 for label in kept.labels])
 
@@ -210,7 +210,7 @@ def test_an_image_is_read_as_the_model_wants_it_when_its_turn_comes(images, monk
     model, told, read = small_model(images.classes), [], LabelledImages.pixels
     monkeypatch.setattr(LabelledImages, "pixels", lambda self, *asked: told.append(asked) or read(self, *asked))
     model.head.register_forward_hook(lambda *_: told.append("answered"))
-    monkeypatch.setattr("headswap.networks.classifier.BATCH", 2)
+    monkeypatch.setattr("headswap.networks.classifier.PREDICT_BATCH_SIZE", 2)
     headswap.evaluate(model, images.subset([0, 4, 8]))
     wanted = (model.preprocess.resize, model.preprocess.interpolation)
     assert told == [(0, *wanted), (1, *wanted), "answered", (2, *wanted), "answered"]
@@ -235,14 +235,14 @@ def test_the_order_of_the_classes_is_the_models(images):
     for new, old in zip(turned.head.parameters(), model.head.parameters(), strict=True):
         new.data = old.data.flip(0)
     mine, theirs = (headswap.evaluate(judged, images) for judged in (model, turned))
-    assert theirs.right == mine.right
+    assert theirs.correct == mine.correct
     assert torch.equal(theirs.confusion, mine.confusion.flip(0, 1))
 
 
 def test_a_few_of_the_models_classes_are_enough_to_judge_it_but_not_to_teach_it(images):
     model = small_model((*images.classes, "rings"))
     judged = headswap.evaluate(model, images)
-    assert judged.of == len(images) and judged.per_class[-1].support == 0
+    assert judged.total == len(images) and judged.per_class[-1].support == 0
     assert "No image shows 'rings', which the model would forget." in refusal(headswap.train, model, images, BRIEF)
 
 

@@ -13,12 +13,12 @@ MARKS = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
 
 def test_one_label_an_image_is_judged_by_accuracy():
     targets = torch.tensor([0, 0, 0, 1])
-    assert metrics.right(LOGITS, targets) == 3
+    assert metrics.count_correct(LOGITS, targets) == 3
     assert metrics.score(LOGITS, targets) == 0.75
 
 
 def test_an_image_with_several_labels_is_right_only_with_all_of_them():
-    assert metrics.right(LOGITS, MARKS) == 2
+    assert metrics.count_correct(LOGITS, MARKS) == 2
 
 
 def test_average_precision_is_the_area_below_the_curve():
@@ -48,11 +48,13 @@ def test_the_threshold_gives_the_best_f1_and_sits_between_two_answers():
 
 def test_the_losses_are_torchs_own():
     targets = torch.tensor([0, 1, 0, 1])
-    assert metrics.loss(LOGITS, targets, 0.1) == torch.nn.CrossEntropyLoss(label_smoothing=0.1)(LOGITS, targets)
-    assert metrics.loss(LOGITS, MARKS) == torch.nn.BCEWithLogitsLoss()(LOGITS, MARKS)
+    assert metrics.classification_loss(LOGITS, targets, 0.1) == torch.nn.CrossEntropyLoss(label_smoothing=0.1)(
+        LOGITS, targets
+    )
+    assert metrics.classification_loss(LOGITS, MARKS) == torch.nn.BCEWithLogitsLoss()(LOGITS, MARKS)
 
 
 @pytest.mark.parametrize(("right", "of", "low", "high"), [(57, 60, 0.8630, 0.9829), (0, 10, 0.0, 0.2775)])
 def test_wilsons_interval_is_the_published_one(right, of, low, high):
-    assert metrics.wilson(right, of) == pytest.approx((low, high), abs=1e-4)
-    assert not any(map(math.isnan, metrics.wilson(of, of)))
+    assert metrics.wilson_interval(right, of) == pytest.approx((low, high), abs=1e-4)
+    assert not any(map(math.isnan, metrics.wilson_interval(of, of)))

@@ -3,12 +3,18 @@
 import pytest
 import torch
 
-from headswap.evaluation.significance import CHANCE, History, Verdict, judge, mcnemar
+from headswap.evaluation.significance import (
+    SIGNIFICANCE_LEVEL,
+    PredictionHistory,
+    UnfreezingComparison,
+    compare_unfreezing,
+    mcnemar_p_value,
+)
 
 
 def history(*networks):
     """Of networks told by their marks: "10" names the first image rightly and the second wrongly."""
-    told = History()
+    told = PredictionHistory()
     for marks in networks:
         right = torch.tensor([mark == "1" for mark in marks])
         told.add(right, 1 - right.float())
@@ -20,7 +26,7 @@ def verdict(better, worse, of=100, both=40):
     neither = of - both - better - worse
     frozen = "1" * both + "0" * better + "1" * worse + "0" * neither
     unfrozen = "1" * both + "1" * better + "0" * worse + "0" * neither
-    return judge(history(frozen), history(unfrozen), range(of), 12.4)
+    return compare_unfreezing(history(frozen), history(unfrozen), range(of), 12.4)
 
 
 # The counts and the test
@@ -42,23 +48,23 @@ def verdict(better, worse, of=100, both=40):
     ],
 )
 def test_the_test_is_mcnemars_exact_one(better, worse, p):
-    assert mcnemar(better, worse) == pytest.approx(min(1.0, p))
+    assert mcnemar_p_value(better, worse) == pytest.approx(min(1.0, p))
 
 
 def test_many_changed_answers_are_no_trouble():
-    assert mcnemar(1000, 1000) == 1.0
-    assert 0 < mcnemar(1100, 900) < 1e-4
+    assert mcnemar_p_value(1000, 1000) == 1.0
+    assert 0 < mcnemar_p_value(1100, 900) < 1e-4
 
 
 def test_answers_are_compared_image_by_image():
-    told = judge(history("110010"), history("101011"), range(6), 3.0)
-    assert (told.of, told.frozen, told.unfrozen, told.better, told.worse) == (6, 3, 4, 2, 1)
-    assert told.p == mcnemar(2, 1) and told.seconds == 3.0
+    told = compare_unfreezing(history("110010"), history("101011"), range(6), 3.0)
+    assert (told.total, told.frozen, told.unfrozen, told.better, told.worse) == (6, 3, 4, 2, 1)
+    assert told.p == mcnemar_p_value(2, 1) and told.seconds == 3.0
 
 
 def test_the_same_seed_gives_the_same_verdict():
     frozen, unfrozen = "1100" * 10, "0110" * 10
-    assert judge(history(frozen), history(unfrozen), range(40), 1) == judge(
+    assert compare_unfreezing(history(frozen), history(unfrozen), range(40), 1) == compare_unfreezing(
         history(frozen), history(unfrozen), range(40), 1
     )
 
@@ -69,36 +75,36 @@ def test_the_same_seed_gives_the_same_verdict():
 def test_each_half_is_judged_by_the_network_that_the_other_half_chose():
     half = torch.tensor([True, True, True, False, False, False])
     told = history("111000", "000111")  # each is best where it was lucky, and that is where it is not asked
-    assert told.unchosen(half).tolist() == [False] * 6
+    assert told.cross_fit(half).tolist() == [False] * 6
 
 
 def test_luck_that_chose_the_epoch_does_not_count():
     """Forty epochs of coins: the best names far more than half rightly, and is worth no more than any other."""
     chance = torch.Generator().manual_seed(0)
-    told, epochs = History(), [torch.rand(200, generator=chance) < 0.5 for _ in range(40)]
+    told, epochs = PredictionHistory(), [torch.rand(200, generator=chance) < 0.5 for _ in range(40)]
     for right in epochs:
         told.add(right, torch.zeros(200))
     best = max(int(right.sum()) for right in epochs)
     halves = [torch.rand(200, generator=chance) < 0.5 for _ in range(20)]
-    honest = sum(int(told.unchosen(half).sum()) for half in halves) / len(halves)
+    honest = sum(int(told.cross_fit(half).sum()) for half in halves) / len(halves)
     assert best >= 115 and honest < 106
 
 
 def test_of_epochs_with_as_much_right_the_one_with_the_lowest_loss_is_chosen():
-    told = History()
+    told = PredictionHistory()
     told.add(torch.tensor([True, False, False, True]), torch.tensor([0.1, 0.9, 0.9, 0.1]))
     told.add(torch.tensor([False, True, True, False]), torch.tensor([0.8, 0.1, 0.1, 0.8]))
-    assert told.unchosen(torch.tensor([True, True, False, False])).tolist() == [False, True, True, False]
+    assert told.cross_fit(torch.tensor([True, True, False, False])).tolist() == [False, True, True, False]
 
 
 def test_where_nothing_is_chosen_the_last_network_is_judged():
     told = history("1111", "0011")
-    told.keep_last()
-    assert told.unchosen(torch.tensor([True, False, True, False])).tolist() == [False, False, True, True]
+    told.discard_all_but_last()
+    assert told.cross_fit(torch.tensor([True, False, True, False])).tolist() == [False, False, True, True]
 
 
 def test_an_epoch_that_everyone_would_choose_is_judged_on_all_images():
-    told = judge(history("0" * 20, "1" * 10 + "0" * 10), history("1" * 20, "0" * 20), range(20), 1)
+    told = compare_unfreezing(history("0" * 20, "1" * 10 + "0" * 10), history("1" * 20, "0" * 20), range(20), 1)
     assert told.unfrozen == 20
 
 
@@ -107,21 +113,21 @@ def test_groups_stay_whole(seed):
     """A group that is right in one epoch alone chooses it, and so would flatter itself were it torn apart."""
     groups = [number // 5 for number in range(40)]
     epochs = ["".join("1" if number // 5 == group else "0" for number in range(40)) for group in range(8)]
-    told = judge(history("0" * 40), history(*epochs), groups, 1, seed)
+    told = compare_unfreezing(history("0" * 40), history(*epochs), groups, 1, seed)
     assert told.unfrozen == 0
 
 
 def test_images_without_groups_would_flatter_here():
     """That the claim above can fail."""
     epochs = ["".join("1" if number // 5 == group else "0" for number in range(40)) for group in range(8)]
-    told = [judge(history("0" * 40), history(*epochs), range(40), 1, seed).unfrozen for seed in range(5)]
+    told = [compare_unfreezing(history("0" * 40), history(*epochs), range(40), 1, seed).unfrozen for seed in range(5)]
     assert sum(told) > 0
 
 
 @pytest.mark.parametrize("count", [2, 3, 9, 10])
 def test_both_halves_choose(count):
     """Were one of them empty, it would choose the first epoch whatever that is."""
-    told = judge(history("0" * count), history("0" * count, "1" * count), range(count), 1)
+    told = compare_unfreezing(history("0" * count), history("0" * count, "1" * count), range(count), 1)
     assert told.unfrozen == count
 
 
@@ -171,7 +177,7 @@ def test_chance_says_so_in_the_plural():
 def test_a_gain_says_how_large_it_may_be():
     told = verdict(15, 2)
     low, high = (round(100 * end) for end in told.interval)
-    assert told.p < CHANCE and 0 < low < 13 < high
+    assert told.p < SIGNIFICANCE_LEVEL and 0 < low < 13 < high
     assert told.sentence == (
         "On 100 validation images unfreezing changed 15 answers for the better and 2 for the worse: that is more than "
         f"chance, {low} to {high} points of accuracy. It cost 12 s."
@@ -186,4 +192,4 @@ def test_a_loss_says_that_it_is_one():
 
 
 def test_it_never_costs_nothing():
-    assert Verdict(10, 5, 5, 0, 0, 1.0, (0.0, 0.0), 0.01).sentence.endswith("It cost 1 s.")
+    assert UnfreezingComparison(10, 5, 5, 0, 0, 1.0, (0.0, 0.0), 0.01).sentence.endswith("It cost 1 s.")

@@ -17,7 +17,7 @@ from PIL import Image
 
 from headswap import InputError
 from headswap.data.decoding import read_pixels
-from headswap.export.deploy import onnx_kit, space
+from headswap.export.deploy import onnx_kit, space_kit
 
 # As if headswap and torch were not installed; Gradio, which takes seconds, is played.
 ALONE = """
@@ -39,7 +39,7 @@ def model():
 def folder(model, tmp_path_factory):
     """An ONNX kit on disk; not to be written to."""
     home = tmp_path_factory.mktemp("kit")
-    onnx_kit(model, "shapes").write(home)
+    onnx_kit(model, "shapes").write_to(home)
     return home
 
 
@@ -59,7 +59,7 @@ def test_the_code_checks_itself(folder):
 @pytest.mark.parametrize("crop", ["centre", "fit"])
 def test_the_code_answers_as_the_model_does(crop, tmp_path):
     model = tiny_model(sorted(SHAPES), crop=crop).eval()
-    onnx_kit(model, "shapes").write(tmp_path)
+    onnx_kit(model, "shapes").write_to(tmp_path)
     wide, clear = shape("bars", 3, (300, 180)), shape("dots", 5).convert("RGBA")
     clear.putalpha(120)
     for name, picture in {"wide.png": wide, "clear.png": clear, "turned.jpg": wide}.items():
@@ -85,11 +85,13 @@ def squares_of(folder, files):
 def seen(model, file):
     """What the model itself sees of a file: ``[size, size, 3]``."""
     wanted = model.preprocess
-    return wanted.square(read_pixels(file, wanted.resize, wanted.interpolation)).movedim(0, -1).numpy().astype(int)
+    return (
+        wanted.crop_to_square(read_pixels(file, wanted.resize, wanted.interpolation)).movedim(0, -1).numpy().astype(int)
+    )
 
 
 def test_the_code_sees_pictures_of_16_bits_as_the_model_does(model, tmp_path):
-    onnx_kit(model, "shapes").write(tmp_path)
+    onnx_kit(model, "shapes").write_to(tmp_path)
     files = deep_files(tmp_path / "deep")
     for file, square in zip(files, squares_of(tmp_path, files), strict=True):
         assert np.abs(square - seen(model, file)).max() <= 1, file.name
@@ -174,7 +176,7 @@ def test_the_page_says_what_to_do_with_what_it_cannot_read(page, tmp_path):
 
 
 def test_another_model_is_noticed(folder, tmp_path):
-    onnx_kit(tiny_model(sorted(SHAPES), seed=1).eval(), "others").write(tmp_path)
+    onnx_kit(tiny_model(sorted(SHAPES), seed=1).eval(), "others").write_to(tmp_path)
     (tmp_path / "golden" / "golden.json").write_bytes((folder / "golden" / "golden.json").read_bytes())
     for image in (folder / "golden").glob("*.*g"):
         (tmp_path / "golden" / image.name).write_bytes(image.read_bytes())
@@ -185,7 +187,7 @@ def test_another_model_is_noticed(folder, tmp_path):
 def test_names_that_are_code_stay_text(tmp_path):
     names = ['"); import os; os._exit(7) #', "<script>alert(1)</script>", "{{value}}${value}"]
     kit = onnx_kit(tiny_model(names).eval(), 'x"; rm -rf /')
-    kit.write(tmp_path)
+    kit.write_to(tmp_path)
     assert alone(tmp_path, "predict.py")[0] == 0
     assert json.loads(kit.files["model.json"])["classes"] == names
     for code in ("predict.py", "index.html"):
@@ -193,7 +195,7 @@ def test_names_that_are_code_stay_text(tmp_path):
 
 
 def test_a_space_brings_its_page_and_says_how_it_is_run(model):
-    kit = space(model, "shapes: a --- title")
+    kit = space_kit(model, "shapes: a --- title")
     _, front, body = kit.files["README.md"].decode().split("---\n", 2)
     told = yaml.safe_load(front)
     assert (told["title"], told["sdk"], told["app_file"]) == ("shapes: a --- title", "gradio", "app.py")
@@ -206,7 +208,7 @@ def test_a_space_brings_its_page_and_says_how_it_is_run(model):
 
 
 def test_the_page_of_its_own_answers(model, tmp_path):
-    space(model, "shapes").write(tmp_path)
+    space_kit(model, "shapes").write_to(tmp_path)
     shape("dots", 4).save(tmp_path / "new.png")
     code = (
         "import sys; sys.modules['torch'] = sys.modules['headswap'] = None; import app; "
@@ -228,11 +230,11 @@ def test_nobodys_images_go_along_unless_they_are_given(model, tmp_path):
 
 def test_the_zip_holds_the_same(model):
     kit = onnx_kit(model, "shapes")
-    with zipfile.ZipFile(io.BytesIO(kit.zipped())) as archive:
+    with zipfile.ZipFile(io.BytesIO(kit.to_zip())) as archive:
         assert {name: archive.read(name) for name in archive.namelist()} == dict(kit.files)
 
 
 def test_a_folder_that_cannot_be_made_is_said(model, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match="cannot be made"):
-        onnx_kit(model, "shapes").write(tmp_path / "file" / "below")
+        onnx_kit(model, "shapes").write_to(tmp_path / "file" / "below")

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import constants
 
 from headswap import InputError
-from headswap.export.hub import push
+from headswap.export.hub import push_to_hub
 
 FILES = {"README.md": b"# Shapes", "golden/1.png": b"\x89PNG and so on"}
 
@@ -72,7 +72,7 @@ def committed(hub):
 
 @pytest.mark.parametrize("as_space", [False, True])
 def test_every_file_arrives_in_a_private_repository(hub, as_space):
-    address = push(FILES, "somebody/shapes", space=as_space, token="hf_theirs")
+    address = push_to_hub(FILES, "somebody/shapes", space=as_space, token="hf_theirs")
     assert address.endswith("/spaces/somebody/shapes" if as_space else "/somebody/shapes")
     path, _, sent = hub.asked[0]
     told = json.loads(sent)
@@ -84,7 +84,7 @@ def test_every_file_arrives_in_a_private_repository(hub, as_space):
 
 def test_without_a_token_nothing_is_asked(hub):
     with pytest.raises(InputError, match=r"Nobody is logged in .* Log in with `hf auth login`"):
-        push(FILES, "somebody/shapes")
+        push_to_hub(FILES, "somebody/shapes")
     assert hub.asked == []
 
 
@@ -93,7 +93,7 @@ def test_without_a_token_nothing_is_asked(hub):
 )
 def test_a_name_that_is_none_is_said(hub, name):
     with pytest.raises(InputError, match="A repository is called your-name/its-name"):
-        push(FILES, name, token="hf_theirs")
+        push_to_hub(FILES, name, token="hf_theirs")
     assert hub.asked == []
 
 
@@ -108,11 +108,11 @@ def test_a_name_that_is_none_is_said(hub, name):
 def test_a_refusal_is_said_in_a_sentence(hub, status, said):
     hub.refuses = status
     with pytest.raises(InputError, match=said) as caught:
-        push(FILES, "somebody/shapes", token="hf_secret")
+        push_to_hub(FILES, "somebody/shapes", token="hf_secret")
     assert "\n" not in str(caught.value) and "hf_secret" not in str(caught.value)
 
 
 def test_without_a_network_it_says_so(monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(InputError, match=r"cannot be reached\. Connect to the internet"):
-        push(FILES, "somebody/shapes", token="hf_theirs")
+        push_to_hub(FILES, "somebody/shapes", token="hf_theirs")

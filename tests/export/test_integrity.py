@@ -16,12 +16,12 @@ from drawings import HEAD_ONLY, SHAPES, load_shapes, shape, small_model
 
 import headswap
 from headswap import DamageWarning, InputError
-from headswap.export.integrity import GOLDEN, SUM
-from headswap.export.model_file import DESCRIPTION, WEIGHTS, opened
+from headswap.export.integrity import CHECKSUM_SUFFIX, GOLDEN_PREFIX
+from headswap.export.model_file import DESCRIPTION_ENTRY, WEIGHTS_ENTRY, load_and_verify
 
 OLD = Path(__file__).parents[1] / "files" / "format-1.headswap"
 PARTS = ("README.md", "confusion.png", "curves.png", "golden/golden.json", "golden/1.png", "golden/5-original.png")
-PARTS = (DESCRIPTION, DESCRIPTION + SUM, WEIGHTS, *PARTS, "thumbnails/1-1.jpg")
+PARTS = (DESCRIPTION_ENTRY, DESCRIPTION_ENTRY + CHECKSUM_SUFFIX, WEIGHTS_ENTRY, *PARTS, "thumbnails/1-1.jpg")
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_a_part_that_was_damaged_is_refused_or_told_by_name(how, part, file, oth
     packed(other, entries | {part: DAMAGES[how](entries[part])})
     said = told(other)
     assert said, f"{part} with {how} opened without a word"
-    assert (part in said) or part in (DESCRIPTION, WEIGHTS)
+    assert (part in said) or part in (DESCRIPTION_ENTRY, WEIGHTS_ENTRY)
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -141,21 +141,27 @@ def test_a_damaged_file_is_still_the_model(taught, file, other):
 def test_what_a_file_says_of_itself_may_not_be_changed_in_silence(file, other):
     redescribed(file, other, lambda said: said["record"]["result"].update(right=0, score=0.0))
     said = told(other)
-    assert f"{DESCRIPTION} and {DESCRIPTION}{SUM} do not agree" in said and "Do not rely on it" in said
+    assert (
+        f"{DESCRIPTION_ENTRY} and {DESCRIPTION_ENTRY}{CHECKSUM_SUFFIX} do not agree" in said
+        and "Do not rely on it" in said
+    )
 
 
 def resealed(entries):
     """With right hashes of all that is in it, as by somebody who means it."""
-    said = json.loads(entries[DESCRIPTION])
+    said = json.loads(entries[DESCRIPTION_ENTRY])
     said["entries"] = {name: hashlib.sha256(entries[name]).hexdigest() for name in said["entries"]}
     described = json.dumps(said).encode()
-    own = f"{hashlib.sha256(described).hexdigest()}  {DESCRIPTION}\n".encode()
-    return entries | {DESCRIPTION: described, DESCRIPTION + SUM: own}
+    own = f"{hashlib.sha256(described).hexdigest()}  {DESCRIPTION_ENTRY}\n".encode()
+    return entries | {DESCRIPTION_ENTRY: described, DESCRIPTION_ENTRY + CHECKSUM_SUFFIX: own}
 
 
 def test_the_right_hashes_of_a_file_are_those_of_sha256sum(file, other):
     entries = unpacked(file)
-    assert unpacked(packed(other, resealed(entries)))[DESCRIPTION + SUM] != entries[DESCRIPTION + SUM]
+    assert (
+        unpacked(packed(other, resealed(entries)))[DESCRIPTION_ENTRY + CHECKSUM_SUFFIX]
+        != entries[DESCRIPTION_ENTRY + CHECKSUM_SUFFIX]
+    )
     assert told(other) == ""
 
 
@@ -206,21 +212,21 @@ WRONG = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_golden_images_that_make_no_sense_are_told(case, file, other):
-    entries = resealed(unpacked(file) | {GOLDEN + "golden.json": WRONG[case]})
+    entries = resealed(unpacked(file) | {GOLDEN_PREFIX + "golden.json": WRONG[case]})
     assert "golden images" in told(packed(other, entries))
 
 
 def test_another_machines_rounding_is_no_damage(file, other):
     entries = unpacked(file)
-    known = json.loads(entries[GOLDEN + "golden.json"])
+    known = json.loads(entries[GOLDEN_PREFIX + "golden.json"])
     known["images"][0]["probabilities"][0] += 5e-5
-    packed(other, resealed(entries | {GOLDEN + "golden.json": json.dumps(known).encode()}))
+    packed(other, resealed(entries | {GOLDEN_PREFIX + "golden.json": json.dumps(known).encode()}))
     assert told(other) == ""
 
 
 def test_a_whole_file_opens_without_a_word_and_draws_no_random_number(taught, file):
     random = torch.get_rng_state()
-    model, said = opened(file)
+    model, said = load_and_verify(file)
     assert said == "" and told(file) == "" and same_answers(model, taught[0])
     assert torch.equal(random, torch.get_rng_state())
 
@@ -237,22 +243,25 @@ def test_a_file_of_the_first_format_opens_without_a_word_and_answers_as_it_did(t
     assert told(OLD) == ""
     model = headswap.load(OLD)
     assert model.classes == ("bars", "boxes", "dots") and model.backbone == TINY
-    assert model.record.result.of == 6 and model.record.images == dict.fromkeys(model.classes, 8)
+    assert model.record.result.total == 6 and model.record.class_counts == dict.fromkeys(model.classes, 8)
     assert not model.seen
-    known = json.loads(unpacked(OLD)[GOLDEN + "golden.json"])
+    known = json.loads(unpacked(OLD)[GOLDEN_PREFIX + "golden.json"])
     squares = []
     for row in known["images"]:
-        (tmp_path / row["pixels"]).write_bytes(unpacked(OLD)[GOLDEN + row["pixels"]])
+        (tmp_path / row["pixels"]).write_bytes(unpacked(OLD)[GOLDEN_PREFIX + row["pixels"]])
         squares.append(headswap.data.decoding.read_pixels(tmp_path / row["pixels"], model.preprocess.size))
     expected = torch.tensor([row["probabilities"] for row in known["images"]])
-    assert torch.allclose(model.answer_squares(torch.stack(squares)), expected, atol=1e-4)
+    assert torch.allclose(model.predict_proba_cropped(torch.stack(squares)), expected, atol=1e-4)
 
 
 def test_a_file_of_the_first_format_has_no_hashes_and_its_golden_images_are_asked_all_the_same(other):
     entries = unpacked(OLD)
-    assert not {"entries", "seen"} & json.loads(entries[DESCRIPTION]).keys() and DESCRIPTION + SUM not in entries
-    assert told(packed(other, entries | {GOLDEN + "2.png": entries[GOLDEN + "1.png"]}))
-    entries.pop(GOLDEN + "golden.json")
+    assert (
+        not {"entries", "seen"} & json.loads(entries[DESCRIPTION_ENTRY]).keys()
+        and DESCRIPTION_ENTRY + CHECKSUM_SUFFIX not in entries
+    )
+    assert told(packed(other, entries | {GOLDEN_PREFIX + "2.png": entries[GOLDEN_PREFIX + "1.png"]}))
+    entries.pop(GOLDEN_PREFIX + "golden.json")
     assert "its golden images are missing" in told(packed(other, entries))
 
 
@@ -263,7 +272,7 @@ def test_a_file_of_the_first_format_learns_on_and_is_saved_anew(tmp_path, other)
     headswap.fit(model, images, HEAD_ONLY)
     headswap.save(model, other)
     assert told(other) == "" and headswap.load(other).seen == model.seen
-    assert headswap.load(other).labels(shape("dots")) == model.labels(shape("dots"))
+    assert headswap.load(other).predict_labels(shape("dots")) == model.predict_labels(shape("dots"))
 
 
 def test_hashes_that_are_none_are_refused_or_told(file, other):

@@ -12,12 +12,19 @@ from drawings import HEAD_ONLY, THAWED, TWO, load_shapes
 from PIL import Image
 
 import headswap
-from headswap.evaluation.metrics import wilson
-from headswap.export.model_card import MOST_CLASSES, card, confusion_picture, curves_picture, plain, told
-from headswap.export.plots import written
-from headswap.networks.catalogue import find
-from headswap.training.checkpoints import keep
-from headswap.training.record import Passed, Record, Result, Stretch
+from headswap.evaluation.metrics import wilson_interval
+from headswap.export.model_card import (
+    MAX_CONFUSION_MATRIX_CLASSES,
+    build_model_card,
+    escape_markdown,
+    format_result,
+    plot_confusion_matrix,
+    plot_training_curves,
+)
+from headswap.export.plots import to_printable_names
+from headswap.networks.catalogue import find_backbone
+from headswap.training.checkpoints import restore
+from headswap.training.record import EpochRecord, PhaseRecord, Record, ValidationResult
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +41,14 @@ def taught(images):
 
 def record_of(names, confusion=(), right=3, of=4, epochs=2, **told):
     """The past of a model of these classes."""
-    passed = tuple(Passed(1 / i, 0.5, 2 / i, 0.25) for i in range(1, epochs + 1))
-    result = Result(right / of if of else 0.0, "accuracy", right, of, confusion)
-    given = {"kept": "best", "epoch": 1, "reference": None, "seconds": 61.0} | told
-    return Record(HEAD_ONLY, dict.fromkeys(names, 7), 5, passed, (Stretch(1, ()),), result=result, **given)
+    passed = tuple(EpochRecord(1 / i, 0.5, 2 / i, 0.25) for i in range(1, epochs + 1))
+    result = ValidationResult(right / of if of else 0.0, "accuracy", right, of, confusion)
+    given = {"checkpoint": "best", "epoch": 1, "reference": None, "seconds": 61.0} | told
+    return Record(HEAD_ONLY, dict.fromkeys(names, 7), 5, passed, (PhaseRecord(1, ()),), result=result, **given)
 
 
 def text(model, title="flowers"):
-    return card(model, title, "usage")["README.md"].decode()
+    return build_model_card(model, title, "usage")["README.md"].decode()
 
 
 def front(text):
@@ -55,7 +62,7 @@ def front(text):
 def test_it_says_what_the_model_is(taught):
     model, _ = taught
     said = text(model)
-    row = find(model.backbone)
+    row = find_backbone(model.backbone)
     assert said.startswith("---\n") and "\n# flowers\n" in said
     assert "Tells 3 classes from one another and nothing else: bars, boxes, dots." in said
     assert row.name in said and "began with random weights" in said
@@ -66,21 +73,21 @@ def test_it_says_what_the_model_is(taught):
 
 def test_it_says_how_good_with_what_luck_can_do(taught):
     model, kept = taught
-    low, high = wilson(kept.right, kept.of)
+    low, high = wilson_interval(kept.correct, kept.total)
     said = text(model)
-    assert f"{kept.right} of {kept.of} images that were held back are named rightly" in said
+    assert f"{kept.correct} of {kept.total} images that were held back are named rightly" in said
     assert f"95 % interval: {100 * low:.0f} % to {100 * high:.0f} %" in said
     assert "These images chose the epoch, so the figure flatters." in said
     [entry] = front(said)["model-index"]
     [result] = entry["results"]
-    assert result["metrics"][0]["value"] == round(kept.right / kept.of, 4)
+    assert result["metrics"][0]["value"] == round(kept.correct / kept.total, 4)
     assert result["dataset"]["name"] == "images held back by its author"
 
 
 def test_it_says_how_it_was_taught(taught, images):
     model, _ = taught
     said = text(model)
-    assert f"From {model.record.learned} images in 2 views each" in said
+    assert f"From {model.record.num_training_images} images in 2 views each" in said
     assert "1. the head alone: 3 epochs, one-cycle, rates: head 0.01" in said
     assert "2. the last 1 stages and the head: 3 epochs" in said
     for name, count in images.counts.items():
@@ -88,7 +95,7 @@ def test_it_says_how_it_was_taught(taught, images):
 
 
 def test_it_shows_pictures_that_it_names(taught):
-    entries = card(taught[0], "flowers", "usage")
+    entries = build_model_card(taught[0], "flowers", "usage")
     shown = set(re.findall(r"!\[.*?\]\((.*?)\)", entries["README.md"].decode()))
     assert shown == set(entries) - {"README.md"} == {"confusion.png", "curves.png"}
     for name in shown:
@@ -98,7 +105,7 @@ def test_it_shows_pictures_that_it_names(taught):
 
 
 def test_of_a_model_that_was_not_taught_it_claims_nothing():
-    entries = card(tiny_model(), "flowers", "usage")
+    entries = build_model_card(tiny_model(), "flowers", "usage")
     said = entries["README.md"].decode()
     assert set(entries) == {"README.md"}
     assert "It was not taught here, so nothing is known." in said
@@ -108,14 +115,14 @@ def test_of_a_model_that_was_not_taught_it_claims_nothing():
 @pytest.mark.parametrize(
     "told, sentence",
     [
-        ({"kept": "last"}, "Kept: epoch 1, the last."),
-        ({"kept": "best", "chosen": True}, "Kept: epoch 1, the best on what was held back."),
-        ({"kept": "between"}, "Kept: weights 50 % of the way from the frozen network to epoch 1."),
-        ({"kept": "frozen"}, "Kept: the network before its stages learned."),
-        ({"kept": "reference"}, "Kept: the head that is solved at once, on frozen stages."),
+        ({"checkpoint": "last"}, "Kept: epoch 1, the last."),
+        ({"checkpoint": "best", "selected_on_validation": True}, "Kept: epoch 1, the best on what was held back."),
+        ({"checkpoint": "between"}, "Kept: weights 50 % of the way from the frozen network to epoch 1."),
+        ({"checkpoint": "frozen"}, "Kept: the network before its stages learned."),
+        ({"checkpoint": "reference"}, "Kept: the head that is solved at once, on frozen stages."),
         ({"refitted": True}, "learned once more from all images, those included; the figure is from before."),
         ({"verdict": "It was *not* worth it."}, r"It was \*not\* worth it."),
-        ({"reference": Result(0.5, "accuracy", 1, 2)}, "solved at once on the same features: 1 of 2 images"),
+        ({"reference": ValidationResult(0.5, "accuracy", 1, 2)}, "solved at once on the same features: 1 of 2 images"),
     ],
 )
 def test_it_says_what_was_kept(told, sentence):
@@ -138,7 +145,7 @@ def test_where_nothing_was_held_back_it_gives_no_figure():
 
 
 def test_a_result_of_several_labels_has_its_own_words():
-    said = told(Result(0.756, "mean average precision", 3, 4))
+    said = format_result(ValidationResult(0.756, "mean average precision", 3, 4))
     assert "with exactly their labels" in said and said.endswith("; mean average precision 0.76.")
 
 
@@ -154,33 +161,33 @@ def test_the_licence_is_that_of_the_backbones_weights():
 
 
 def test_a_confusion_matrix_is_drawn_up_to_so_many_classes():
-    for count in (2, MOST_CLASSES, MOST_CLASSES + 1):
+    for count in (2, MAX_CONFUSION_MATRIX_CLASSES, MAX_CONFUSION_MATRIX_CLASSES + 1):
         names = [f"class {i}" for i in range(count)]
         model = tiny_model(names)
         model.record = record_of(names, tuple(tuple(int(i == j) for i in range(count)) for j in range(count)))
-        assert ("confusion.png" in card(model, "x", "x")) == (count <= MOST_CLASSES)
+        assert ("confusion.png" in build_model_card(model, "x", "x")) == (count <= MAX_CONFUSION_MATRIX_CLASSES)
 
 
 def test_a_wrong_answer_changes_the_matrix():
-    right, wrong = (confusion_picture(record_of("ab", rows)) for rows in (((9, 0), (0, 9)), ((9, 0), (4, 5))))
-    assert right != wrong == confusion_picture(record_of("ab", ((9, 0), (4, 5))))
+    right, wrong = (plot_confusion_matrix(record_of("ab", rows)) for rows in (((9, 0), (0, 9)), ((9, 0), (4, 5))))
+    assert right != wrong == plot_confusion_matrix(record_of("ab", ((9, 0), (4, 5))))
 
 
 def test_of_several_labels_each_has_a_row():
     record = record_of("abc", (((5, 1), (2, 3)),) * 3)
-    assert Image.open(io.BytesIO(confusion_picture(record))).width > 200
+    assert Image.open(io.BytesIO(plot_confusion_matrix(record))).width > 200
 
 
 def test_a_class_without_images_and_a_training_without_validation_can_be_drawn():
-    assert confusion_picture(record_of("ab", ((0, 0), (0, 0))))
-    epochs = tuple(Passed(1.0, 0.5, None, None) for _ in range(3))
+    assert plot_confusion_matrix(record_of("ab", ((0, 0), (0, 0))))
+    epochs = tuple(EpochRecord(1.0, 0.5, None, None) for _ in range(3))
     record = dataclasses.replace(record_of("ab"), epochs=epochs)
-    assert curves_picture(record) != curves_picture(record_of("ab", epochs=3))
+    assert plot_training_curves(record) != plot_training_curves(record_of("ab", epochs=3))
 
 
 @pytest.mark.parametrize("name", [r"$\frac", "$x$", "$$", "\\", "猫", "😀", "\ud800", "\n\n", "x" * 500, "", "\u202e"])
 def test_any_name_can_be_drawn(name):
-    assert confusion_picture(record_of((name, "b"), ((1, 2), (3, 4))))
+    assert plot_confusion_matrix(record_of((name, "b"), ((1, 2), (3, 4))))
 
 
 def test_names_in_many_scripts_are_written_and_those_that_no_font_here_has_are_numbered():
@@ -198,7 +205,7 @@ def test_names_in_many_scripts_are_written_and_those_that_no_font_here_has_are_n
         "",
         "a" * 60,
     )
-    assert written(names) == [*names[:8], "no. 9", "no. 10", "", "a" * 23 + "…"]
+    assert to_printable_names(names) == [*names[:8], "no. 9", "no. 10", "", "a" * 23 + "…"]
     model = tiny_model(("猫", "b"))
     model.record = record_of(("猫", "b"), ((1, 2), (3, 4)))
     assert "A number in it is the class of that place in the list below." in text(model)
@@ -208,7 +215,7 @@ def test_names_in_many_scripts_are_written_and_those_that_no_font_here_has_are_n
 
 def test_each_name_and_each_count_makes_another_picture():
     drawn = {
-        confusion_picture(record_of(names, ((count, 0), (0, 9))))
+        plot_confusion_matrix(record_of(names, ((count, 0), (0, 9))))
         for names in (("cat", "b"), ("кот", "b"), ("γάτα", "b"))
         for count in (3, 4)
     }
@@ -216,10 +223,10 @@ def test_each_name_and_each_count_makes_another_picture():
 
 
 def test_large_numbers_and_many_classes_stay_within_the_picture():
-    count = MOST_CLASSES
+    count = MAX_CONFUSION_MATRIX_CLASSES
     names = [f"a class with the number {i}" for i in range(count)]
     cells = tuple(tuple(123_456 * int(i == j) for i in range(count)) for j in range(count))
-    with Image.open(io.BytesIO(confusion_picture(record_of(names, cells)))) as picture:
+    with Image.open(io.BytesIO(plot_confusion_matrix(record_of(names, cells)))) as picture:
         assert picture.width * picture.height < 10e6
         border = picture.convert("L").crop((0, 0, picture.width, 8)).getextrema()
         assert border == (255, 255)
@@ -229,17 +236,17 @@ def test_large_numbers_and_many_classes_stay_within_the_picture():
     "figures", [(float("nan"),), (float("inf"), 1.0), (1e308, -1e308), (0.0,), (5e-324, 0.0), (3.0,)]
 )
 def test_curves_of_any_figures_can_be_drawn(figures):
-    epochs = tuple(Passed(figure, 0.5, figure, None) for figure in figures * 2)
-    assert curves_picture(dataclasses.replace(record_of("ab"), epochs=epochs))
+    epochs = tuple(EpochRecord(figure, 0.5, figure, None) for figure in figures * 2)
+    assert plot_training_curves(dataclasses.replace(record_of("ab"), epochs=epochs))
 
 
 def test_a_curve_goes_through_its_figures():
     """Of two trainings the worse one's validation curve lies lower in the picture of the score."""
 
     def middle(score):
-        epochs = tuple(Passed(1.0, score_of, 1.0, score) for score_of in (0.0, 1.0))
+        epochs = tuple(EpochRecord(1.0, score_of, 1.0, score) for score_of in (0.0, 1.0))
         record = dataclasses.replace(record_of("ab"), epochs=epochs)
-        with Image.open(io.BytesIO(curves_picture(record))) as picture:
+        with Image.open(io.BytesIO(plot_training_curves(record))) as picture:
             right = picture.convert("RGB").crop((500, 60, 860, 268))
         red, green, blue = np.asarray(right).astype(int).transpose(2, 0, 1)
         rows, _ = ((blue - green > 80) & (red < 160)).nonzero()
@@ -271,7 +278,7 @@ NAMES = (
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_that_is_code_is_text(name):
-    said = plain(name)
+    said = escape_markdown(name)
     assert "\n" not in said and "<" not in said and ">" not in said
     assert not re.search(r"(?<!\\)(?:\\\\)*[`*_\[\]|~$]", said)
     said.encode()
@@ -292,8 +299,8 @@ def test_a_card_of_such_names_is_whole(name):
 def test_what_is_kept_instead_is_what_it_says(images):
     model = tiny_model(images.classes)
     kept = headswap.fit(model, images, THAWED)
-    offer = kept.offers["reference"]
-    keep(model, offer)
+    offer = kept.candidates["reference"]
+    restore(model, offer)
     said = text(model)
     assert "| head | lda" in said and "Kept: the head that is solved at once" in said
-    assert f"{offer.figures.right} of {offer.figures.of} images" in said
+    assert f"{offer.validation_metrics.correct} of {offer.validation_metrics.total} images" in said

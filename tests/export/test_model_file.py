@@ -43,7 +43,7 @@ from torchvision import models as tv
 import headswap
 from headswap import InputError
 from headswap.export import model_file
-from headswap.export.model_file import DESCRIPTION, WEIGHTS
+from headswap.export.model_file import DESCRIPTION_ENTRY, WEIGHTS_ENTRY
 from headswap.networks import heads
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded by Linux")
@@ -98,7 +98,7 @@ def test_every_head_comes_back_and_answers_the_same_to_the_last_bit(head, other)
 def test_a_heads_options_come_back(name, options, other):
     model = tiny_model(head=name, **options)
     again = returned(model, other)
-    assert heads.recipe(again.head) == heads.recipe(model.head)
+    assert heads.get_head_config(again.head) == heads.get_head_config(model.head)
     assert str(again.head) == str(model.head)
 
 
@@ -115,7 +115,7 @@ def test_a_new_process_gives_the_same_bits(saved, tmp_path):
         models.append(small_model(backbone=name, side=side_of(name), head=head))
         files.append(tmp_path / f"{len(files)}.headswap")
         headswap.save(models[-1], files[-1])
-    expected = torch.stack([model.probabilities(pictures()) for model in models])
+    expected = torch.stack([model.predict_proba(pictures()) for model in models])
     answers = tmp_path / "answers"
     code = (
         "import sys, torch, headswap; from bundles import pictures; *files, answers = sys.argv[1:]; "
@@ -168,7 +168,7 @@ def test_several_labels_come_back_with_their_thresholds(other):
     again = returned(model, other)
     assert again.multi_label and torch.equal(again.thresholds, model.thresholds)
     assert same_answers(model, again)
-    assert again.labels(shape("dots")) == model.labels(shape("dots"))
+    assert again.predict_labels(shape("dots")) == model.predict_labels(shape("dots"))
 
 
 @pytest.mark.parametrize("learning", [0, 1, 3, None])
@@ -196,7 +196,7 @@ def test_a_network_that_sees_more_than_is_brought_to_it_comes_back(other):
 
 def test_the_proof_says_that_nothing_differs(other):
     proof = headswap.save(tiny_model(), other)
-    assert proof.difference == 0 and proof.images == 5
+    assert proof.max_difference == 0 and proof.num_images == 5
     assert "no difference on 5 images" in proof.sentence
 
 
@@ -215,9 +215,9 @@ def test_saving_and_loading_draw_no_random_numbers_and_change_nothing(other):
 def test_what_comes_back_shares_nothing_with_the_file(file, other):
     other.write_bytes(file.read_bytes())
     model = headswap.load(other)
-    expected = model.probabilities(pictures())
+    expected = model.predict_proba(pictures())
     other.write_bytes(bytes(len(file.read_bytes())))
-    assert torch.equal(model.probabilities(pictures()), expected)
+    assert torch.equal(model.predict_proba(pictures()), expected)
 
 
 def test_the_same_file_may_be_saved_over_and_over(other):
@@ -255,8 +255,8 @@ class Bare(nn.Linear):
 @pytest.fixture
 def registered():
     """Heads of somebody's own with names."""
-    heads.register("twins", Twins)
-    heads.register("bare", Bare)
+    heads.register_head("twins", Twins)
+    heads.register_head("bare", Bare)
     yield
     heads._HEADS.pop("twins")
     heads._HEADS.pop("bare")
@@ -286,7 +286,7 @@ except headswap.InputError as error:
     print(error)
 """
     told = in_new_process(code, other)
-    assert "its head 'twins' is unknown here" in told and "headswap.networks.heads.register" in told
+    assert "its head 'twins' is unknown here" in told and "headswap.register_head" in told
 
 
 def test_a_head_given_as_a_callable_is_refused_with_what_to_do(other):
@@ -349,7 +349,7 @@ def test_what_is_refused_leaves_the_old_file_and_nothing_else(other):
 
 
 def test_a_file_that_would_not_answer_the_same_is_not_kept(other, monkeypatch):
-    filled = model_file._filled
+    filled = model_file._load_weights
 
     def wrongly(*told):
         model = filled(*told)
@@ -359,7 +359,7 @@ def test_a_file_that_would_not_answer_the_same_is_not_kept(other, monkeypatch):
 
     old = tiny_model(seed=1)
     headswap.save(old, other)
-    monkeypatch.setattr(model_file, "_filled", wrongly)
+    monkeypatch.setattr(model_file, "_load_weights", wrongly)
     with pytest.raises(InputError, match=r"disagrees with the model by 0\.\d+ on 5 images\. It was not written"):
         headswap.save(tiny_model(), other)
     monkeypatch.undo()
@@ -371,9 +371,9 @@ def test_a_file_that_would_not_answer_the_same_is_not_kept(other, monkeypatch):
 
 def test_nobodys_images_are_in_it_unless_they_are_given(file):
     assert set(unpacked(file)) == {
-        DESCRIPTION,
-        f"{DESCRIPTION}.sha256",
-        WEIGHTS,
+        DESCRIPTION_ENTRY,
+        f"{DESCRIPTION_ENTRY}.sha256",
+        WEIGHTS_ENTRY,
         "README.md",
         "golden/golden.json",
         *(f"golden/{i}.{kind}" for i in range(1, 5) for kind in ("png", "jpg")),
@@ -410,7 +410,7 @@ def test_own_images_go_with_it_without_place_name_or_remark(photographs, other):
 
 
 def test_so_many_thumbnails_of_a_class_and_no_more(images, other, monkeypatch):
-    monkeypatch.setattr(model_file, "THUMBNAILS", 4)
+    monkeypatch.setattr(model_file, "MAX_THUMBNAILS_PER_CLASS", 4)
     headswap.save(tiny_model(images.classes), other, images)
     assert sum(name.startswith("thumbnails/") for name in unpacked(other)) == 4 * len(images.classes)
 
@@ -466,8 +466,8 @@ def test_names_that_are_code_are_text_in_the_card_and_in_the_pictures(tmp_path, 
     for place in range(0, len(CODE) - 2, 3):
         names = CODE[place : place + 3]
         model.classes = names
-        counts = dict(zip(names, model.record.images.values(), strict=True))
-        model.record = dataclasses.replace(model.record, images=counts)
+        counts = dict(zip(names, model.record.class_counts.values(), strict=True))
+        model.record = dataclasses.replace(model.record, class_counts=counts)
         again = returned(model, other)
         assert again.classes == names and again.record == model.record
         entries = unpacked(other)
@@ -526,7 +526,7 @@ def test_a_file_that_was_cut_short_is_refused_wherever(file, other):
             headswap.load(other)
 
 
-@pytest.mark.parametrize("entry", [DESCRIPTION, WEIGHTS])
+@pytest.mark.parametrize("entry", [DESCRIPTION_ENTRY, WEIGHTS_ENTRY])
 def test_a_missing_entry_is_named(entry, file, other):
     entries = unpacked(file)
     entries.pop(entry)
@@ -541,7 +541,7 @@ def test_two_entries_of_one_name_are_refused(file, other):
     with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(other, "w") as archive:
         for name, content in unpacked(file).items():
             archive.writestr(name, content)
-        archive.writestr(DESCRIPTION, b"{}")
+        archive.writestr(DESCRIPTION_ENTRY, b"{}")
     assert "same name" in refusal(other)
 
 
@@ -554,12 +554,12 @@ def patched(file, other, entry, offset, content):
     return other
 
 
-@pytest.mark.parametrize("entry", [DESCRIPTION, WEIGHTS])
+@pytest.mark.parametrize("entry", [DESCRIPTION_ENTRY, WEIGHTS_ENTRY])
 def test_an_encrypted_file_is_refused(entry, file, other):
     assert "packed anew" in refusal(patched(file, other, entry, 8, b"\1\0"))
 
 
-@pytest.mark.parametrize("entry", [DESCRIPTION, WEIGHTS])
+@pytest.mark.parametrize("entry", [DESCRIPTION_ENTRY, WEIGHTS_ENTRY])
 @pytest.mark.parametrize("size", [0, 1, 10_000_000, 2**31, 2**32 - 2])
 def test_an_entry_that_lies_about_its_length_is_refused(entry, size, file, other):
     refusal(patched(file, other, entry, 20, struct.pack("<II", size, size)))
@@ -755,9 +755,9 @@ def test_a_truth_value_is_yes_or_no(other, tmp_path):
 
 def test_weights_that_changed_on_the_way_are_refused(file, other):
     entries = unpacked(file)
-    entries[WEIGHTS] = entries[WEIGHTS][:-1] + bytes([entries[WEIGHTS][-1] ^ 1])
+    entries[WEIGHTS_ENTRY] = entries[WEIGHTS_ENTRY][:-1] + bytes([entries[WEIGHTS_ENTRY][-1] ^ 1])
     assert "not those that it was saved with" in refusal(packed(other, entries))
-    other.write_bytes(file.read_bytes().replace(parted(unpacked(file)[WEIGHTS])[1][:16], bytes(16), 1))
+    other.write_bytes(file.read_bytes().replace(parted(unpacked(file)[WEIGHTS_ENTRY])[1][:16], bytes(16), 1))
     assert "damaged" in refusal(other)
 
 
@@ -803,9 +803,9 @@ def test_nothing_in_it_is_unpickled(file, other, tmp_path):
     entries = unpacked(file)
     torch.save({"head": Creates(trap)}, tmp_path / "torch")
     forms = [
-        packed(tmp_path / "1", entries | {WEIGHTS: evil}),
-        packed(tmp_path / "2", entries | {DESCRIPTION: evil}),
-        packed(tmp_path / "3", entries | {WEIGHTS: (tmp_path / "torch").read_bytes()}),
+        packed(tmp_path / "1", entries | {WEIGHTS_ENTRY: evil}),
+        packed(tmp_path / "2", entries | {DESCRIPTION_ENTRY: evil}),
+        packed(tmp_path / "3", entries | {WEIGHTS_ENTRY: (tmp_path / "torch").read_bytes()}),
         packed(tmp_path / "4", unpacked(tmp_path / "torch")),
         tmp_path / "torch",
     ]

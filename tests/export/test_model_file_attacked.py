@@ -20,9 +20,9 @@ import pytest
 import torch
 from bundles import (
     BOUNDED,
-    DESCRIPTION,
+    DESCRIPTION_ENTRY,
     ROOT,
-    WEIGHTS,
+    WEIGHTS_ENTRY,
     in_new_process,
     joined,
     packed,
@@ -165,7 +165,7 @@ def changed(chance, file, target):
         reweighed(file, target, lambda table, numbers: joined(table, within(chance, numbers)))
     elif chance.random() < 0.3:  # one entry, with right check sums
         entries = unpacked(file)
-        entry = chance.choice((DESCRIPTION, WEIGHTS))
+        entry = chance.choice((DESCRIPTION_ENTRY, WEIGHTS_ENTRY))
         packed(target, entries | {entry: way(chance, entries[entry])})
     else:
         target.write_bytes(way(chance, file.read_bytes()))
@@ -174,13 +174,13 @@ def changed(chance, file, target):
 def tried(path):
     """What became of it: "loaded", "told" if with a word of what is wrong, or "refused"; anything else is an error."""
     try:
-        model, told = model_file.opened(path)
+        model, told = model_file.load_and_verify(path)
     except InputError as error:
         model, told = None, str(error)
     assert told.isprintable() and len(told) < 400 and (path.name in told or not told), told
     if model is None:
         return "refused"
-    answers = model.probabilities([torch.full((3, 40, 50), 90, dtype=torch.uint8)])
+    answers = model.predict_proba([torch.full((3, 40, 50), 90, dtype=torch.uint8)])
     assert answers.isfinite().all()
     return "told" if told else "loaded"
 
@@ -359,7 +359,7 @@ def test_a_disc_that_fails_at_the_end_leaves_the_old_file(called, kept, monkeypa
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, RuntimeError])
-@pytest.mark.parametrize("where", ["_write", "_read", "prove"])
+@pytest.mark.parametrize("where", ["_write_archive", "_read_model", "check_parity"])
 def test_whatever_ends_saving_leaves_the_old_file(error, where, kept, monkeypatch):
     def ending(*_):
         raise error

@@ -10,14 +10,14 @@ from telling import FINISHED, HEAD, STORY, epoch
 from visiting import Reader, choose, text_of
 
 from headswap.common.errors import InputError
-from headswap.data.loading import gather
-from headswap.networks.catalogue import DEFAULT
+from headswap.data.loading import load_files
+from headswap.networks.catalogue import DEFAULT_BACKBONE
 from headswap.networks.classifier import adapt
-from headswap.training.events import LabelFigures
-from headswap.ui.sessions.job import Job, Run, Turns
-from headswap.ui.sessions.session import Trained, Visitor
+from headswap.training.events import LabelMetrics
+from headswap.ui.sessions.job import Job, Run, Scheduler
+from headswap.ui.sessions.session import Session, TrainedModel
 from headswap.ui.steps import images, keep, test, train
-from headswap.ui.views.run_text import said
+from headswap.ui.views.run_text import render_run_status
 
 EVIL = ("${x}", '<b>&"', "<script>alert('1')")
 
@@ -28,8 +28,8 @@ def evil(fruits):
     names = dict(zip(("blue", "green", "red"), EVIL, strict=True))
     pairs = [(f"fruits/{names[file.parent.name]}/{file.name}", file) for file in sorted(fruits.rglob("*.png"))]
     pairs += [('fruits/<b>&"/<img src=x onerror=alert(1)>.txt', fruits), ("fruits/<i>lost/1.png", fruits)]
-    visitor = Visitor(images=gather(pairs))
-    visitor.trained = Trained(adapt(DEFAULT, visitor.classes, pretrained=False), FINISHED)
+    visitor = Session(images=load_files(pairs))
+    visitor.trained_model = TrainedModel(adapt(DEFAULT_BACKBONE, visitor.classes, pretrained=False), FINISHED)
     return visitor
 
 
@@ -42,13 +42,13 @@ def test_class_names_are_shown_as_they_are_and_never_run(evil, fruits, tmp_path)
     shutil.copyfile(fruits / "red/1.png", tmp_path / "it's & ${x}.png")
     pictures, answer = [str(tmp_path / "it's & ${x}.png"), '<b>&".png'], choose(evil)
     everything = {
-        "images": images.describe(evil.images),
+        "images": images.render_dataset(evil.images),
         "model": "".join((answer.drawing, answer.sentence, answer.problem, answer.seen)),
-        "train": "".join(train.prepare(evil)[:3]),
-        "test": texts(test.prepare(evil)),
-        "keep": texts(keep.prepare(evil)),
-        "answers": test.classify(evil, Turns(), pictures),
-        "error": images.problem_card("The class '<b>&\"' has one image."),
+        "train": "".join(train.refresh(evil)[:3]),
+        "test": texts(test.refresh(evil)),
+        "keep": texts(keep.refresh(evil)),
+        "answers": test.predict_files(evil, Scheduler(), pictures),
+        "error": images.render_problem_card("The class '<b>&\"' has one image."),
     }
     for where, html in everything.items():
         assert '<b>&"' not in html, where
@@ -65,8 +65,8 @@ def test_class_names_are_shown_as_they_are_and_never_run(evil, fruits, tmp_path)
 
 
 def test_labels_are_told_as_they_are_and_never_run():
-    figures = tuple(LabelFigures(name, average_precision=0.9, f1=0.8, threshold=0.5) for name in EVIL)
-    html = said(Run("finished", phases=(HEAD,), epochs=(epoch(1, labels=figures),)))
+    figures = tuple(LabelMetrics(name, average_precision=0.9, f1=0.8, threshold=0.5) for name in EVIL)
+    html = render_run_status(Run("finished", phases=(HEAD,), epochs=(epoch(1, labels=figures),)))
     assert not Reader(html).tags & {"script"}
     assert '<b>&"' not in html
     for name in EVIL:
@@ -78,9 +78,9 @@ def test_watching_a_training_of_such_classes_draws_no_code(evil, network):
         yield from STORY[:-1]
         raise InputError(f"The class '{EVIL[1]}' is not one of {EVIL[2]}.")
 
-    visitor = Visitor(images=evil.images)
-    visitor.job = Job(lambda progress: network, tell, Turns())
-    rows = list(train.watch(visitor))
+    visitor = Session(images=evil.images)
+    visitor.job = Job(lambda progress: network, tell, Scheduler())
+    rows = list(train.watch_training(visitor))
     html = "".join(each for row in rows for each in row if each != gr.skip())
     assert EVIL[1] not in html
     assert EVIL[2] in text_of(html)

@@ -17,7 +17,7 @@ from drawings import SHAPES, small_model
 import headswap
 from headswap import InputError
 from headswap.export import onnx as exports
-from headswap.export.parity import Disagreement
+from headswap.export.parity import ParityError
 from headswap.features import inference
 from headswap.networks.heads import HEADS
 
@@ -43,8 +43,8 @@ def squares(model, count=TWENTY):
 
 def agree(model, path):
     given = squares(model)
-    wanted = model.answer_squares(given.movedim(-1, 1))
-    answered = exports.run_onnx(path)(given)
+    wanted = model.predict_proba_cropped(given.movedim(-1, 1))
+    answered = exports.make_onnx_predict_fn(path)(given)
     assert torch.equal(answered.argmax(1), wanted.argmax(1))
     return float((answered - wanted).abs().max())
 
@@ -57,7 +57,7 @@ def words(path):
 def test_a_network_of_every_family_gives_the_same_labels_and_probabilities(name, tmp_path):
     model = sure(small_model(backbone=name, side=side_of(name)))
     proof = headswap.export_onnx(model, tmp_path / "model.onnx")
-    assert proof.difference <= 1e-4 and proof.images == 5
+    assert proof.max_difference <= 1e-4 and proof.num_images == 5
     assert agree(model, tmp_path / "model.onnx") <= 1e-4
 
 
@@ -73,8 +73,8 @@ def test_several_labels_have_probabilities_of_their_own_and_their_thresholds(tmp
     model.thresholds.copy_(torch.tensor([0.25, 0.5, 0.75]))
     headswap.export_onnx(model, tmp_path / "model.onnx")
     given = squares(model)
-    answered = exports.run_onnx(tmp_path / "model.onnx")(given)
-    assert torch.allclose(answered, model.answer_squares(given.movedim(-1, 1)), atol=1e-4)
+    answered = exports.make_onnx_predict_fn(tmp_path / "model.onnx")(given)
+    assert torch.allclose(answered, model.predict_proba_cropped(given.movedim(-1, 1)), atol=1e-4)
     assert not torch.allclose(answered.sum(1), torch.ones(TWENTY))
     told = words(tmp_path / "model.onnx")
     assert told["multi_label"] and told["thresholds"] == [0.25, 0.5, 0.75]
@@ -94,7 +94,7 @@ def test_one_file_says_what_goes_in_and_what_comes_out(tmp_path):
         ["pictures", 3],
     )
     assert not any(weight.external_data for weight in proto.graph.initializer)
-    assert words(tmp_path / "model.onnx") == exports.about(model)
+    assert words(tmp_path / "model.onnx") == exports.build_export_metadata(model)
     assert words(tmp_path / "model.onnx")["classes"] == list(model.classes)
     assert words(tmp_path / "model.onnx")["crop"] == "fit"
 
@@ -113,11 +113,11 @@ def test_nothing_of_this_machine_is_in_the_file(tmp_path):
 def test_an_exported_program_answers_the_same_and_says_its_classes(tmp_path):
     model = sure(tiny_model(sorted(SHAPES)))
     proof = exports.export_program(model, tmp_path / "model.pt2")
-    assert proof.difference <= 1e-4
+    assert proof.max_difference <= 1e-4
     told = {"headswap": ""}
     program = torch.export.load(tmp_path / "model.pt2", extra_files=told).module()
     given = squares(model, 3)
-    assert torch.allclose(program(given), model.answer_squares(given.movedim(-1, 1)), atol=1e-4)
+    assert torch.allclose(program(given), model.predict_proba_cropped(given.movedim(-1, 1)), atol=1e-4)
     assert json.loads(told["headswap"])["classes"] == sorted(SHAPES)
 
 
@@ -127,9 +127,9 @@ def test_what_disagrees_is_not_written(export, tmp_path, monkeypatch):
     path.write_bytes(b"what was there")
 
     def differ(*_):
-        raise Disagreement("It differs.")
+        raise ParityError("It differs.")
 
-    monkeypatch.setattr(exports, "prove", differ)
+    monkeypatch.setattr(exports, "check_parity", differ)
     with pytest.raises(InputError, match="cannot be expressed"):
         export(model, path)
     assert path.read_bytes() == b"what was there" and [*tmp_path.iterdir()] == [path]
@@ -154,8 +154,8 @@ class Untraceable(torch.nn.Module):
 
 
 def test_a_network_that_is_too_large_for_one_file_is_said_before_anything_is_done(tmp_path, monkeypatch):
-    monkeypatch.setattr(exports, "MOST_EXPORTED", 1000)
-    monkeypatch.setattr(exports, "traced", None)
+    monkeypatch.setattr(exports, "MAX_ONNX_PARAMETERS", 1000)
+    monkeypatch.setattr(exports, "trace_to_onnx", None)
     with pytest.raises(InputError, match="too large for one ONNX file"):
         headswap.export_onnx(tiny_model(sorted(SHAPES)), tmp_path / "model.onnx")
 
@@ -175,7 +175,7 @@ def test_several_export_at_once_while_the_frozen_stages_of_another_are_exported(
             problems.append(problem)
 
     def read():
-        stages = inference.frozen(frozen.sequence, [len(frozen.sequence)], "onnxruntime")
+        stages = inference.build_stage_runner(frozen.feature_stages, [len(frozen.feature_stages)], "onnxruntime")
         answers.append(stages(torch.zeros(4, 3, 64, 64)))
 
     acts = [lambda m=m: headswap.export_onnx(m, tmp_path / f"{id(m)}.onnx") for m in models]
@@ -212,8 +212,8 @@ def test_the_model_stays_as_it_was(tmp_path):
 
 def test_other_pixels_give_other_answers(tmp_path):
     model = sure(tiny_model(sorted(SHAPES)))
-    model.preprocess = replace(model.preprocess, mean=(0.1, 0.5, 0.9), deviation=(0.2, 0.5, 0.3))
+    model.preprocess = replace(model.preprocess, mean=(0.1, 0.5, 0.9), std=(0.2, 0.5, 0.3))
     headswap.export_onnx(model, tmp_path / "model.onnx")
     assert agree(model, tmp_path / "model.onnx") <= 1e-4
-    first, second = exports.run_onnx(tmp_path / "model.onnx")(squares(model, 2))
+    first, second = exports.make_onnx_predict_fn(tmp_path / "model.onnx")(squares(model, 2))
     assert not torch.allclose(first, second, atol=1e-3)

@@ -24,26 +24,29 @@ from torch import nn
 import headswap
 from headswap import Classifier, InputError, Phase, Plan
 from headswap.data.decoding import read_pixels
-from headswap.export.script import _Network, assigned, eject, literal
-from headswap.networks.build import build_whole
-from headswap.networks.catalogue import BUNDLED, find
-from headswap.networks.classifier import features_in, map_channels
-from headswap.networks.heads import HEADS, build_head, takes_map
-from headswap.networks.split_torchvision import take_apart
-from headswap.training.plan import NAMED
-from headswap.training.record import Passed, Record, Result, Stretch
+from headswap.export.script import _NetworkSource, eject, format_assignment, to_python_literal
+from headswap.networks.build import build_unsplit_network
+from headswap.networks.catalogue import BUNDLED, find_backbone
+from headswap.networks.classifier import get_in_features, get_map_channels
+from headswap.networks.heads import HEADS, build_head, has_map_input
+from headswap.networks.split_torchvision import split_into_stages
+from headswap.training.plan import NAMED_PLANS
+from headswap.training.record import EpochRecord, PhaseRecord, Record, ValidationResult
 
 SUGGESTED = Plan(
-    (NAMED["head only"].phases[0], Phase(4, 3, 1e-4, 3e-4)), label_smoothing=0.0, soften=0.6, keep="between"
+    (NAMED_PLANS["head only"].phases[0], Phase(4, 3, 1e-4, 3e-4)),
+    label_smoothing=0.0,
+    head_loss_ratio=0.6,
+    checkpoint="between",
 )
 EVERYTHING = Plan(
-    (Phase(3, 0, 1e-3, schedule="cosine"), Phase(2, None, 1e-3, 1e-4, deeper=0.5, batch_size=8)),
+    (Phase(3, 0, 1e-3, schedule="cosine"), Phase(2, None, 1e-3, 1e-4, layer_decay=0.5, batch_size=8)),
     views=1,
     mixup=0.2,
-    class_weights=True,
+    balance_classes=True,
     patience=2,
 )
-PLANS = {**NAMED, "suggested": SUGGESTED, "everything": EVERYTHING}
+PLANS = {**NAMED_PLANS, "suggested": SUGGESTED, "everything": EVERYTHING}
 EVIL = (
     '"""); import os; os.system("x") #',
     "{{ 7 * 7 }}{% raw %}",
@@ -65,9 +68,9 @@ def shapes(tmp_path_factory):
 def taught(model, plan=SUGGESTED, kept=None):
     """The model as though it had been taught by this plan."""
     counts = dict.fromkeys(model.classes, 8)
-    result = Result(0.75, "accuracy", 3, 4)
-    epochs, stretches = (Passed(1.0, 0.5, 1.0, 0.5),), (Stretch(1, ()),)
-    model.record = Record(plan, counts, 19, epochs, stretches, kept or plan.keep, 1, result, None, 1.0)
+    result = ValidationResult(0.75, "accuracy", 3, 4)
+    epochs, stretches = (EpochRecord(1.0, 0.5, 1.0, 0.5),), (PhaseRecord(1, ()),)
+    model.record = Record(plan, counts, 19, epochs, stretches, kept or plan.checkpoint, 1, result, None, 1.0)
     return model
 
 
@@ -123,12 +126,12 @@ def test_every_head_and_plan_is_a_short_script_that_a_linter_likes(shapes, heade
 
 
 def test_only_what_a_plan_needs_is_written(shapes):
-    plain = eject(taught(small_model(shapes[1].classes), NAMED["freeze then unfreeze"]), shapes[1])
+    plain = eject(taught(small_model(shapes[1].classes), NAMED_PLANS["freeze then unfreeze"]), shapes[1])
     full = eject(taught(small_model(shapes[1].classes), EVERYTHING), shapes[1])
     for word in ("mixup", "Beta", "cosine", "weights = len(", "waited"):
         assert word not in plain and word.lower() in full.lower(), word
     assert "random_square" not in plain and "soften" not in plain and "lerp" not in plain
-    solved = eject(taught(small_model(shapes[1].classes, "lda"), NAMED["head only"]), shapes[1])
+    solved = eject(taught(small_model(shapes[1].classes, "lda"), NAMED_PLANS["head only"]), shapes[1])
     assert "solve(" in solved and "def learn(" not in solved and "AdamW" not in solved
 
 
@@ -143,7 +146,9 @@ def test_pictures_of_16_bits_are_scaled_as_they_were_in_training(shapes, tmp_pat
     model, files = taught(small_model(shapes[1].classes)), deep_files(tmp_path)
     script = names_of(eject(model))
     for file in files:
-        seen = model.preprocess.square(read_pixels(file, model.preprocess.resize, model.preprocess.interpolation))
+        seen = model.preprocess.crop_to_square(
+            read_pixels(file, model.preprocess.resize, model.preprocess.interpolation)
+        )
         assert (script["squares_of"](file)[0].float() - seen.float()).abs().max() <= 1, file.name
     without = eject(model, shapes[1])
     assert "def eight_bits" in without and "sixteen_bits" not in without  # none of these has deep colours
@@ -157,15 +162,15 @@ TEXT = st.text(st.characters(exclude_categories=()))
 
 @given(TEXT)
 def test_any_text_is_one_literal(text):
-    assert ast.literal_eval(literal(text)) == text
-    assert literal(text).isprintable()
+    assert ast.literal_eval(to_python_literal(text)) == text
+    assert to_python_literal(text).isprintable()
 
 
 @given(st.lists(TEXT), st.sets(TEXT), st.dictionaries(TEXT, st.integers() | TEXT))
 @settings(max_examples=50)
 def test_any_collection_of_texts_is_one_literal(some, each, pairs):
     for value in (some, each, pairs):
-        (statement,) = ast.parse(assigned("NAME", value or {"": ""})).body
+        (statement,) = ast.parse(format_assignment("NAME", value or {"": ""})).body
         assert ast.literal_eval(statement.value) == (value or {"": ""})
 
 
@@ -189,7 +194,7 @@ def skeleton(source):
 def test_names_that_are_code_stay_data(shapes):
     _, images = shapes
     names = dict(zip(images.classes, EVIL, strict=False))
-    renamed = images.showing([tuple(names[name] for name in some) for some in images.named])
+    renamed = images.with_labels([tuple(names[name] for name in some) for some in images.label_names])
     renamed = replace(renamed, names=tuple(f"{EVIL[i % 7].replace('/', '')}/{i}" for i in range(len(renamed))))
     source = eject(taught(small_model(renamed.classes, "linear")), renamed, folder=EVIL[0])
     source.encode("utf-8")
@@ -231,7 +236,7 @@ def hash_of(name):
 
 
 def expected(images, depth=0):
-    halves = images.split(SUGGESTED.validation, SUGGESTED.seed)
+    halves = images.split(SUGGESTED.validation_fraction, SUGGESTED.seed)
     key = lambda name: hash_of("/".join(name.split("/")[depth:]))  # noqa: E731
     return tuple({key(n): t for n, t in zip(half.names, half.targets.tolist(), strict=True)} for half in halves)
 
@@ -245,7 +250,7 @@ def test_the_same_images_are_held_back(shapes):
 
 def test_a_class_with_another_name_is_still_found_in_its_folder(shapes):
     folder, images = shapes
-    renamed = images.renamed("dots", "été")
+    renamed = images.rename_class("dots", "été")
     source = eject(taught(small_model(renamed.classes, backbone=NARROW)), renamed)
     assert constant(source, "CLASS_OF") == {"dots": "été", "boxes": "boxes", "bars": "bars"}
     assert read_by(source, folder) == expected(renamed)
@@ -263,7 +268,7 @@ def test_a_folder_around_the_classes_is_peeled_off(shapes):
     "change",
     [
         lambda images: images.without([0, 5]),
-        lambda images: images.relabelled(0, "dots"),
+        lambda images: images.relabel(0, "dots"),
         lambda images: replace(images, held_out=tuple(i % 4 == 0 for i in range(len(images)))),
     ],
 )
@@ -286,7 +291,7 @@ def test_several_labels_come_from_a_table_or_from_labels_csv(tagged, tmp_path):
     model = taught(small_model(tagged.classes, backbone=NARROW, multi_label=True))
     source = eject(model, tagged)
     assert read_by(source, tmp_path) == expected(tagged)
-    rows = [f"{name},{';'.join(some)}" for name, some in zip(tagged.names, tagged.named, strict=True)]
+    rows = [f"{name},{';'.join(some)}" for name, some in zip(tagged.names, tagged.label_names, strict=True)]
     (tmp_path / "labels.csv").write_text("file,labels\n" + "\n".join(rows))
     learned, checked = read_by(eject(model), tmp_path)
     assert learned | checked == {hash_of(n): t for n, t in zip(tagged.names, tagged.targets.tolist(), strict=True)}
@@ -298,16 +303,16 @@ def test_several_labels_come_from_a_table_or_from_labels_csv(tagged, tmp_path):
 def in_one_piece(name):
     """One of the networks with lively random weights, and its parts, which share its modules."""
     torch.manual_seed(0)
-    whole, preprocess = build_whole(name, pretrained=False)
+    whole, preprocess = build_unsplit_network(name, pretrained=False)
     enliven(whole)
-    parts = take_apart(whole.eval())
+    parts = split_into_stages(whole.eval())
     for part in (parts.stages, parts.pool):
         part.eval()
     return whole, parts, replace(preprocess, size=side_of(name))
 
 
 def crowned(name, parts, preprocess, head="linear"):
-    width = map_channels(parts, preprocess.size) if takes_map(head) else features_in(parts)
+    width = get_map_channels(parts, preprocess.size) if has_map_input(head) else get_in_features(parts)
     told = {"backbone": name, "pretrained": False}
     model = Classifier(parts, build_head(head, width, 3), ("a", "b", "c"), preprocess, **told)
     return taught(model.freeze().eval())
@@ -316,7 +321,7 @@ def crowned(name, parts, preprocess, head="linear"):
 # Of the same class as one that stays, with other widths only.
 TWINS = {"efficientnet_lite1", "efficientnet_lite2", "timm/test_convnext2"}
 NETWORKS = [
-    pytest.param(name, marks=[pytest.mark.slow] * (name in TWINS or find(name).million_weights > HEAVY))
+    pytest.param(name, marks=[pytest.mark.slow] * (name in TWINS or find_backbone(name).million_weights > HEAVY))
     for name in (*sorted(SMALLEST), *BUNDLED, *(f"timm/{name}" for name in TIMMS))
 ]
 
@@ -336,7 +341,7 @@ def test_the_swap_leaves_the_features(taken_apart):
         assert set(script.backbone.state_dict()) <= set(whole.state_dict())
         squares = torch.randint(0, 256, (2, 3, *2 * [preprocess.size]), dtype=torch.uint8)
         with torch.no_grad():
-            ours, theirs = model.features(preprocess.normalise(squares)), script.features(squares)
+            ours, theirs = model.forward_features(preprocess.normalize(squares)), script.features(squares)
         assert ours.std() > 0
         torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-4 * float(ours.abs().max()))
 
@@ -344,14 +349,14 @@ def test_the_swap_leaves_the_features(taken_apart):
 def test_the_parts_that_learn_are_those_of_the_stages(taken_apart):
     name, whole, parts, preprocess = taken_apart
     model = crowned(name, parts, preprocess)
-    network = _Network(model)
+    network = _NetworkSource(model)
     owned = {id(p) for part in (*model.stages, model.pool) for p in part.parameters()}
-    for count in range(1, len(model.countable) + 1):
+    for count in range(1, len(model.freezable_stages) + 1):
         for deeper in (1.0, 0.5):
-            rated = network.learning(Phase(1, count, 1e-3, 1e-4, deeper))
+            rated = network.trainable_expressions(Phase(1, count, 1e-3, 1e-4, deeper))
             said = [eval(path, {"backbone": whole, "nn": nn}) for path, _ in rated]
             found = [id(p) for part in said for p in part.parameters() if id(p) in owned]
-            wanted = {id(p) for stage in model.countable[-count:] for p in stage.parameters()}
+            wanted = {id(p) for stage in model.freezable_stages[-count:] for p in stage.parameters()}
             assert set(found) == wanted and len(found) == len(wanted)
 
 
@@ -398,14 +403,14 @@ def to_the_end(model, images, folder, tmp_path, plan, run=called):
     script.write_text(eject(model, images, str(folder)), "utf-8")
     said = run(script)
     right, of = map(int, re.search(r"^(\d+) of (\d+) validation images right \(\d+%\)$", said, re.MULTILINE).groups())
-    assert of == model.record.result.of
+    assert of == model.record.result.total
     shape("dots", 1).save(new)
     (line,) = run(script, str(folder), "--predict", new).splitlines()
     assert line.startswith(f"{new}: ")
     return right / of, line.removeprefix(f"{new}: ")
 
 
-QUICK = Plan((Phase(8, 0, 1e-2), Phase(2, 2, 1e-3, 1e-3)), views=3, soften=0.6, keep="between")
+QUICK = Plan((Phase(8, 0, 1e-2), Phase(2, 2, 1e-3, 1e-3)), views=3, head_loss_ratio=0.6, checkpoint="between")
 
 
 def test_the_script_learns_the_shapes(shapes, tmp_path):

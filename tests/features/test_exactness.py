@@ -14,12 +14,12 @@ from torch.nn import functional as F
 
 import headswap
 from headswap import Phase, Plan
-from headswap.features.augment import views_of
-from headswap.features.cache import Activations
-from headswap.training.loop import Chance
+from headswap.features.augment import make_views
+from headswap.features.cache import FeatureCache
+from headswap.training.loop import TrainingRandomness
 
 SEED = 5
-HEAD, LAST_TWO, LAST = Phase(3, 0, 1e-2), Phase(2, 2, 3e-3, 1e-3, deeper=0.5), Phase(2, 1, 3e-3, 1e-3)
+HEAD, LAST_TWO, LAST = Phase(3, 0, 1e-2), Phase(2, 2, 3e-3, 1e-3, layer_decay=0.5), Phase(2, 1, 3e-3, 1e-3)
 THAWING = (HEAD, LAST_TWO)
 DOWN_AND_UP = (HEAD, LAST_TWO, LAST, HEAD, LAST_TWO)
 
@@ -32,11 +32,13 @@ def images(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def on_the_processor(monkeypatch):
     """Some accelerators have no double precision."""
-    monkeypatch.setattr(headswap.common.devices, "best", lambda: torch.device("cpu"))
+    monkeypatch.setattr(headswap.common.devices, "select_device", lambda: torch.device("cpu"))
 
 
 def planned(phases, **how):
-    return Plan(phases, **{"views": 3, "batch_size": 5, "soften": 0.0, "keep": "last", "seed": SEED} | how)
+    return Plan(
+        phases, **{"views": 3, "batch_size": 5, "head_loss_ratio": 0.0, "checkpoint": "last", "seed": SEED} | how
+    )
 
 
 def double(backbone="shufflenet_v2_x0_5", **head):
@@ -47,7 +49,7 @@ def pixels_of(images, model, plan):
     """Every view of every image as the network sees it, ``[N, views, 3, size, size]``."""
     wanted = model.preprocess
     drawn = [
-        views_of(
+        make_views(
             images.pixels(i, wanted.resize, wanted.interpolation),
             wanted,
             plan.views,
@@ -55,7 +57,7 @@ def pixels_of(images, model, plan):
         )
         for i in range(len(images))
     ]
-    return wanted.normalise(torch.stack(drawn)).double()
+    return wanted.normalize(torch.stack(drawn)).double()
 
 
 def plainly_trained(model, images, plan):
@@ -67,11 +69,11 @@ def plainly_trained(model, images, plan):
     steps = -(-len(images) // plan.batch_size)
     for phase in plan.phases:
         model.requires_grad_(False)
-        groups, rate = [], phase.backbone_rate
+        groups, rate = [], phase.backbone_lr
         for stage in stages[: -1 - phase.learning_stages : -1]:
             groups.append((stage, rate))
-            rate *= phase.deeper
-        groups.append((model.head, phase.head_rate))
+            rate *= phase.layer_decay
+        groups.append((model.head, phase.head_lr))
         chosen = []
         for module, rate in groups:
             module.requires_grad_(True)
@@ -80,7 +82,7 @@ def plainly_trained(model, images, plan):
         adamw = torch.optim.AdamW(chosen, foreach=False)
         rates = [group["lr"] for group in chosen]
         total = steps * phase.epochs
-        one_cycle = torch.optim.lr_scheduler.OneCycleLR(adamw, rates, total_steps=total, pct_start=phase.warm_up)
+        one_cycle = torch.optim.lr_scheduler.OneCycleLR(adamw, rates, total_steps=total, pct_start=phase.warmup_ratio)
         for _ in range(phase.epochs):
             for batch in torch.randperm(len(images), generator=order).split(plan.batch_size):
                 view = torch.randint(plan.views, batch.shape, generator=order)
@@ -150,7 +152,7 @@ def test_dropout_drops_the_same(images, head):
 
 
 def test_what_is_kept_in_files_is_exact_too(images, monkeypatch):
-    monkeypatch.setattr(headswap.features.memory, "BUDGET", headswap.features.memory.Budget(0))
+    monkeypatch.setattr(headswap.features.memory, "MEMORY_BUDGET", headswap.features.memory.MemoryBudget(0))
     assert_exact(double(), images, planned(DOWN_AND_UP))
 
 
@@ -163,7 +165,7 @@ def learned_wrongly(images, phases=DOWN_AND_UP):
 
 @pytest.mark.slow
 def test_stale_activations_would_be_noticed(images, monkeypatch):
-    monkeypatch.setattr(Activations, "thaw", lambda *_: None)
+    monkeypatch.setattr(FeatureCache, "thaw", lambda *_: None)
     assert learned_wrongly(images) > 1e-6
 
 
@@ -175,7 +177,7 @@ def test_norms_that_take_new_statistics_would_be_noticed(images, monkeypatch):
 
 @pytest.mark.slow
 def test_another_order_would_be_noticed(images, monkeypatch):
-    class Another(Chance):
+    class Another(TrainingRandomness):
         def __init__(self, seed):
             super().__init__(seed + 1)
 
@@ -185,6 +187,6 @@ def test_another_order_would_be_noticed(images, monkeypatch):
 
 @pytest.mark.slow
 def test_single_precision_would_be_noticed(images, monkeypatch):
-    kept = Activations.batch
-    monkeypatch.setattr(Activations, "batch", lambda *how: kept(*how).float().double())
+    kept = FeatureCache.get_batch
+    monkeypatch.setattr(FeatureCache, "batch", lambda *how: kept(*how).float().double())
     assert learned_wrongly(images, (HEAD,)) > 1e-9

@@ -10,7 +10,7 @@ from drawings import copied, moved, small_model
 from torch import nn
 
 from headswap.features import inference
-from headswap.features.inference import AGREEMENT, Cuts, fold, frozen
+from headswap.features.inference import RELATIVE_TOLERANCE, MultiOutput, build_stage_runner, fold_batch_norms
 
 FAMILIES = {
     "shufflenet_v2_x0_5": {},
@@ -26,9 +26,9 @@ FOLDS_ALL = ("shufflenet_v2_x0_5", "resnet18", "mobilenet_v3_small", "efficientn
 
 @pytest.fixture(autouse=True)
 def nothing_ready():
-    inference._ready.clear()
+    inference._engine_cache.clear()
     yield
-    inference._ready.clear()
+    inference._engine_cache.clear()
 
 
 @pytest.fixture
@@ -42,8 +42,8 @@ def told(caplog):
 def made(monkeypatch):
     """Which ways were tried, in order."""
     ways = []
-    really = inference._made
-    monkeypatch.setattr(inference, "_made", lambda make, *how: ways.append(make.__name__) or really(make, *how))
+    really = inference._try_builder
+    monkeypatch.setattr(inference, "_try_builder", lambda make, *how: ways.append(make.__name__) or really(make, *how))
     return ways
 
 
@@ -64,13 +64,13 @@ def pictures(model, count=5, seed=0):
 
 def run(model, x, engine=None, **how):
     """What arrives behind each part."""
-    parts = model.sequence
-    return frozen(parts, range(len(parts) + 1), engine, **how)(x)
+    parts = model.feature_stages
+    return build_stage_runner(parts, range(len(parts) + 1), engine, **how)(x)
 
 
 def agree(some, others):
     return len(some) == len(others) and all(
-        a.shape == b.shape and (a - b).abs().max() <= AGREEMENT * b.abs().max().clamp(min=1)
+        a.shape == b.shape and (a - b).abs().max() <= RELATIVE_TOLERANCE * b.abs().max().clamp(min=1)
         for a, b in zip(some, others, strict=True)
     )
 
@@ -102,15 +102,15 @@ def test_eager_is_the_stages_themselves(name):
     model = model_of(name)
     x = pictures(model)
     with torch.no_grad():
-        wanted = [model.run(x, 0, stop) for stop in range(len(model.sequence) + 1)]
+        wanted = [model.forward_stages(x, 0, stop) for stop in range(len(model.feature_stages) + 1)]
     assert all(map(torch.equal, run(model, x, "eager"), wanted))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_folded_stages_agree_with_themselves(name, told):
     model = model_of(name)
-    parts = model.sequence
-    fast = frozen(parts, range(len(parts) + 1), "folded")
+    parts = model.feature_stages
+    fast = build_stage_runner(parts, range(len(parts) + 1), "folded")
     for count, seed in ((5, 0), (5, 1), (2, 2)):  # the first is what they were proved on
         x = pictures(model, count, seed)
         assert agree(fast(x), run(model, x, "eager"))
@@ -120,8 +120,8 @@ def test_folded_stages_agree_with_themselves(name, told):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_exported_stages_agree_with_themselves(name, told):
     model = model_of(name)
-    parts = model.sequence
-    fast = frozen(parts, range(len(parts) + 1), "onnxruntime")
+    parts = model.feature_stages
+    fast = build_stage_runner(parts, range(len(parts) + 1), "onnxruntime")
     for count, seed in ((5, 0), (5, 1), (2, 2)):
         x = pictures(model, count, seed)
         assert agree(fast(x), run(model, x, "eager"))
@@ -131,7 +131,7 @@ def test_exported_stages_agree_with_themselves(name, told):
 @pytest.mark.parametrize("name", FOLDS_ALL)
 def test_no_norm_is_left_where_each_stands_behind_a_convolution(name):
     model = model_of(name)
-    folded = fold(Cuts(model.sequence, [len(model.sequence)]), pictures(model, 1))
+    folded = fold_batch_norms(MultiOutput(model.feature_stages, [len(model.feature_stages)]), pictures(model, 1))
     assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
 
 
@@ -139,7 +139,7 @@ def test_no_norm_is_left_where_each_stands_behind_a_convolution(name):
 @pytest.mark.parametrize("cuts", [[2], [1, 2], [0, 2], [0, 1, 2]])
 def test_only_what_was_asked_for_is_told(engine, cuts):
     parts = small_stages()
-    answers = frozen(parts, cuts, engine)(X)
+    answers = build_stage_runner(parts, cuts, engine)(X)
     wanted = [X, *straight(parts)]
     assert agree(answers, [wanted[cut] for cut in cuts])
     assert not any(answer.requires_grad for answer in answers)
@@ -147,14 +147,14 @@ def test_only_what_was_asked_for_is_told(engine, cuts):
 
 @pytest.mark.parametrize("engine", [*inference.ENGINES, None])
 def test_without_parts_what_comes_in_goes_out(engine):
-    [out] = frozen([], [0], engine, count=1000)(X)
+    [out] = build_stage_runner([], [0], engine, num_images=1000)(X)
     assert torch.equal(out, X)
 
 
 @pytest.mark.parametrize("engine", inference.ENGINES)
 def test_stages_in_double_precision_answer_in_it(engine):
     parts = [part.double() for part in small_stages()]
-    answers = frozen(parts, [1, 2], engine)(X.double())
+    answers = build_stage_runner(parts, [1, 2], engine)(X.double())
     wanted = straight(parts, X.double())
     assert {answer.dtype for answer in answers} == {torch.float64}
     assert all((a - b).abs().max() < 1e-9 for a, b in zip(answers, wanted, strict=True))
@@ -186,7 +186,7 @@ def test_the_stages_are_not_touched(engine, learning):
 def test_what_was_made_does_not_follow_stages_that_learn_later():
     parts = small_stages()
     wanted = straight(parts)
-    fast = frozen(parts, [1, 2], "folded")
+    fast = build_stage_runner(parts, [1, 2], "folded")
     fast(X)
     with torch.no_grad():
         parts[0][0].weight.mul_(2)
@@ -200,29 +200,29 @@ def test_a_folding_that_does_damage_is_not_used(monkeypatch, told):
     parts = small_stages()
 
     def damaged(network, x):
-        other = fold(network, x)
+        other = fold_batch_norms(network, x)
         with torch.no_grad():
-            other.parts[1][0].weight.add_(0.01)
+            other.stages[1][0].weight.add_(0.01)
         return other
 
-    monkeypatch.setattr(inference, "fold", damaged)
+    monkeypatch.setattr(inference, "fold_batch_norms", damaged)
     for engine in ("folded", "onnxruntime"):
-        assert all(map(torch.equal, frozen(parts, [1, 2], engine)(X), straight(parts)))
+        assert all(map(torch.equal, build_stage_runner(parts, [1, 2], engine)(X), straight(parts)))
     assert told()[0] == "_folded" and told()[-1] == "_folded"
-    assert not inference._ready
+    assert not inference._engine_cache
 
 
 def test_an_answer_that_is_no_number_does_not_agree(monkeypatch):
     parts = small_stages()
 
     def damaged(network, x):
-        other = fold(network, x)
+        other = fold_batch_norms(network, x)
         with torch.no_grad():
-            other.parts[1][0].weight[0] = torch.nan
+            other.stages[1][0].weight[0] = torch.nan
         return other
 
-    monkeypatch.setattr(inference, "fold", damaged)
-    assert all(map(torch.equal, frozen(parts, [1, 2], "folded")(X), straight(parts)))
+    monkeypatch.setattr(inference, "fold_batch_norms", damaged)
+    assert all(map(torch.equal, build_stage_runner(parts, [1, 2], "folded")(X), straight(parts)))
 
 
 class Shared(nn.Module):
@@ -260,7 +260,7 @@ def test_networks_that_cannot_be_folded_are_run_as_they_are(odd, told):
     with torch.no_grad():
         part(torch.randn(16, 3, 12, 12))
     part.eval()
-    assert torch.equal(frozen([part], [1], "folded")(X)[0], frozen([part], [1], "eager")(X)[0])
+    assert torch.equal(build_stage_runner([part], [1], "folded")(X)[0], build_stage_runner([part], [1], "eager")(X)[0])
     assert told() == ["_folded"]
 
 
@@ -271,7 +271,7 @@ def test_an_exporter_that_stumbles_leaves_it_to_folding(monkeypatch, told):
 
     monkeypatch.setattr(torch.onnx, "export", stumbling)
     parts = small_stages()
-    assert agree(frozen(parts, [1, 2], "onnxruntime")(X), straight(parts))
+    assert agree(build_stage_runner(parts, [1, 2], "onnxruntime")(X), straight(parts))
     assert told() == ["_exported"]
 
 
@@ -284,7 +284,7 @@ class ByHeart(nn.Module):
 
 def test_an_export_that_only_takes_as_many_pictures_as_it_was_made_with_is_not_used(told):
     parts = [*small_stages(), ByHeart()]
-    fast = frozen(parts, [3], "onnxruntime")
+    fast = build_stage_runner(parts, [3], "onnxruntime")
     fast(X)
     [few] = fast(X[:2])
     assert agree([few], [straight(parts[:2], X[:2])[1].flatten(1)])
@@ -292,13 +292,13 @@ def test_an_export_that_only_takes_as_many_pictures_as_it_was_made_with_is_not_u
 
 def test_without_onnxruntime_stages_are_folded(no_onnxruntime, told):
     parts = small_stages()
-    assert agree(frozen(parts, [1, 2], "onnxruntime")(X), straight(parts))
+    assert agree(build_stage_runner(parts, [1, 2], "onnxruntime")(X), straight(parts))
     assert told() == ["_exported"]
 
 
 def test_an_unknown_engine_is_refused_with_the_nearest():
     with pytest.raises(ValueError, match=r"There is no engine 'onnx'\. Did you mean onnxruntime\?"):
-        frozen(small_stages(), [2], "onnx")
+        build_stage_runner(small_stages(), [2], "onnx")
 
 
 # What is made once
@@ -307,8 +307,8 @@ def test_an_unknown_engine_is_refused_with_the_nearest():
 @pytest.mark.parametrize("engine, way", [("folded", "_folded"), ("onnxruntime", "_exported")])
 def test_what_was_made_is_ready_for_the_next_run_of_the_same_stages(made, engine, way):
     parts = small_stages()
-    first = frozen(parts, [1, 2], engine)(X)
-    again = frozen(copy.deepcopy(parts), [1, 2], engine)(X)
+    first = build_stage_runner(parts, [1, 2], engine)(X)
+    again = build_stage_runner(copy.deepcopy(parts), [1, 2], engine)(X)
     assert made == [way, "<lambda>"]
     assert all(map(torch.equal, first, again))
 
@@ -316,17 +316,17 @@ def test_what_was_made_is_ready_for_the_next_run_of_the_same_stages(made, engine
 @pytest.mark.parametrize("name", ["weight", "running_var"])
 def test_it_is_not_used_for_other_weights(made, name):
     parts = small_stages()
-    frozen(parts, [1, 2], "folded")(X)
+    build_stage_runner(parts, [1, 2], "folded")(X)
     with torch.no_grad():
         getattr(parts[1][1], name).mul_(1.5)
-    assert agree(frozen(parts, [1, 2], "folded")(X), straight(parts))
+    assert agree(build_stage_runner(parts, [1, 2], "folded")(X), straight(parts))
     assert made == ["_folded", "_folded"]
 
 
 def test_it_is_not_used_for_other_cuts(made):
     parts = small_stages()
-    assert len(frozen(parts, [2], "folded")(X)) == 1
-    assert len(frozen(parts, [1, 2], "folded")(X)) == 2
+    assert len(build_stage_runner(parts, [2], "folded")(X)) == 1
+    assert len(build_stage_runner(parts, [1, 2], "folded")(X)) == 2
     assert made == ["_folded", "_folded"]
 
 
@@ -343,29 +343,29 @@ class Times(nn.Module):
 
 def test_it_is_not_used_for_stages_that_look_the_same_and_do_something_else():
     first, second = small_stages()
-    frozen([first, Times(2)], [2], "folded")(X)
-    [answer] = frozen([first, Times(3)], [2], "folded")(X)
+    build_stage_runner([first, Times(2)], [2], "folded")(X)
+    [answer] = build_stage_runner([first, Times(3)], [2], "folded")(X)
     assert agree([answer], [3 * straight([first, second])[0]])
 
 
 def test_the_last_few_are_kept():
-    for seed in range(inference.KEPT + 2):
-        frozen(small_stages(seed), [2], "folded")(X)
-    assert len(inference._ready) == inference.KEPT
+    for seed in range(inference.MAX_CACHED_ENGINES + 2):
+        build_stage_runner(small_stages(seed), [2], "folded")(X)
+    assert len(inference._engine_cache) == inference.MAX_CACHED_ENGINES
 
 
 # The suggestion
 
 
 def suggested(parts, count):
-    return inference._suggested(Cuts(parts, [len(parts)]), count)
+    return inference._choose_engine(MultiOutput(parts, [len(parts)]), count)
 
 
 def test_the_suggestion_is_the_same_every_time(monkeypatch):
     grouped, plain = small_stages(), small_stages()[:1]
     for _ in range(3):
-        assert suggested(grouped, inference.WORTH_AN_EXPORT) == "onnxruntime"
-        assert suggested(grouped, inference.WORTH_AN_EXPORT - 1) == "folded"
+        assert suggested(grouped, inference.MIN_IMAGES_FOR_EXPORT) == "onnxruntime"
+        assert suggested(grouped, inference.MIN_IMAGES_FOR_EXPORT - 1) == "folded"
         assert suggested(plain, 10**6) == "folded"
 
 
@@ -376,5 +376,5 @@ def test_nothing_is_suggested_where_nothing_is_gained():
 
 
 def test_stages_too_large_to_be_exported_are_folded(monkeypatch):
-    monkeypatch.setattr(inference, "MOST_EXPORTED", 100)
+    monkeypatch.setattr(inference, "MAX_PARAMETERS_FOR_EXPORT", 100)
     assert suggested(small_stages(), 10**6) == "folded"

@@ -8,7 +8,7 @@ from drawings import THAWED, TWO, copied, load_shapes, moved, small_model
 import headswap
 from headswap import InputError
 from headswap.features.frozen_pass import FrozenPass
-from headswap.training.trainer import begin_pass
+from headswap.training.trainer import start_frozen_pass
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def passing(monkeypatch):
 
 
 def to_the_end(beforehand):
-    while beforehand.go_on():
+    while beforehand.compute_next():
         pass
     return beforehand
 
@@ -45,13 +45,13 @@ def taught(images, plan=THAWED, head="linear", **given):
 
 @pytest.mark.parametrize("begun", [0, 1, 99], ids=["not begun", "half done", "over"])
 def test_the_model_is_the_same_to_the_bit_and_no_picture_is_read_twice(images, passing, begun, monkeypatch):
-    monkeypatch.setattr("headswap.training.loop.EVERY", 0)  # each batch is told
+    monkeypatch.setattr("headswap.features.frozen_pass.EVENT_INTERVAL_SECONDS", 0)  # each batch is told
     cold, kept, _ = taught(images)
     read = sum(passing)
     passing.clear()
-    beforehand = begin_pass(small_model(images.classes), images, THAWED)
+    beforehand = start_frozen_pass(small_model(images.classes), images, THAWED)
     for _ in range(begun):
-        beforehand.go_on()
+        beforehand.compute_next()
     warm, as_well, told = taught(images, beforehand=beforehand)
     assert sum(passing) == read
     assert told[-1].done == told[-1].total
@@ -60,7 +60,7 @@ def test_the_model_is_the_same_to_the_bit_and_no_picture_is_read_twice(images, p
 
 
 def test_one_pass_serves_one_head_after_another(images, passing):
-    beforehand = to_the_end(begin_pass(small_model(images.classes), images, TWO))
+    beforehand = to_the_end(start_frozen_pass(small_model(images.classes), images, TWO))
     passing.clear()
     for head in ("linear", "mlp"):
         cold, _, _ = taught(images, TWO, head)
@@ -73,7 +73,9 @@ def test_one_pass_serves_one_head_after_another(images, passing):
 
 
 def test_more_stages_than_were_read_for_are_read_from_where_it_is_known(images):
-    beforehand = to_the_end(begin_pass(small_model(images.classes), images, replace(THAWED, phases=THAWED.phases[:1])))
+    beforehand = to_the_end(
+        start_frozen_pass(small_model(images.classes), images, replace(THAWED, phases=THAWED.phases[:1]))
+    )
     cold, _, _ = taught(images)
     warm, _, _ = taught(images, beforehand=beforehand)
     assert moved(copied(cold), warm) == set()
@@ -81,10 +83,10 @@ def test_more_stages_than_were_read_for_are_read_from_where_it_is_known(images):
 
 def test_a_pass_goes_on_from_a_former_one_of_the_same_images(images, passing):
     model = small_model(images.classes)
-    former = to_the_end(begin_pass(model, images, THAWED))
+    former = to_the_end(start_frozen_pass(model, images, THAWED))
     passing.clear()
-    again = begin_pass(model, images, THAWED, former)
-    assert again.over and again.last.seconds == former.last.seconds
+    again = start_frozen_pass(model, images, THAWED, former)
+    assert again.is_done and again.progress.seconds == former.progress.seconds
     assert to_the_end(again).boundaries == former.boundaries and not passing
 
 
@@ -104,7 +106,7 @@ def test_what_does_not_suit_is_not_used(images, tmp_path, other):
         first.preprocess = replace(first.preprocess, crop="fit")
     elif other == "weights":
         first = small_model(images.classes, seed=1)
-    beforehand = to_the_end(begin_pass(first, read, plan, engine=engine))
+    beforehand = to_the_end(start_frozen_pass(first, read, plan, engine=engine))
     cold, _, _ = taught(images)
     warm, _, as_told = taught(images, beforehand=beforehand)
     assert moved(copied(cold), warm) == set()
@@ -116,9 +118,9 @@ def test_a_race_takes_it_as_well(images, passing):
     model = small_model(images.classes)
     first = TWO.phases[0]
     plan = replace(TWO, phases=(first,))
-    beforehand = to_the_end(begin_pass(model, images, plan))
+    beforehand = to_the_end(start_frozen_pass(model, images, plan))
     passing.clear()
-    *_, kept = headswap.race(images, model, heads, plan, beforehand=beforehand)
+    *_, kept = headswap.race(images, model, heads, plan, precomputed=beforehand)
     warm = sum(passing)
     passing.clear()
     *_, as_well = headswap.race(images, model, heads, plan)
@@ -128,4 +130,4 @@ def test_a_race_takes_it_as_well(images, passing):
 def test_images_that_cannot_be_learned_from_are_refused_at_once(images, tmp_path):
     others = load_shapes(tmp_path / "two", names=("bars", "dots"))
     with pytest.raises(InputError, match="No image shows"):
-        begin_pass(small_model(images.classes), others, THAWED)
+        start_frozen_pass(small_model(images.classes), others, THAWED)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from headswap.common.privacy import SILENCED
+from headswap.common.privacy import TELEMETRY_OPT_OUTS
 
 ROOT = Path(__file__).parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -91,7 +91,7 @@ def serving(home, *program):
         "GRADIO_TEMP_DIR": str(home / "uploads"),
         "PYTHONUNBUFFERED": "1",
     }
-    for name in SILENCED:  # the program has to see to that itself
+    for name in TELEMETRY_OPT_OUTS:  # the program has to see to that itself
         environment.pop(name, None)
     with open(home / "log", "wb") as log:
         process = subprocess.Popen([sys.executable, *program], cwd=ROOT, env=environment, stdout=log, stderr=log)

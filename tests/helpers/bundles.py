@@ -19,8 +19,8 @@ from drawings import SHAPES, shape, small_model
 
 import headswap
 from headswap import InputError
-from headswap.export.model_file import DESCRIPTION, WEIGHTS
-from headswap.networks.catalogue import BUNDLED, backbones, find
+from headswap.export.model_file import DESCRIPTION_ENTRY, WEIGHTS_ENTRY
+from headswap.networks.catalogue import BUNDLED, backbones, find_backbone
 
 TINY = "timm/test_efficientnet"  # half a megabyte with all that goes with it
 ROOT = Path(__file__).parents[2]
@@ -47,7 +47,7 @@ FAMILIES = [
 
 def side_of(name):
     """Its own size where nothing else will do, else pixels enough for the deepest."""
-    return find(name).side if name.startswith(("vit", "maxvit", "timm/")) else 96
+    return find_backbone(name).input_size if name.startswith(("vit", "maxvit", "timm/")) else 96
 
 
 def tiny_model(classes=3, **options):
@@ -62,7 +62,7 @@ def pictures(count=2):
 
 def same_answers(one, other):
     """Whether two models say the same of pictures, to the last bit; and say different things of different ones."""
-    mine, theirs = one.probabilities(pictures()), other.probabilities(pictures())
+    mine, theirs = one.predict_proba(pictures()), other.predict_proba(pictures())
     assert mine.isfinite().all() and not torch.equal(mine[0], mine[-1])
     return torch.equal(mine, theirs)
 
@@ -83,17 +83,17 @@ def packed(path, entries, how=zipfile.ZIP_STORED):
 
 def described(path):
     """What the file says of its model."""
-    return json.loads(unpacked(path)[DESCRIPTION])
+    return json.loads(unpacked(path)[DESCRIPTION_ENTRY])
 
 
 def redescribed(path, target, change):
     """The file with another description: ``change`` is given it, and may return another one."""
     entries = unpacked(path)
-    said = json.loads(entries[DESCRIPTION])
+    said = json.loads(entries[DESCRIPTION_ENTRY])
     changed = change(said)
     if not isinstance(changed, bytes):
         changed = json.dumps(changed or said).encode()
-    return packed(target, entries | {DESCRIPTION: changed})
+    return packed(target, entries | {DESCRIPTION_ENTRY: changed})
 
 
 def parted(weights):
@@ -111,11 +111,11 @@ def joined(table, numbers):
 def reweighed(path, target, change):
     """The file with other weights and the right sums of them: ``change`` makes bytes of the table and the numbers."""
     entries = unpacked(path)
-    weights = change(*parted(entries[WEIGHTS]))
-    entries[DESCRIPTION] = entries[DESCRIPTION].replace(
-        hashlib.sha256(entries[WEIGHTS]).hexdigest().encode(), hashlib.sha256(weights).hexdigest().encode()
+    weights = change(*parted(entries[WEIGHTS_ENTRY]))
+    entries[DESCRIPTION_ENTRY] = entries[DESCRIPTION_ENTRY].replace(
+        hashlib.sha256(entries[WEIGHTS_ENTRY]).hexdigest().encode(), hashlib.sha256(weights).hexdigest().encode()
     )
-    return packed(target, entries | {WEIGHTS: weights})
+    return packed(target, entries | {WEIGHTS_ENTRY: weights})
 
 
 def one_sentence(told, name):

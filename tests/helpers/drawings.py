@@ -65,7 +65,7 @@ def awake(model):
     with torch.no_grad():
         for norm in norms:
             norm.momentum = 1.0
-        model.run(pictures)
+        model.forward_stages(pictures)
         for norm in norms:
             norm.momentum = 0.1
     return model.freeze()

@@ -3,7 +3,7 @@
 import timm
 import torch
 
-from headswap.networks.catalogue import backbones, find
+from headswap.networks.catalogue import backbones, find_backbone
 
 ROWS = [row for row in backbones() if row.source == "torchvision"]
 SMALLEST = {
@@ -15,7 +15,7 @@ TIMMS = timm.list_models("test_*")
 
 def side_of(name):
     """Its own size where nothing else will do, else pixels enough for the deepest."""
-    return find(name).side if name.startswith(("vit", "maxvit", "timm/")) else 96
+    return find_backbone(name).input_size if name.startswith(("vit", "maxvit", "timm/")) else 96
 
 
 @torch.no_grad()

@@ -19,5 +19,5 @@ def until(kind, told, times=1):
 def rightly_named(model, checked):
     """How many images the model names rightly, asked one by one."""
     wanted = model.preprocess
-    answers = model.probabilities(checked.pixels(i, wanted.resize, wanted.interpolation) for i in range(len(checked)))
+    answers = model.predict_proba(checked.pixels(i, wanted.resize, wanted.interpolation) for i in range(len(checked)))
     return sum(a == b for a, b in zip(answers.argmax(1).tolist(), checked.labels, strict=True))

@@ -9,9 +9,9 @@ import time
 
 import gradio as gr
 
-from headswap.ui.app.page import look
-from headswap.ui.panels.picker import picker, received
-from headswap.ui.views.theme import css
+from headswap.ui.app.page import build_theme
+from headswap.ui.panels.picker import build_picker, parse_uploads
+from headswap.ui.views.theme import read_css
 
 MOST = 600
 
@@ -20,7 +20,7 @@ def build(journal):
     stopped = threading.Event()
 
     def read(sent: gr.EventData):
-        uploads = [[upload.name, str(upload.path), upload.burst] for upload in received(sent.files)]
+        uploads = [[upload.name, str(upload.path), upload.burst] for upload in parse_uploads(sent.files)]
         with open(journal, "a", encoding="utf-8") as lines:
             lines.write(json.dumps({"files": uploads, "label": sent.label, "add": sent.add}) + "\n")
         stopped.clear()
@@ -32,7 +32,7 @@ def build(journal):
     with gr.Blocks(analytics_enabled=False) as page, gr.Tabs():
         with gr.Tab("Images"), gr.Row():
             with gr.Column(scale=2, min_width=300):
-                drop = picker()
+                drop = build_picker()
             with gr.Column(scale=3, min_width=300):
                 gr.Markdown("What was understood")
         with gr.Tab("Other"):
@@ -45,5 +45,5 @@ def build(journal):
 if __name__ == "__main__":
     os.environ["HEADSWAP_MAX_IMAGES"] = str(MOST)
     build(sys.argv[1]).queue(default_concurrency_limit=None).launch(
-        theme=look(), head=f"<style>{css()}</style>", footer_links=[], ssr_mode=False
+        theme=build_theme(), head=f"<style>{read_css()}</style>", footer_links=[], ssr_mode=False
     )

@@ -21,9 +21,9 @@ from pathlib import Path
 import PIL
 
 import headswap
-from headswap.common.errors import PictureError
-from headswap.data.decoding import read_pixels, size_of
-from headswap.data.formats import NO_PICTURE
+from headswap.common.errors import ImageReadError
+from headswap.data.decoding import read_image_size, read_pixels
+from headswap.data.formats import REFUSED_FORMAT_REASONS
 
 PATIENCE = 20.0  # seconds
 
@@ -79,9 +79,9 @@ def outcome(model: headswap.Classifier, path: Path) -> str:
     """Read; skipped, because it is in none of our formats; or refused, because it is damaged or too large."""
     try:
         pixels = read_pixels(path)
-    except PictureError as error:
-        return "skipped" if error.reason in NO_PICTURE else "refused"
-    width, height = size_of(path)
+    except ImageReadError as error:
+        return "skipped" if error.reason in REFUSED_FORMAT_REASONS else "refused"
+    width, height = read_image_size(path)
     assert min(pixels.shape[1:]) == 256
     assert (width - height) * (pixels.shape[2] - pixels.shape[1]) >= 0, "The size does not lie as the pixels do."
     assert sum(share for _, share in model.predict(path)) > 0.99

@@ -6,17 +6,17 @@ import gradio as gr
 import pytest
 
 from headswap.ui.app import page
-from headswap.ui.sessions.session import Visitors
+from headswap.ui.sessions.session import SessionRegistry
 
 
 @contextmanager
 def served(built, **settings):
     """The blocks of the page, its address and its visitors."""
-    visitors, handed = Visitors(), []
+    visitors, handed = SessionRegistry(), []
     launch = gr.Blocks.launch
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(visitors, "sweep_in_background", lambda: None)
-        patch.setattr(page, "Visitors", lambda: visitors)
+        patch.setattr(visitors, "start_expiry_thread", lambda: None)
+        patch.setattr(page, "SessionRegistry", lambda: visitors)
         patch.setattr(gr.Blocks, "launch", lambda self, **s: handed.append((self, launch(self, **s))))
         quiet = {"prevent_thread_lock": True, "quiet": True, "server_name": "127.0.0.1", "inbrowser": False}
         built(lambda: page.launch(**quiet | settings))

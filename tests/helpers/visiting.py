@@ -3,8 +3,8 @@
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
-from headswap.networks.catalogue import DEFAULT
-from headswap.networks.heads import HEADS, head_options
+from headswap.networks.catalogue import DEFAULT_BACKBONE
+from headswap.networks.heads import HEADS, get_head_options
 from headswap.ui.steps import model
 
 
@@ -39,15 +39,15 @@ def is_error(html):
 
 def values(**changed):
     """What the options of all heads hold, in their order; ``mlp_hidden_dims="3, 4"`` changes one."""
-    held = {f"{head}_{option}": default for head in HEADS for option, default in head_options(head).items()}
+    held = {f"{head}_{option}": default for head in HEADS for option, default in get_head_options(head).items()}
     held["mlp_hidden_dims"] = "1024, 512"
     assert changed.keys() <= held.keys()
     return list((held | changed).values())
 
 
-def choose(visitor, head="linear", backbone=DEFAULT, other=None, crop="centre", pretrained=True, **changed):
+def choose(visitor, head="linear", backbone=DEFAULT_BACKBONE, other=None, crop="centre", pretrained=True, **changed):
     """What the model step answers, by name."""
-    drawing, sentence, problem, seen, heads, *groups = model.choose(
+    drawing, sentence, problem, seen, heads, *groups = model.choose_network(
         visitor, backbone, other, head, crop, pretrained, *values(**changed)
     )
     return SimpleNamespace(drawing=drawing, sentence=sentence, problem=problem, seen=seen, heads=heads, groups=groups)

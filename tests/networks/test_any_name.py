@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from pictures import own
 
 from headswap.common.errors import InputError
-from headswap.data.label_tables import written
-from headswap.data.loading import gathering, load_images
-from headswap.data.sources import Found
-from headswap.ui.views.dataset import describe
+from headswap.data.label_tables import format_csv
+from headswap.data.loading import load_files_with_progress, load_images
+from headswap.data.sources import SourceFile
+from headswap.ui.views.dataset import render_dataset
 
 PARTS = st.one_of(
     st.sampled_from(
@@ -58,7 +58,7 @@ def test_no_path_in_an_archive_leaves_the_folder(paths):
 @given(st.text(max_size=30))
 @few
 def test_a_name_that_leads_outside_is_a_problem_and_every_other_is_harmless(name):
-    found = Found.named(name, None)
+    found = SourceFile.from_name(name, None)
     assert found.problem or ".." not in found.parts
     assert not any("/" in part for part in found.parts)
     assert found.name.replace("\u200c", "").replace("\u200d", "").isprintable()
@@ -92,8 +92,8 @@ def test_a_class_of_any_name_is_shown_as_text(names):
                 path = Path(home, f"{len(files)}{hash(name)}.png")
                 path.write_bytes(own(f"{name} {i}"))
                 files.append((f"{i}.png", path, ""))
-            *_, images = gathering(files, label=name, onto=images, least=1)
-    shown = Words(describe(images))
+            *_, images = load_files_with_progress(files, class_name=name, existing=images, min_classes=1)
+    shown = Words(render_dataset(images))
     assert shown.tags <= {"div", "p", "b", "span", "ul", "li", "img", "button", "details", "summary", "figure"}
     assert shown.labels == {*images.classes}
     for name in images.classes:
@@ -104,7 +104,7 @@ def test_a_class_of_any_name_is_shown_as_text(names):
 @given(st.lists(st.tuples(LABELS, LABELS), max_size=5))
 @few
 def test_a_table_holds_any_name_and_starts_no_formula(rows):
-    read = list(csv.reader(io.StringIO(written(["file", "reason"], rows), newline="")))
+    read = list(csv.reader(io.StringIO(format_csv(["file", "reason"], rows), newline="")))
     assert len(read) == len(rows) + 1
     for cells, row in zip(read[1:], rows, strict=True):
         assert not any(cell.lstrip()[:1] in tuple("=+-@") for cell in cells)

@@ -15,8 +15,8 @@ from timm.data import create_transform, resolve_model_data_config
 from torchvision import models as tv
 
 from headswap.common.errors import InputError
-from headswap.networks.build import build
-from headswap.networks.catalogue import BUNDLED, DEFAULT, backbones, find
+from headswap.networks.build import build_staged_network
+from headswap.networks.catalogue import BUNDLED, DEFAULT_BACKBONE, backbones, find_backbone
 
 LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 SMALL = "squeezenet1_1"  # its weights are 5 MB
@@ -72,7 +72,7 @@ def random_weights(name):
 
 def tensors(parts, *, last=True):
     """The tensors of a network taken apart, in order."""
-    modules = [parts.stages, parts.pool, *([parts.last] if last else [])]
+    modules = [parts.stages, parts.pool, *([parts.original_head] if last else [])]
     return [tensor for module in modules for tensor in module.state_dict().values()]
 
 
@@ -88,7 +88,7 @@ def test_83_networks_can_be_named_and_the_bundled_ones_come_first():
     assert len(names) == len(set(names)) == 83
     assert tuple(names[:3]) == LITE == tuple(BUNDLED)
     assert names[3:] == sorted(tv.list_models(module=tv))
-    assert DEFAULT in LITE
+    assert DEFAULT_BACKBONE in LITE
 
 
 def test_only_torchvisions_networks_need_a_download(torch_home):
@@ -98,29 +98,29 @@ def test_only_torchvisions_networks_need_a_download(torch_home):
 
 def test_a_file_in_the_cache_needs_no_download_any_more(torch_home):
     path = put(torch_home, SMALL, b"")
-    assert find(SMALL).weights_file == path
-    assert not find(SMALL).needs_download
+    assert find_backbone(SMALL).weights_file == path
+    assert not find_backbone(SMALL).needs_download
 
 
 @pytest.mark.parametrize("name", [*LITE, "alexnet", "inception_v3", "mobilenet_v3_small"])
 def test_a_row_says_what_building_the_network_shows(name):
-    row = find(name)
-    parts, preprocess = build(name, pretrained=False)
-    weights = sum(p.numel() for module in (parts.stages, parts.pool, parts.last) for p in module.parameters())
+    row = find_backbone(name)
+    parts, preprocess = build_staged_network(name, pretrained=False)
+    weights = sum(p.numel() for module in (parts.stages, parts.pool, parts.original_head) for p in module.parameters())
     auxiliary = 3_326_696 if name == "inception_v3" else 0  # a second head, used in training from the start alone
     assert row.million_weights == pytest.approx((weights + auxiliary) / 1e6, abs=1e-3)
-    assert row.side == preprocess.size
+    assert row.input_size == preprocess.size
 
 
 def test_every_row_has_figures_that_can_be():
     for row in backbones():
-        assert 128 <= row.side <= 600
+        assert 128 <= row.input_size <= 600
         assert 55 < row.accuracy < 90
         if row.name != "googlenet":  # whose file holds two more heads, used in training from the start alone
             assert row.megabytes == pytest.approx(4 * row.million_weights, rel=0.1, abs=0.5)
 
 
-@pytest.mark.parametrize("ask", [find, build])
+@pytest.mark.parametrize("ask", [find_backbone, build_staged_network])
 def test_an_unknown_name_offers_the_nearest(ask):
     with pytest.raises(ValueError, match=r"'resnet19'\. Did you mean .*resnet18") as caught:
         ask("resnet19")
@@ -134,9 +134,9 @@ def test_an_unknown_name_offers_the_nearest(ask):
 def test_bundled_weights_are_those_of_the_package_and_no_network_is_needed(name, monkeypatch):
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", None)
     monkeypatch.setattr(torch.hub, "download_url_to_file", None)
-    pretrained, _ = build(name)
-    random, _ = build(name, pretrained=False)
-    of_the_package = torch.load(find(name).weights_file, map_location="cpu", weights_only=True)
+    pretrained, _ = build_staged_network(name)
+    random, _ = build_staged_network(name, pretrained=False)
+    of_the_package = torch.load(find_backbone(name).weights_file, map_location="cpu", weights_only=True)
     assert equal(tensors(pretrained), of_the_package.values())
     weights = zip(pretrained.stages.parameters(), random.stages.parameters(), strict=True)
     assert not any(torch.equal(a, b) for a, b in weights if a.ndim > 1)
@@ -144,7 +144,9 @@ def test_bundled_weights_are_those_of_the_package_and_no_network_is_needed(name,
 
 def test_bundled_weights_are_as_large_as_the_catalogue_says():
     for name in LITE:
-        assert find(name).weights_file.stat().st_size / 1e6 == pytest.approx(find(name).megabytes, abs=1.5)
+        assert find_backbone(name).weights_file.stat().st_size / 1e6 == pytest.approx(
+            find_backbone(name).megabytes, abs=1.5
+        )
 
 
 # Weights of torchvision
@@ -155,13 +157,13 @@ def test_a_file_in_the_cache_is_used_without_asking_anybody(torch_home, monkeypa
     put(torch_home, SMALL, weights)
     monkeypatch.setattr(torch.hub, "download_url_to_file", None)
     unplug(monkeypatch, AskedError())
-    parts, _ = build(SMALL)
+    parts, _ = build_staged_network(SMALL)
     assert equal(tensors(parts), weights.values())
 
 
 def test_random_weights_need_no_download(torch_home, monkeypatch):
     unplug(monkeypatch, AskedError())
-    parts, _ = build(SMALL, pretrained=False)
+    parts, _ = build_staged_network(SMALL, pretrained=False)
     assert tensors(parts)[0].std() > 0
     assert not torch_home.exists()
 
@@ -187,7 +189,7 @@ def cut_short(name):
 def test_a_broken_file_in_the_cache_is_named(torch_home, content):
     path = put(torch_home, SMALL, content)
     with pytest.raises(InputError, match="Delete it") as caught:
-        build(SMALL)
+        build_staged_network(SMALL)
     for words in (str(path), SMALL, *LITE):
         assert words in str(caught.value)
     assert path.exists()
@@ -207,7 +209,7 @@ def test_a_broken_file_in_the_cache_is_named(torch_home, content):
 def test_without_a_network_it_is_said_what_to_do(torch_home, monkeypatch, error):
     unplug(monkeypatch, error)
     with pytest.raises(InputError, match="could not be downloaded") as caught:
-        build(SMALL)
+        build_staged_network(SMALL)
     place = torch_home / Path(published(SMALL).url).name
     for words in (published(SMALL).url, str(place), *LITE):
         assert words in str(caught.value)
@@ -226,7 +228,7 @@ def test_a_download_that_breaks_off_leaves_nothing_in_the_cache(torch_home, monk
 
     monkeypatch.setattr(torch.hub, "urlopen", lambda *_, **__: Download(bytes(5000)))
     with pytest.raises(InputError, match="could not be downloaded"):
-        build(SMALL)
+        build_staged_network(SMALL)
     assert list(torch_home.iterdir()) == []
 
 
@@ -247,7 +249,7 @@ def upright(path):
 
 @pytest.mark.parametrize("name", ["resnet18", "inception_v3", "efficientnet_b0"])
 def test_pixels_are_what_torchvisions_own_transform_makes_of_them(name, picture):
-    _, preprocess = build(name, pretrained=False)
+    _, preprocess = build_staged_network(name, pretrained=False)
     theirs = published(name).transforms()(upright(picture))
     ours = preprocess(picture)
     assert ours.shape == theirs.shape and ours.dtype == torch.float32
@@ -256,28 +258,28 @@ def test_pixels_are_what_torchvisions_own_transform_makes_of_them(name, picture)
 
 @pytest.mark.parametrize("name", LITE)
 def test_pixels_are_what_timms_own_transform_makes_of_them(name, picture):
-    _, preprocess = build(name, pretrained=False)
+    _, preprocess = build_staged_network(name, pretrained=False)
     wanted = resolve_model_data_config(timm.create_model(BUNDLED[name].timm_name))
     theirs = create_transform(**wanted, is_training=False)(upright(picture))
-    assert preprocess(picture).shape == (3, find(name).side, find(name).side)
+    assert preprocess(picture).shape == (3, find_backbone(name).input_size, find_backbone(name).input_size)
     assert (preprocess(picture) - theirs).abs().max() < 1e-5
 
 
 def test_the_default_looks_at_224_pixels_with_mean_and_deviation_a_half():
-    _, preprocess = build(DEFAULT, pretrained=False)
+    _, preprocess = build_staged_network(DEFAULT_BACKBONE, pretrained=False)
     assert (preprocess.size, preprocess.resize, preprocess.interpolation) == (224, 256, "bicubic")
-    assert preprocess.mean == preprocess.deviation == (0.5, 0.5, 0.5)
+    assert preprocess.mean == preprocess.std == (0.5, 0.5, 0.5)
 
 
 def test_path_image_and_pixels_look_the_same_to_the_network(picture):
-    _, preprocess = build(SMALL, pretrained=False)
+    _, preprocess = build_staged_network(SMALL, pretrained=False)
     from_path = preprocess(picture)
     assert torch.equal(preprocess(str(picture)), from_path)
     assert torch.equal(preprocess(upright(picture)), from_path)
 
 
 def test_black_and_white_come_out_as_mean_and_deviation_say():
-    _, preprocess = build(SMALL, pretrained=False)
+    _, preprocess = build_staged_network(SMALL, pretrained=False)
     mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     black = preprocess(torch.zeros(3, 256, 300, dtype=torch.uint8))
     white = preprocess(torch.full((3, 300, 256), 255, dtype=torch.uint8))
@@ -287,13 +289,13 @@ def test_black_and_white_come_out_as_mean_and_deviation_say():
 
 
 def test_a_batch_is_normalised_as_one_picture_is(picture):
-    _, preprocess = build(SMALL, pretrained=False)
+    _, preprocess = build_staged_network(SMALL, pretrained=False)
     squares = torch.randint(256, (2, 3, 224, 224), dtype=torch.uint8)
-    assert torch.equal(preprocess.normalise(squares)[1], preprocess.normalise(squares[1]))
+    assert torch.equal(preprocess.normalize(squares)[1], preprocess.normalize(squares[1]))
 
 
 def test_a_file_that_is_no_picture_is_named(tmp_path):
     (tmp_path / "notes.png").write_text("no picture")
-    _, preprocess = build(SMALL, pretrained=False)
+    _, preprocess = build_staged_network(SMALL, pretrained=False)
     with pytest.raises(InputError, match=r"notes\.png"):
         preprocess(tmp_path / "notes.png")

@@ -14,7 +14,7 @@ from torchvision import models as tv
 
 from headswap import InputError, adapt
 from headswap.data.decoding import read_pixels
-from headswap.networks.classifier import BATCH
+from headswap.networks.classifier import PREDICT_BATCH_SIZE
 from headswap.networks.heads import HEADS
 
 CLASSES = ("dots", "boxes", "bars")
@@ -50,7 +50,7 @@ def test_only_the_head_of_a_new_model_learns(head):
     model = on_paper("vgg11", head=head)
     trainable = {name for name, p in model.named_parameters() if p.requires_grad}
     assert trainable == {f"head.{name}" for name, _ in model.head.named_parameters()}
-    assert not any(m.training for part in model.sequence for m in part.modules())
+    assert not any(m.training for part in model.feature_stages for m in part.modules())
 
 
 def test_the_last_stages_are_unfrozen_by_their_number():
@@ -82,7 +82,7 @@ def test_a_number_of_stages_that_there_are_not_is_refused(stages):
     with pytest.raises(ValueError, match=f"resnet18 has 5 stages, so {stages} of them cannot learn"):
         model.unfreeze(stages)
     with pytest.raises(ValueError, match="5 stages"):
-        model.boundary_of(stages)
+        model.get_boundary(stages)
     assert model.learning_stages == ("layer3", "layer4")
 
 
@@ -91,7 +91,7 @@ def test_unfrozen_stages_enter_training_mode_and_frozen_ones_do_not(model):
     assert [stage.training for stage in model.stages] == [False, False, False, True, True]
     assert model.pool.training and model.head.training
     model.freeze()
-    assert not any(part.training for part in model.sequence) and model.head.training
+    assert not any(part.training for part in model.feature_stages) and model.head.training
 
 
 def test_unfreezing_leaves_a_model_that_predicts_in_evaluation_mode(model):
@@ -105,18 +105,18 @@ def test_unfreezing_leaves_a_model_that_predicts_in_evaluation_mode(model):
 @pytest.mark.parametrize("backbone", ["resnet18", "vgg11", "efficientnet_lite0", "vit_b_32"])
 def test_the_boundary_lies_where_it_was_said_to_lie(backbone):
     model = on_paper(backbone)
-    for stages in [*range(len(model.countable) + 1), None]:
-        expected = model.boundary_of(stages)
+    for stages in [*range(len(model.freezable_stages) + 1), None]:
+        expected = model.get_boundary(stages)
         model.unfreeze(stages)
         assert model.boundary == expected
-        still, learns = model.sequence[:expected], model.sequence[expected:]
+        still, learns = model.feature_stages[:expected], model.feature_stages[expected:]
         assert all(part.frozen for part in still) and not any(part.frozen for part in learns)
-        assert len(model.learning_stages) == (len(model.countable) if stages is None else stages)
+        assert len(model.learning_stages) == (len(model.freezable_stages) if stages is None else stages)
 
 
 def test_a_pool_with_weights_counts_as_a_stage():
     model = on_paper("vgg11")
-    assert len(model.countable) == 6 and model.countable[-1] is model.pool
+    assert len(model.freezable_stages) == 6 and model.freezable_stages[-1] is model.pool
     assert model.unfreeze(1).learning_stages == ("pool",)
     assert learning(model) == {"pool.2", "pool.5", "head.linear"}
     assert model.boundary == 5
@@ -124,8 +124,8 @@ def test_a_pool_with_weights_counts_as_a_stage():
 
 def test_a_pool_without_weights_moves_with_the_last_stage():
     model = on_paper("resnet18")
-    assert len(model.countable) == 5 and model.pool not in model.countable
-    assert model.boundary == len(model.sequence) == 6
+    assert len(model.freezable_stages) == 5 and model.pool not in model.freezable_stages
+    assert model.boundary == len(model.feature_stages) == 6
     assert model.unfreeze(1).boundary == 4
     assert not model.pool.frozen
     assert model.freeze().pool.frozen
@@ -135,11 +135,11 @@ def test_two_runs_that_meet_at_a_boundary_are_one(model):
     images = torch.randn(2, 3, 32, 32)
     model.eval()
     with torch.no_grad():
-        whole = model.run(images)
-        for boundary in range(len(model.sequence) + 1):
-            passed = model.run(images, 0, boundary)
-            assert torch.allclose(model.run(passed, boundary), whole, atol=1e-3)
-            assert torch.allclose(model.logits(passed, boundary), model(images), atol=1e-3)
+        whole = model.forward_stages(images)
+        for boundary in range(len(model.feature_stages) + 1):
+            passed = model.forward_stages(images, 0, boundary)
+            assert torch.allclose(model.forward_stages(passed, boundary), whole, atol=1e-3)
+            assert torch.allclose(model.forward_logits(passed, boundary), model(images), atol=1e-3)
         assert torch.equal(model(images), model.head(whole))
 
 
@@ -157,7 +157,7 @@ def test_a_model_gives_what_its_backbone_and_head_give():
 
 
 def test_the_outline_tells_names_shapes_and_weights():
-    outline = on_paper("resnet18").unfreeze(2).outline()
+    outline = on_paper("resnet18").unfreeze(2).summarize_stages()
     assert [(row.name, row.shape, row.frozen) for row in outline] == [
         ("stem", (64, 56, 56), True),
         ("layer1", (64, 56, 56), True),
@@ -165,12 +165,12 @@ def test_the_outline_tells_names_shapes_and_weights():
         ("layer3", (256, 14, 14), False),
         ("layer4", (512, 7, 7), False),
     ]
-    assert [row.weights for row in outline] == [9_536, 147_968, 525_568, 2_099_712, 8_393_728]
+    assert [row.num_parameters for row in outline] == [9_536, 147_968, 525_568, 2_099_712, 8_393_728]
 
 
 def test_the_outline_shows_a_pool_that_has_weights():
-    last = on_paper("vgg11").outline()[-1]
-    assert (last.name, last.shape, last.weights, last.frozen) == ("pool", (4096,), 119_545_856, True)
+    last = on_paper("vgg11").summarize_stages()[-1]
+    assert (last.name, last.shape, last.num_parameters, last.frozen) == ("pool", (4096,), 119_545_856, True)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -178,7 +178,7 @@ def test_drawing_the_outline_changes_nothing(training):
     model = small_model(CLASSES).unfreeze().train(training)
     before = {name: t.clone() for name, t in model.state_dict().items()}
     modes = [m.training for m in model.modules()]
-    model.outline()
+    model.summarize_stages()
     assert [m.training for m in model.modules()] == modes
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
 
@@ -206,7 +206,7 @@ def test_the_answer_is_every_class_with_its_probability_and_the_most_likely_firs
 
 def test_many_pictures_get_the_answers_that_they_get_one_by_one(model):
     pictures = [shape(name, i) for name in CLASSES for i in range(2)]
-    together = model.probabilities(pictures)
+    together = model.predict_proba(pictures)
     assert together.shape == (6, 3)
     assert torch.allclose(together.sum(1), torch.ones(6))
     for picture, row in zip(pictures, together, strict=True):
@@ -231,7 +231,7 @@ def test_pixels_that_were_read_stay_as_they_are_to_the_last_bit(model, picture):
     wanted = model.preprocess
     pixels = read_pixels(picture, wanted.resize, wanted.interpolation)
     assert torch.equal(wanted(pixels), wanted(picture))
-    assert torch.equal(wanted(pixels), wanted.normalise(wanted.square(pixels)))
+    assert torch.equal(wanted(pixels), wanted.normalize(wanted.crop_to_square(pixels)))
 
 
 def test_a_list_is_answered_with_a_list_and_a_single_one_with_its_answer(model, picture):
@@ -241,7 +241,7 @@ def test_a_list_is_answered_with_a_list_and_a_single_one_with_its_answer(model, 
         assert len(answers) == 2
         for answer in answers:
             assert dict(answer) == pytest.approx(dict(one), abs=1e-6)
-        assert model.labels(several) == [model.labels(picture)] * 2
+        assert model.predict_labels(several) == [model.predict_labels(picture)] * 2
     assert model.predict([]) == []
 
 
@@ -250,21 +250,25 @@ def test_many_are_answered_in_batches_and_never_lie_in_memory_as_a_whole(model):
     model.head.register_forward_pre_hook(lambda _, given: sizes.append((len(given[0]), len(asked))))
 
     def pictures():
-        for number in range(2 * BATCH + 3):
+        for number in range(2 * PREDICT_BATCH_SIZE + 3):
             asked.append(number)
             yield shape("dots", number)
 
-    assert model.probabilities(pictures()).shape == (2 * BATCH + 3, 3)
-    assert sizes == [(BATCH, BATCH), (BATCH, 2 * BATCH), (3, 2 * BATCH + 3)]
+    assert model.predict_proba(pictures()).shape == (2 * PREDICT_BATCH_SIZE + 3, 3)
+    assert sizes == [
+        (PREDICT_BATCH_SIZE, PREDICT_BATCH_SIZE),
+        (PREDICT_BATCH_SIZE, 2 * PREDICT_BATCH_SIZE),
+        (3, 2 * PREDICT_BATCH_SIZE + 3),
+    ]
 
 
 def test_squares_are_answered_as_they_are_whoever_is_beside_them(model):
     wanted = model.preprocess
     pixels = [read_pixels(shape(name), wanted.resize, wanted.interpolation) for name in CLASSES]
-    squares = torch.stack([wanted.square(read) for read in pixels])
-    together = model.answer_squares(squares)
-    assert torch.equal(together, torch.cat([model.answer_squares(one[None]) for one in squares]))
-    assert torch.allclose(together, model.probabilities([shape(name) for name in CLASSES]), atol=1e-6)
+    squares = torch.stack([wanted.crop_to_square(read) for read in pixels])
+    together = model.predict_proba_cropped(squares)
+    assert torch.equal(together, torch.cat([model.predict_proba_cropped(one[None]) for one in squares]))
+    assert torch.allclose(together, model.predict_proba([shape(name) for name in CLASSES]), atol=1e-6)
 
 
 def test_the_one_of_many_that_cannot_be_read_is_named(model, picture, tmp_path):
@@ -275,7 +279,7 @@ def test_the_one_of_many_that_cannot_be_read_is_named(model, picture, tmp_path):
         ("https://example.org/cat.jpg", "download the picture"),
     ):
         with pytest.raises(InputError, match=words):
-            model.probabilities([picture, picture, wrong])
+            model.predict_proba([picture, picture, wrong])
     for wrong in (None, [picture], (picture, 1)):
         with pytest.raises(TypeError, match=r"^pictures\[1\]: A picture is a path"):
             model.predict([picture, wrong])
@@ -286,16 +290,16 @@ def test_the_one_of_many_that_cannot_be_read_is_named(model, picture, tmp_path):
 def test_a_single_picture_where_several_are_wanted_is_refused(model, picture):
     for one in (picture, str(picture), picture.read_bytes(), io.BytesIO(), shape("dots"), torch.zeros(3, 9, 9), None):
         with pytest.raises(TypeError, match="Several pictures are wanted here"):
-            model.probabilities(one)
+            model.predict_proba(one)
 
 
 @pytest.mark.parametrize("precision", ["half", "bfloat16", "double"])
 def test_a_model_of_any_precision_answers_in_single_precision(model, picture, precision):
-    known = model.probabilities([picture])
-    told = getattr(model, precision)().probabilities([picture])
+    known = model.predict_proba([picture])
+    told = getattr(model, precision)().predict_proba([picture])
     assert told.dtype == torch.float32
     assert torch.allclose(told, known, atol=0.05)
-    assert model.predict(picture) and model.labels(picture)
+    assert model.predict(picture) and model.predict_labels(picture)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -359,7 +363,7 @@ def test_the_head_is_as_wide_as_the_pooled_features(backbone, width):
     model = on_paper(backbone)
     assert model.head.linear.in_features == width
     size = model.preprocess.size
-    assert model.run(torch.empty(1, 3, size, size, device="meta")).shape == (1, width)
+    assert model.forward_stages(torch.empty(1, 3, size, size, device="meta")).shape == (1, width)
 
 
 def test_the_crop_is_the_centre_or_the_whole_picture(picture):
@@ -421,7 +425,7 @@ def test_attention_takes_the_map_of_every_kind_of_backbone(backbone):
     model = on_paper(backbone, head="attention")
     size = model.preprocess.size
     assert model(torch.empty(2, 3, size, size, device="meta")).shape == (2, 10)
-    assert model.countable == model.sequence == tuple(model.stages)
+    assert model.freezable_stages == model.feature_stages == tuple(model.stages)
 
 
 def test_the_pool_that_attention_skips_never_learns():
@@ -437,7 +441,7 @@ def test_places_keep_their_channels_together():
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         model(images)
-        last_map = model.run(images)
+        last_map = model.forward_stages(images)
     assert given[0].shape == (1, 4, 512)
     assert torch.equal(given[0][0, 1], last_map[0, :, 0, 1])
 

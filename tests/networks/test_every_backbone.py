@@ -14,7 +14,7 @@ from torchvision import models as tv
 
 import headswap
 from headswap.networks.catalogue import BUNDLED
-from headswap.networks.split_torchvision import take_apart
+from headswap.networks.split_torchvision import split_into_stages
 
 GIANT, MEMORY = 150, 12e9  # millions of weights; bytes that a machine should have for such a network
 QUICK = {"init_weights": False}
@@ -36,11 +36,11 @@ LIGHT = [  # of which a whole classifier is built
 
 def logits_of_both(network, images, map_to_last=False):
     """The network's own logits, and those of its parts with its original last layer."""
-    parts = take_apart(network.eval())
+    parts = split_into_stages(network.eval())
     with torch.no_grad():
         last_map = parts.stages.eval()(images)
         pooled = parts.pool.eval()(last_map)
-        return network(images), parts.last.eval()(last_map if map_to_last else pooled)
+        return network(images), parts.original_head.eval()(last_map if map_to_last else pooled)
 
 
 @pytest.mark.parametrize("name", TORCHVISIONS)
@@ -72,7 +72,7 @@ def test_a_backbone_with_seven_new_classes(name):
     *alone, logits = outputs(model.eval(), images)
     model.train()
     model.stages.train()
-    for part in model.sequence:
+    for part in model.feature_stages:
         part.train()
     *together, _ = outputs(model, torch.stack([images[0], images[1].flip(-1) + 1]))
     assert all(torch.equal(a[0], b[0]) for a, b in zip(alone, together, strict=True))
@@ -86,7 +86,7 @@ def learning(model):
 def outputs(model, images):
     """What comes out of each part on the way to the head, and the logits."""
     seen = []
-    hooks = [part.register_forward_hook(lambda *call: seen.append(call[-1].clone())) for part in model.sequence]
+    hooks = [part.register_forward_hook(lambda *call: seen.append(call[-1].clone())) for part in model.feature_stages]
     with torch.no_grad():
         seen.append(model(images))
     for hook in hooks:

@@ -13,16 +13,16 @@ from headswap.networks.heads import (
     HEADS,
     Attention,
     build_head,
-    head_options,
-    head_sentence,
-    last_layer,
-    solvable,
-    takes_map,
+    describe_head,
+    find_last_linear,
+    get_head_options,
+    has_map_input,
+    is_solvable,
 )
-from headswap.networks.lda import out_of_fold
-from headswap.training.calibration import soften
+from headswap.networks.lda import compute_out_of_fold_logits
+from headswap.training.calibration import raise_temperature
 
-WITH_DROPOUT = [head for head in HEADS if "dropout" in head_options(head)]
+WITH_DROPOUT = [head for head in HEADS if "dropout" in get_head_options(head)]
 
 
 def weights(module):
@@ -32,7 +32,7 @@ def weights(module):
 def features(head, count=7):
     """Random features as this head takes them, 24 wide."""
     torch.manual_seed(0)
-    return torch.randn(count, 6, 24) if takes_map(head) else torch.randn(count, 24)
+    return torch.randn(count, 6, 24) if has_map_input(head) else torch.randn(count, 24)
 
 
 @pytest.mark.parametrize(
@@ -83,25 +83,25 @@ def test_dropout_is_on_in_training_and_off_afterwards(head):
 
 @pytest.mark.parametrize("head", HEADS)
 def test_every_head_explains_itself_in_a_sentence(head):
-    sentence = head_sentence(head)
+    sentence = describe_head(head)
     assert sentence[0].isupper() and sentence.endswith(".") and 20 < len(sentence) < 120
 
 
 def test_no_two_heads_say_the_same():
-    assert len({head_sentence(head) for head in HEADS}) == len(HEADS)
+    assert len({describe_head(head) for head in HEADS}) == len(HEADS)
 
 
 def test_the_options_of_the_heads_and_their_defaults():
-    assert head_options("linear") == {"dropout": 0.0}
-    assert head_options("bottleneck") == {"bottleneck_dim": 512, "activation": "relu", "dropout": 0.2}
-    assert head_options("mlp") == {"hidden_dims": (1024, 512), "dropout": 0.3}
-    assert head_options("attention") == {"dim": 256, "layers": 1, "dropout": 0.1}
-    assert head_options("lda") == {}
+    assert get_head_options("linear") == {"dropout": 0.0}
+    assert get_head_options("bottleneck") == {"bottleneck_dim": 512, "activation": "relu", "dropout": 0.2}
+    assert get_head_options("mlp") == {"hidden_dims": (1024, 512), "dropout": 0.3}
+    assert get_head_options("attention") == {"dim": 256, "layers": 1, "dropout": 0.1}
+    assert get_head_options("lda") == {}
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_a_head_built_with_its_defaults_is_the_one_built_without(head):
-    assert repr(build_head(head, 24, 5)) == repr(build_head(head, 24, 5, **head_options(head)))
+    assert repr(build_head(head, 24, 5)) == repr(build_head(head, 24, 5, **get_head_options(head)))
 
 
 @pytest.mark.parametrize("head", WITH_DROPOUT)
@@ -139,8 +139,8 @@ def test_a_callable_gets_its_options():
 
 
 def test_only_attention_takes_the_map():
-    assert [head for head in HEADS if takes_map(head)] == ["attention"]
-    assert takes_map(Attention(8, 2)) and not takes_map(nn.Linear(8, 2)) and not takes_map(nn.Linear)
+    assert [head for head in HEADS if has_map_input(head)] == ["attention"]
+    assert has_map_input(Attention(8, 2)) and not has_map_input(nn.Linear(8, 2)) and not has_map_input(nn.Linear)
 
 
 def test_attention_looks_at_every_place():
@@ -175,7 +175,7 @@ def solved(each=12, **how):
 
 
 def test_only_lda_is_solved():
-    assert [head for head in HEADS if solvable(build_head(head, 24, 5))] == ["lda"]
+    assert [head for head in HEADS if is_solvable(build_head(head, 24, 5))] == ["lda"]
 
 
 def test_solving_tells_the_classes_apart():
@@ -215,11 +215,11 @@ def test_no_image_is_judged_by_discriminants_that_saw_one_of_its_views():
     given, labels = clouds()
     wrong = given.clone()
     wrong[0] += 100  # as strange as can be, but alone: what others get may change, what it gets may not
-    before, after = out_of_fold(given, labels, 3), out_of_fold(wrong, labels, 3)
+    before, after = compute_out_of_fold_logits(given, labels, 3), compute_out_of_fold_logits(wrong, labels, 3)
     slope = (after - before)[0] / 100
     again = given.clone()
     again[0] += 200
-    assert torch.allclose((out_of_fold(again, labels, 3) - before)[0] / 200, slope, rtol=1e-3, atol=1e-4)
+    assert torch.allclose((compute_out_of_fold_logits(again, labels, 3) - before)[0] / 200, slope, rtol=1e-3, atol=1e-4)
 
 
 def test_classes_that_overlap_are_told_apart_with_less_confidence():
@@ -244,7 +244,7 @@ def test_images_without_any_difference_within_a_class_are_told_apart():
 def test_softening_lowers_the_confidence_and_nothing_else(share):
     head, given, labels = solved(spread=0.1)
     order = head(given[:, 0]).argsort(1)
-    soften(head, given[:, 0], labels, share)
+    raise_temperature(head, given[:, 0], labels, share)
     loss = F.cross_entropy(head(given[:, 0]), labels).item()
     assert loss == pytest.approx(share * math.log(3), rel=0.1)
     assert torch.equal(head(given[:, 0]).argsort(1), order)
@@ -255,11 +255,11 @@ def test_every_head_can_be_softened(head):
     module, given = build_head(head, 24, 3).eval(), features(head)
     with torch.no_grad():
         torch.manual_seed(0)
-        torch.nn.init.normal_(last_layer(module).weight, std=5)
+        torch.nn.init.normal_(find_last_linear(module).weight, std=5)
         sure = module(given).clone()
     labels = sure.argmax(1)
     assert F.cross_entropy(sure, labels) < 0.3 * math.log(3)
-    soften(module, given, labels, 0.6)
+    raise_temperature(module, given, labels, 0.6)
     assert F.cross_entropy(module(given), labels).item() == pytest.approx(0.6 * math.log(3), rel=0.1)
     assert torch.equal(module(given).argmax(1), labels)
     assert all(p.requires_grad for p in module.parameters())
@@ -271,7 +271,7 @@ def test_with_several_labels_the_share_is_of_a_guess_on_each():
         head.weight.copy_(20 * torch.eye(4))
         head.bias.fill_(-10)
     marks = torch.tensor([[1.0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0]])
-    soften(head, marks, marks, 0.5)
+    raise_temperature(head, marks, marks, 0.5)
     told = F.binary_cross_entropy_with_logits(head(marks), marks).item()
     assert told == pytest.approx(0.5 * math.log(2), rel=0.1)
 
@@ -279,7 +279,7 @@ def test_with_several_labels_the_share_is_of_a_guess_on_each():
 def test_a_head_without_a_linear_layer_is_not_softened():
     head = nn.Conv1d(1, 1, 1)
     before = head.weight.clone()
-    soften(head, torch.ones(2, 1, 3), torch.tensor([0, 1]), 0.6)
+    raise_temperature(head, torch.ones(2, 1, 3), torch.tensor([0, 1]), 0.6)
     assert torch.equal(head.weight, before)
 
 
@@ -289,7 +289,7 @@ def test_a_head_that_is_unsure_already_is_not_softened():
         head.linear.weight.mul_(1e-3)
         head.linear.bias.mul_(1e-3)
     before = head.linear.weight.clone()
-    soften(head, given[:, 0], labels, 0.6)
+    raise_temperature(head, given[:, 0], labels, 0.6)
     assert torch.equal(head.linear.weight, before)
 
 

@@ -10,8 +10,8 @@ from torch import nn
 
 import headswap
 from headswap import InputError, Phase, Plan
-from headswap.networks.heads import HEADS, register
-from headswap.training.calibration import soften
+from headswap.networks.heads import HEADS, register_head
+from headswap.training.calibration import raise_temperature
 
 PLAN = Plan((Phase(2, 0, 1e-2), Phase(1, 1, 1e-3, 1e-3)), views=1, batch_size=7)
 
@@ -62,7 +62,7 @@ def test_a_head_is_never_shown_a_single_image_while_it_learns(images, batch_size
     learned, checked = images.split()
     headswap.fit(model, learned, Plan((Phase(2, 0, 1e-3),), views=1, batch_size=batch_size), checked)
     assert min(shown) > 1 and sum(shown) == 2 * len(learned) and max(shown) <= batch_size + 1
-    list(headswap.find_rate(model, learned, steps=10, plan=Plan((Phase(1, 0, 1e-3),), batch_size=batch_size)))
+    list(headswap.lr_find(model, learned, steps=10, plan=Plan((Phase(1, 0, 1e-3),), batch_size=batch_size)))
 
 
 def test_heads_of_the_table_learn_in_the_batches_of_the_plan(images):
@@ -84,7 +84,7 @@ def test_batches_of_one_image_are_refused_at_once_where_the_head_has_batch_norm(
 
 def test_folds_of_a_head_with_batch_norm_are_judged(images):
     plan = Plan((Phase(1, 0, 1e-3),), views=1, batch_size=11)  # of twelve
-    assert headswap.cross_validate(images, own(images, "linear"), normed, folds=3, plan=plan).run().of == 18
+    assert headswap.cross_validate(images, own(images, "linear"), normed, folds=3, plan=plan).run().total == 18
 
 
 # What a head may be
@@ -104,7 +104,7 @@ def test_folds_of_a_head_with_batch_norm_are_judged(images):
 def test_every_kind_of_head_learns(images, head):
     model = own(images, head)
     before = copied(model.head)
-    assert headswap.fit(model, images, PLAN).of == 3
+    assert headswap.fit(model, images, PLAN).total == 3
     assert moved(before, model.head)
     assert len(model.predict(images.paths[0])) == 3
 
@@ -144,9 +144,9 @@ class Means(Fixed):
 
 
 def test_a_head_without_parameters_is_solved_or_stages_learn_beneath_it_or_it_is_refused_at_once(images):
-    assert headswap.fit(own(images, Means), images, PLAN).of == 3
-    assert headswap.fit(own(images, Fixed), images, Plan((Phase(1, 1, 1e-3, 1e-3),), views=1)).of == 3
-    for verb in (headswap.train, headswap.find_rate):
+    assert headswap.fit(own(images, Means), images, PLAN).total == 3
+    assert headswap.fit(own(images, Fixed), images, Plan((Phase(1, 1, 1e-3, 1e-3),), views=1)).total == 3
+    for verb in (headswap.train, headswap.lr_find):
         with pytest.raises(InputError, match="The head Fixed has no weights that learn"):
             verb(own(images, Fixed), images, plan=PLAN)
     with pytest.raises(InputError, match="The head Fixed has no weights that learn"):
@@ -215,7 +215,7 @@ def optional(monkeypatch):
     monkeypatch.setattr("headswap.networks.heads._HEADS", table)
     monkeypatch.setattr("headswap.networks.heads.HEADS", table)
     monkeypatch.setattr("headswap.export.schema.HEADS", table)
-    register("optional", Optional)
+    register_head("optional", Optional)
     return "optional"
 
 
@@ -232,22 +232,22 @@ def test_a_registered_head_with_any_options_comes_back_from_its_file(optional, t
 def test_a_head_that_is_replaced_by_assignment_learns_and_says_why_it_cannot_be_saved(images, tmp_path):
     model = own(images, "linear")
     model.head = nn.Sequential(nn.LazyLinear(8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
-    assert len(model.outline()) == 9
+    assert len(model.summarize_stages()) == 9
     kept = headswap.fit(model, images, PLAN)
     assert headswap.refit(model, images, None, kept).run().refitted
-    assert headswap.find_rate(model, images, steps=10, plan=PLAN).run().suggestion
+    assert headswap.lr_find(model, images, steps=10, plan=PLAN).run().suggestion
     assert len(model.predict(images.paths[0])) == 3
     with pytest.raises(InputError, match=r"Sequential was given as a callable or set by hand.* Register it with"):
         headswap.save(model, tmp_path / "x.headswap")
     model.head = Positions(512, 3)
-    assert headswap.fit(model, images, PLAN).of == 3
+    assert headswap.fit(model, images, PLAN).total == 3
 
 
 @pytest.mark.parametrize("head", [nn.Linear(512, 4), nn.Identity(), nn.Linear(100, 3), HEADS["linear"](512, 5)])
 def test_a_replaced_head_that_does_not_fit_is_refused_before_anything_is_learned(images, head):
     model = own(images, "linear")
     model.head = head
-    for verb in (headswap.train, headswap.fit, headswap.find_rate):
+    for verb in (headswap.train, headswap.fit, headswap.lr_find):
         with pytest.raises(InputError, match=r"answers with \[2, \d+\] for two images, but there are 3|cannot take"):
             verb(model, images, plan=PLAN)
     with pytest.raises(InputError, match=r"answers with \[2, \d+\] for two images, but there are 3|cannot take"):
@@ -275,7 +275,7 @@ def test_a_layer_that_is_not_the_last_is_not_softened():
         head.out.weight.mul_(50)
         targets = head(features).argmax(1)
         before = head(features)
-        assert soften(head, features, targets, 0.9) == 1.0
+        assert raise_temperature(head, features, targets, 0.9) == 1.0
         assert torch.allclose(head(features), before, atol=1e-3)
 
 

@@ -11,8 +11,8 @@ from torchvision import models as tv
 
 from headswap.common.errors import InputError
 from headswap.networks.catalogue import backbones
-from headswap.networks.classifier import features_in, map_channels
-from headswap.networks.split_torchvision import Stage, take_apart
+from headswap.networks.classifier import get_in_features, get_map_channels
+from headswap.networks.split_torchvision import Stage, split_into_stages
 
 # The smallest member of each family: its options, the side of the images that it is shown and how many stages it has.
 UNTRAINED = {"init_weights": False}
@@ -50,7 +50,7 @@ def family(request):
     torch.manual_seed(0)
     network = timm.create_model(name) if options is None else tv.get_model(name, weights=None, **options)
     enliven(network)
-    parts, images = take_apart(network.eval()), torch.randn(2, 3, side, side)
+    parts, images = split_into_stages(network.eval()), torch.randn(2, 3, side, side)
     return network, parts, request.param, images, outputs(parts, images)
 
 
@@ -77,7 +77,7 @@ def outputs(parts, x):
 def test_stages_pool_and_last_layer_are_the_network(family):
     network, parts, _, images, (*_, last_map, pooled) = family
     with torch.no_grad():
-        logits = parts.last(last_map if isinstance(network, tv.SqueezeNet) else pooled)
+        logits = parts.original_head(last_map if isinstance(network, tv.SqueezeNet) else pooled)
         expected = network(images)
     assert torch.equal(logits, expected)
     assert expected.isfinite().all() and expected.std(1).min() > 0
@@ -92,23 +92,23 @@ def test_there_are_as_many_stages_as_can_be_read_in_a_drawing(family):
 
 def test_the_parts_hold_every_weight_of_the_network_once(family):
     network, parts, *_ = family
-    held = [id(p) for part in (parts.stages, parts.pool, parts.last) for p in part.parameters()]
+    held = [id(p) for part in (parts.stages, parts.pool, parts.original_head) for p in part.parameters()]
     auxiliary = {id(p) for name, p in network.named_parameters() if name.lower().startswith("aux")}
     assert sorted(held) == sorted({id(p) for p in network.parameters()} - auxiliary)
 
 
 def test_the_channels_of_the_map_are_where_they_are_said_to_be(family):
     network, parts, _, images, (*_, last_map, pooled) = family
-    assert parts.channels == (-1 if isinstance(network, tv.VisionTransformer | tv.SwinTransformer) else 1)
+    assert parts.channel_dim == (-1 if isinstance(network, tv.VisionTransformer | tv.SwinTransformer) else 1)
     if not isinstance(network, tv.AlexNet | tv.VGG | tv.MobileNetV3):  # whose pool has hidden layers of another width
-        assert last_map.shape[parts.channels] == pooled.shape[1]
-    assert map_channels(parts, images.shape[-1]) == last_map.shape[parts.channels]
-    assert features_in(parts) == pooled.shape[1]
+        assert last_map.shape[parts.channel_dim] == pooled.shape[1]
+    assert get_map_channels(parts, images.shape[-1]) == last_map.shape[parts.channel_dim]
+    assert get_in_features(parts) == pooled.shape[1]
 
 
 def test_a_frozen_stage_gives_the_same_whatever_its_companions_and_whoever_calls_train(family):
     _, parts, _, images, before_freezing = family
-    everything = nn.ModuleList([parts.stages, parts.pool, parts.last])
+    everything = nn.ModuleList([parts.stages, parts.pool, parts.original_head])
     for part in (*parts.stages, parts.pool):
         part.freeze()
     before = {name: tensor.clone() for name, tensor in everything.state_dict().items()}
@@ -207,13 +207,13 @@ def test_a_network_of_an_unknown_class_is_refused_with_a_way_out():
         pass
 
     with pytest.raises(InputError, match=r"Stranger cannot be taken apart.*headswap\.backbones\(\)"):
-        take_apart(Stranger())
+        split_into_stages(Stranger())
 
 
 @pytest.mark.parametrize("name", [row.name for row in backbones() if row.source == "torchvision"])
 def test_the_class_of_every_network_of_the_catalogue_can_be_taken_apart(name):
     kind = typing.get_type_hints(tv.get_model_builder(name))["return"]
-    assert take_apart.dispatch(kind) is not take_apart.dispatch(object)
+    assert split_into_stages.dispatch(kind) is not split_into_stages.dispatch(object)
 
 
 @pytest.mark.parametrize(
@@ -221,5 +221,5 @@ def test_the_class_of_every_network_of_the_catalogue_can_be_taken_apart(name):
 )
 def test_the_largest_of_a_family_has_no_more_stages_than_can_be_read(name):
     with torch.device("meta"):
-        parts = take_apart(tv.get_model(name, weights=None))
+        parts = split_into_stages(tv.get_model(name, weights=None))
     assert 4 <= len(parts.stages) <= 13

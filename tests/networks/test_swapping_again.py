@@ -29,7 +29,9 @@ def test_a_network_that_somebody_built_gets_a_new_head(network):
     model = headswap.adapt(theirs, 4).eval()
     images = torch.rand(2, 3, 64, 64)
     assert model(images).shape == (2, 4)
-    assert torch.allclose(model.parts.stages(images), model.run(images, 0, len(model.stages)), atol=1e-5)
+    assert torch.allclose(
+        model.staged_network.stages(images), model.forward_stages(images, 0, len(model.stages)), atol=1e-5
+    )
 
 
 def test_a_module_that_is_no_known_network_is_refused_with_its_name():
@@ -68,8 +70,8 @@ def test_the_whole_picture_can_be_squeezed_into_the_square():
     centre, whole = (
         headswap.adapt("resnet18", 2, pretrained=False, crop=crop).preprocess for crop in ("centre", "fit")
     )
-    assert centre.square(wide[:, :, :]).shape == whole.square(wide).shape == (3, 224, 224)
-    assert whole.square(wide)[:, :, -40:].min() == 255
+    assert centre.crop_to_square(wide[:, :, :]).shape == whole.crop_to_square(wide).shape == (3, 224, 224)
+    assert whole.crop_to_square(wide)[:, :, -40:].min() == 255
     with pytest.raises(ValueError, match="Did you mean centre"):
         headswap.adapt("resnet18", 2, pretrained=False, crop="center")
 
@@ -95,7 +97,7 @@ def test_several_labels_an_image_are_learned_and_answered_one_by_one(tagged):
     assert torch.allclose(model.thresholds, torch.tensor([figures.threshold for figures in kept.labels]))
     answers = dict(model.predict(tagged.paths[0]))
     shown = [name for name, limit in zip(model.classes, model.thresholds, strict=True) if answers[name] > limit]
-    assert model.labels(tagged.paths[0]) == shown
+    assert model.predict_labels(tagged.paths[0]) == shown
     assert sum(answers.values()) != pytest.approx(1)
 
 
@@ -133,4 +135,4 @@ def test_another_head_keeps_the_crop_unless_another_is_asked_for():
 
 
 def test_no_pictures_have_no_probabilities():
-    assert small_model(3).probabilities([]).shape == (0, 3)
+    assert small_model(3).predict_proba([]).shape == (0, 3)

@@ -12,8 +12,8 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from headswap.common.errors import InputError
-from headswap.networks.build import build
-from headswap.networks.catalogue import BUNDLED, find
+from headswap.networks.build import build_staged_network
+from headswap.networks.catalogue import BUNDLED, find_backbone
 
 SMALL = "timm/test_resnet"
 REPOSITORY = "timm/test_resnet.r160_in1k"
@@ -45,26 +45,26 @@ def published():
 
 
 def equal(parts, weights):
-    ours = [t for part in (parts.stages, parts.pool, parts.last) for t in part.state_dict().values()]
+    ours = [t for part in (parts.stages, parts.pool, parts.original_head) for t in part.state_dict().values()]
     return all(torch.equal(a, b) for a, b in zip(ours, weights.values(), strict=True))
 
 
 def test_without_a_network_it_is_said_what_to_do_and_at_once(hub, offline):
     start = time.monotonic()
     with pytest.raises(InputError, match="could not be downloaded") as caught:
-        build(SMALL)
+        build_staged_network(SMALL)
     assert time.monotonic() - start < 5
     for words in (SMALL, REPOSITORY, str(hub / "snapshots" / "main" / "model.safetensors"), *BUNDLED):
         assert words in str(caught.value)
-    assert find(SMALL).needs_download
+    assert find_backbone(SMALL).needs_download
 
 
 def test_weights_put_where_the_error_says_are_used_without_a_question(hub, offline):
-    file = find(SMALL).weights_file
+    file = find_backbone(SMALL).weights_file
     file.parent.mkdir(parents=True)
     save_file(published(), file)
-    assert not find(SMALL).needs_download
-    assert equal(build(SMALL)[0], published())
+    assert not find_backbone(SMALL).needs_download
+    assert equal(build_staged_network(SMALL)[0], published())
     assert offline == []
 
 
@@ -72,33 +72,33 @@ def test_weights_put_where_the_error_says_are_used_without_a_question(hub, offli
 def test_weights_that_the_hub_cached_are_used_without_a_question(hub, offline, name):
     (hub / "refs").mkdir(parents=True)
     (hub / "refs" / "main").write_text("abc123")
-    assert find(SMALL).weights_file == hub / "snapshots" / "abc123" / "model.safetensors"
+    assert find_backbone(SMALL).weights_file == hub / "snapshots" / "abc123" / "model.safetensors"
     (hub / "snapshots" / "abc123").mkdir(parents=True)
     file = hub / "snapshots" / "abc123" / name
     save_file(published(), file) if name.endswith("safetensors") else torch.save(published(), file)
-    assert find(SMALL).weights_file == file
-    assert equal(build(SMALL)[0], published())
+    assert find_backbone(SMALL).weights_file == file
+    assert equal(build_staged_network(SMALL)[0], published())
     assert offline == []
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>Please log in</html>", {"conv1.weight": torch.zeros(3)}])
 def test_a_broken_file_is_named(hub, offline, content):
-    file = find(SMALL).weights_file
+    file = find_backbone(SMALL).weights_file
     file.parent.mkdir(parents=True)
     file.write_bytes(content) if isinstance(content, bytes) else save_file(content, file)
     with pytest.raises(InputError, match="Delete it") as caught:
-        build(SMALL)
+        build_staged_network(SMALL)
     assert str(file) in str(caught.value)
 
 
 def test_weights_that_nobody_published_are_not_looked_for(offline):
     with pytest.raises(InputError, match="Nobody has published weights of timm/test_vit4"):
-        build("timm/test_vit4")
+        build_staged_network("timm/test_vit4")
     assert offline == []
 
 
 def test_random_weights_need_no_network(hub, offline):
-    build(SMALL, pretrained=False)
+    build_staged_network(SMALL, pretrained=False)
     assert offline == [] and not hub.exists()
 
 
@@ -135,11 +135,11 @@ def test_weights_come_from_the_hub_into_its_cache(hub, tmp_path, monkeypatch):
             constants, "HUGGINGFACE_CO_URL_TEMPLATE", constants.ENDPOINT + "/{repo_id}/resolve/{revision}/{filename}"
         )
         try:
-            parts, _ = build(SMALL, progress=lambda *done: heard.append(done))
+            parts, _ = build_staged_network(SMALL, progress=lambda *done: heard.append(done))
         finally:
             server.shutdown()
             thread.join()
     assert equal(parts, published())
     assert heard == [(0, len(Hub.content)), (len(Hub.content), len(Hub.content))]
-    assert not find(SMALL).needs_download
-    assert equal(build(SMALL)[0], published())
+    assert not find_backbone(SMALL).needs_download
+    assert equal(build_staged_network(SMALL)[0], published())

@@ -69,9 +69,9 @@ def test_the_best_weights_are_kept(model, images):
 def test_what_was_kept_names_as_many_images_rightly_as_it_says(model, images):
     plan = Plan((Phase(4, 0, 1e-2), Phase(3, 1, 0.3, 0.1)), views=2, seed=3)
     kept = headswap.fit(model, images, plan)
-    _, checked = images.split(plan.validation, plan.seed)
-    assert rightly_named(model, checked) == kept.right
-    assert kept.of == len(checked)
+    _, checked = images.split(plan.validation_fraction, plan.seed)
+    assert rightly_named(model, checked) == kept.correct
+    assert kept.total == len(checked)
 
 
 def test_a_later_worse_phase_does_not_cost_the_best_of_an_earlier_one(model, images):
@@ -85,7 +85,7 @@ def test_a_later_worse_phase_does_not_cost_the_best_of_an_earlier_one(model, ima
     kept = until(Kept, told)
     told.close()
     assert first.learning_stages == ()
-    assert kept.epoch <= 4 and kept.right == max(epoch.right for epoch in figures)
+    assert kept.epoch <= 4 and kept.correct == max(epoch.correct for epoch in figures)
     assert moved(before, model) == {"head.linear.weight", "head.linear.bias"}
 
 
@@ -109,77 +109,77 @@ def test_a_head_of_somebodys_own_keeps_its_batch_norm_as_well(images):
 
 
 def test_the_last_weights_are_kept_where_nothing_is_to_be_chosen(model, few):
-    plan = Plan((Phase(3, 0, 1e-2), Phase(2, 1, 1e-2, 1e-3)), views=1, keep="last")
+    plan = Plan((Phase(3, 0, 1e-2), Phase(2, 1, 1e-2, 1e-3)), views=1, checkpoint="last")
     *told, kept = listened(model, headswap.train(model, few, plan))
     [*_, (epoch, last)] = [pair for pair in told if isinstance(pair[0], Epoch)]
     event, after = kept
-    assert (event.what, event.epoch, event.chosen) == ("last", 5, False)
-    assert (event.right, event.score) == (epoch.right, epoch.validation_score)
+    assert (event.checkpoint, event.epoch, event.selected_on_validation) == ("last", 5, False)
+    assert (event.correct, event.score) == (epoch.correct, epoch.validation_score)
     assert same(last, after)
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
 def test_what_lies_between_is_exactly_so_far_from_the_frozen_network(model, few, share):
-    plan = Plan((Phase(2, 0, 1e-2), Phase(2, 1, 1e-2, 1e-3)), views=1, keep="between", share=share)
+    plan = Plan((Phase(2, 0, 1e-2), Phase(2, 1, 1e-2, 1e-3)), views=1, checkpoint="between", weight_interpolation=share)
     *told, (kept, after) = listened(model, headswap.train(model, few, plan))
     begin = next(weights for event, weights in told if isinstance(event, PhaseBegins) and event.number == 2)
     _, end = told[-1]
-    assert (kept.what, kept.epoch, kept.chosen) == ("between", 4, False)
+    assert (kept.checkpoint, kept.epoch, kept.selected_on_validation) == ("between", 4, False)
     assert not same(begin, end)
     expected = {name: torch.lerp(t, end[name], share) if t.is_floating_point() else t for name, t in begin.items()}
     assert same(expected, after)
-    _, checked = few.split(plan.validation, plan.seed)
-    assert rightly_named(model, checked) == kept.right
+    _, checked = few.split(plan.validation_fraction, plan.seed)
+    assert rightly_named(model, checked) == kept.correct
 
 
 def test_the_best_is_what_the_validation_images_chose_and_the_figure_says_so(model, few):
     kept = headswap.fit(model, few, TWO)
-    assert kept.what == "best" and kept.chosen
+    assert kept.checkpoint == "best" and kept.selected_on_validation
     assert "which these images chose" in kept.sentence
 
 
 def test_where_nothing_thaws_nothing_lies_between(model, few):
-    kept = headswap.fit(model, few, dataclasses.replace(HEAD_ONLY, keep="between"))
-    assert (kept.what, kept.epoch, kept.chosen) == ("last", 3, False)
+    kept = headswap.fit(model, few, dataclasses.replace(HEAD_ONLY, checkpoint="between"))
+    assert (kept.checkpoint, kept.epoch, kept.selected_on_validation) == ("last", 3, False)
     assert kept.verdict is None
     assert kept.sentence.startswith("Kept the weights of the last epoch, 3: ")
 
 
 @pytest.mark.parametrize("keep", ["best", "last", "between"])
 def test_whoever_thaws_is_told_whether_it_was_worth_it(model, few, keep):
-    told = list(headswap.train(model, few, dataclasses.replace(TWO, keep=keep)))
+    told = list(headswap.train(model, few, dataclasses.replace(TWO, checkpoint=keep)))
     kept, epochs = told[-1], events(Epoch, told)
     verdict = kept.verdict
-    assert verdict.of == kept.of == epochs[0].of
+    assert verdict.total == kept.total == epochs[0].total
     assert verdict.unfrozen - verdict.frozen == verdict.better - verdict.worse
     assert verdict.seconds > 0 and verdict.sentence in kept.sentence
     if keep != "best":
-        assert (verdict.frozen, verdict.unfrozen) == (epochs[2].right, kept.right)
+        assert (verdict.frozen, verdict.unfrozen) == (epochs[2].correct, kept.correct)
 
 
 def test_a_head_that_goes_on_after_the_stages_counts_as_unfrozen(model, images):
     """What is compared is the network before anything thawed with the one afterwards."""
-    plan = Plan((Phase(2, 0, 1e-2), Phase(1, 1, 1e-2, 1e-3), Phase(2, 0, 1e-9)), views=1, keep="last")
+    plan = Plan((Phase(2, 0, 1e-2), Phase(1, 1, 1e-2, 1e-3), Phase(2, 0, 1e-9)), views=1, checkpoint="last")
     epochs = []
     for event in headswap.train(model, images, plan):
         if isinstance(event, Epoch):
             epochs.append(event)
         if isinstance(event, PhaseBegins) and event.number == 3:
             turn(model.head)
-    assert (event.verdict.frozen, event.verdict.unfrozen) == (epochs[1].right, epochs[-1].right)
-    assert len({epochs[place].right for place in (1, 2, 4)}) > 1
+    assert (event.verdict.frozen, event.verdict.unfrozen) == (epochs[1].correct, epochs[-1].correct)
+    assert len({epochs[place].correct for place in (1, 2, 4)}) > 1
 
 
 # A loss that is no number
 
 
 def test_a_loss_that_is_no_number_ends_the_training_with_the_best_that_there_was(model, few):
-    plan = Plan((Phase(3, 0, 1e-2), Phase(3, 1, 1e30, 1e29)), views=1, batch_size=4, keep="last")
+    plan = Plan((Phase(3, 0, 1e-2), Phase(3, 1, 1e30, 1e29)), views=1, batch_size=4, checkpoint="last")
     best = None
     for event in headswap.train(model, few, plan):
         if isinstance(event, Epoch) and event.best:
             best, number = copied(model), event.number
-    assert (event.epoch, event.what, event.chosen) == (number, "best", True)
+    assert (event.epoch, event.checkpoint, event.selected_on_validation) == (number, "best", True)
     assert moved(best, model) == set()
     assert event.problem in event.sentence
     assert event.problem == (
@@ -198,7 +198,7 @@ def test_a_loss_that_is_no_number_from_the_first_is_an_error_and_the_weights_sta
 @pytest.mark.parametrize("keep", ["best", "last"])
 def test_a_last_step_that_ruins_the_network_is_heard_of_as_well(model, few, keep):
     """No step follows it, and so no other loss would tell."""
-    told = headswap.train(model, few, Plan((Phase(1, 0, 1e-3), Phase(1, 0, 1e-9)), views=1, keep=keep))
+    told = headswap.train(model, few, Plan((Phase(1, 0, 1e-3), Phase(1, 0, 1e-9)), views=1, checkpoint=keep))
     until(Epoch, told)
     best = copied(model)
     until(PhaseBegins, told)
@@ -220,18 +220,18 @@ def test_a_problem_in_one_phase_ends_those_that_follow_too(model, few):
 
 
 def test_the_frozen_network_can_be_had_as_it_was(model, few):
-    plan = Plan((Phase(3, 0, 1e-2), Phase(2, 2, 1e-2, 1e-2)), views=1, soften=0.9)
+    plan = Plan((Phase(3, 0, 1e-2), Phase(2, 2, 1e-2, 1e-2)), views=1, head_loss_ratio=0.9)
     told = headswap.train(model, few, plan)
     for event in told:
         if isinstance(event, Epoch) and event.number == 3:
             before, frozen = copied(model), event
     kept = event
-    assert set(kept.offers) == {"start", "frozen", "reference"}
-    assert headswap.keep(model, kept.offers["frozen"]) is model
+    assert set(kept.candidates) == {"start", "frozen", "reference"}
+    assert headswap.restore(model, kept.candidates["frozen"]) is model
     assert moved(before, model) == set()
-    figures = kept.offers["frozen"].figures
-    assert (figures.right, figures.of, figures.loss) == (frozen.right, frozen.of, frozen.validation_loss)
-    assert rightly_named(model, few.split(plan.validation, plan.seed)[1]) == figures.right
+    figures = kept.candidates["frozen"].validation_metrics
+    assert (figures.correct, figures.total, figures.loss) == (frozen.correct, frozen.total, frozen.validation_loss)
+    assert rightly_named(model, few.split(plan.validation_fraction, plan.seed)[1]) == figures.correct
     assert model.learning_stages == () and not any(m.training for m in model.modules())
 
 
@@ -239,37 +239,41 @@ def test_the_reference_can_be_had_on_the_stages_as_they_were(model, few):
     before = copied(model.stages)
     kept = headswap.fit(model, few, dataclasses.replace(THAWED, phases=(Phase(2, 2, 1e-2, 1e-2),)))
     assert moved(before, model.stages) != set()
-    headswap.keep(model, kept.offers["reference"])
+    headswap.restore(model, kept.candidates["reference"])
     assert moved(before, model.stages) == set()
     assert type(model.head).__name__ == "LDA"
-    _, checked = few.split(THAWED.validation, THAWED.seed)
-    assert rightly_named(model, checked) == kept.reference.right == kept.offers["reference"].figures.right
-    assert headswap.fit(model, few, HEAD_ONLY).right == kept.reference.right  # it can be solved again at once
+    _, checked = few.split(THAWED.validation_fraction, THAWED.seed)
+    assert (
+        rightly_named(model, checked)
+        == kept.reference.correct
+        == kept.candidates["reference"].validation_metrics.correct
+    )
+    assert headswap.fit(model, few, HEAD_ONLY).correct == kept.reference.correct  # it can be solved again at once
 
 
 def test_the_reference_can_be_had_instead_of_a_head_that_takes_maps(few):
     model = small_model(few.classes, backbone=NARROW, head="attention", dim=16)
     kept = headswap.fit(model, few, dataclasses.replace(HEAD_ONLY, phases=(Phase(1, 0, 1e-3),)))
-    headswap.keep(model, kept.offers["reference"])
-    assert rightly_named(model, few.split(0.2, 0)[1]) == kept.reference.right
-    assert model.boundary == len(model.sequence) == len(model.stages) + 1
+    headswap.restore(model, kept.candidates["reference"])
+    assert rightly_named(model, few.split(0.2, 0)[1]) == kept.reference.correct
+    assert model.boundary == len(model.feature_stages) == len(model.stages) + 1
 
 
 def test_the_start_can_be_had_again(model, few):
     before = copied(model)
     kept = headswap.fit(model, few, TWO)
-    headswap.keep(model, kept.offers["start"])
+    headswap.restore(model, kept.candidates["start"])
     assert moved(before, model) == set()
-    assert kept.offers["start"].figures is None
+    assert kept.candidates["start"].validation_metrics is None
 
 
 def test_keeping_one_offer_leaves_the_others_as_they_were(model, few):
-    kept = headswap.fit(model, few, dataclasses.replace(TWO, keep="last"))
+    kept = headswap.fit(model, few, dataclasses.replace(TWO, checkpoint="last"))
     after = copied(model)
-    headswap.keep(model, kept.offers["frozen"])
+    headswap.restore(model, kept.candidates["frozen"])
     frozen = copied(model)
     headswap.fit(model, few, TWO)
-    headswap.keep(model, kept.offers["frozen"])
+    headswap.restore(model, kept.candidates["frozen"])
     assert moved(frozen, model) == set() and moved(after, model) != set()
 
 
@@ -277,7 +281,7 @@ def test_thresholds_come_back_with_what_they_belong_to(few):
     model = small_model(few.classes, backbone=NARROW, multi_label=True)
     kept = headswap.fit(model, few, TWO)
     assert [label.threshold for label in kept.labels] == model.thresholds.tolist()
-    headswap.keep(model, kept.offers["start"])
+    headswap.restore(model, kept.candidates["start"])
     assert model.thresholds.tolist() == [0.5] * 3
 
 
@@ -294,10 +298,10 @@ def test_learning_again_uses_all_images_and_repeats_the_honest_figures(model, fe
     assert moved(before, model) == set()
     *rest, kept = told
     assert begins.learning_stages == () and [event.number for event in events(Epoch, rest)] == list(range(1, 7))
-    assert all(event.of == 0 and not event.best for event in events(Epoch, rest))
-    assert kept.refitted and (kept.right, kept.of, kept.score) == (honest.right, honest.of, honest.score)
+    assert all(event.total == 0 and not event.best for event in events(Epoch, rest))
+    assert kept.refitted and (kept.correct, kept.total, kept.score) == (honest.correct, honest.total, honest.score)
     assert kept.sentence.startswith("Learned again from all images, validation images included. The figure is the hon")
-    assert f"{honest.right} of {honest.of} validation images right" in kept.sentence
+    assert f"{honest.correct} of {honest.total} validation images right" in kept.sentence
     assert not any(m.training for m in model.modules())
 
 
@@ -307,18 +311,20 @@ def test_learning_again_from_the_same_images_gives_the_same_network(few, keep, h
     """Nothing but the images is different: rates, order, softening and what is kept are the honest run's."""
     model = small_model(few.classes, head, backbone=NARROW)
     phases = (Phase(2, 0, 1e-2), Phase(2, 1, 1e-2, 1e-2), Phase(2, 2, 1e-2, 1e-3))
-    plan = Plan(phases, views=1, keep=keep, soften=1.0)
+    plan = Plan(phases, views=1, checkpoint=keep, head_loss_ratio=1.0)
     learned, checked = few.split()
     honest = headswap.fit(model, learned, plan, checked)
     after = copied(model)
     *_, kept = headswap.refit(model, learned, plan, honest)
-    assert kept.what == keep and moved(after, model) == set()
+    assert kept.checkpoint == keep and moved(after, model) == set()
 
 
 def test_a_head_is_softened_once_and_so_it_is_when_it_learns_again(model, few, monkeypatch):
     softened = []
-    monkeypatch.setattr(trainer, "soften", lambda head, features, targets, share: softened.append(share) or 1.0)
-    plan = Plan((Phase(1, 0, 1e-2), Phase(1, 1, 1e-2, 1e-2), Phase(1, 2, 1e-2, 1e-3)), views=1, soften=0.7)
+    monkeypatch.setattr(
+        trainer, "raise_temperature", lambda head, features, targets, share: softened.append(share) or 1.0
+    )
+    plan = Plan((Phase(1, 0, 1e-2), Phase(1, 1, 1e-2, 1e-2), Phase(1, 2, 1e-2, 1e-3)), views=1, head_loss_ratio=0.7)
     honest = headswap.fit(model, few, plan)
     assert softened == [0.7]
     list(headswap.refit(model, few, plan, honest))
@@ -352,10 +358,10 @@ def test_learning_again_does_not_begin_before_it_is_asked_to(model, few):
 
 def test_learning_again_begins_with_the_head_of_the_honest_run_whatever_was_kept_of_it(model, few):
     honest = headswap.fit(model, few, TWO)
-    headswap.keep(model, honest.offers["reference"])
+    headswap.restore(model, honest.candidates["reference"])
     *_, kept = headswap.refit(model, few, TWO, honest)
     assert type(model.head).__name__ == "Linear"
-    assert kept.offers == {} and "can be kept instead" not in kept.sentence
+    assert kept.candidates == {} and "can be kept instead" not in kept.sentence
 
 
 def test_other_classes_cannot_be_learned_again(model, few, tmp_path):
@@ -442,7 +448,7 @@ def test_a_second_training_goes_on_where_the_first_one_ended(model, images):
     told = headswap.train(model, images, dataclasses.replace(HEAD_ONLY, phases=(Phase(1, 0, 1e-9),)))
     second = until(Epoch, told)
     told.close()
-    assert second.right == first.right
+    assert second.correct == first.correct
     assert max((after_first[name] - t).abs().max() for name, t in model.state_dict().items() if "head" in name) < 1e-5
 
 

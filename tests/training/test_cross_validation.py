@@ -10,10 +10,10 @@ from torch import nn
 
 import headswap
 from headswap import InputError, Phase, Plan
-from headswap.evaluation.metrics import wilson
-from headswap.features.cache import Activations
+from headswap.evaluation.metrics import wilson_interval
+from headswap.features import frozen_pass
+from headswap.features.cache import FeatureCache
 from headswap.features.frozen_pass import FrozenPass
-from headswap.training import loop
 from headswap.training.cross_validation import CrossValidated, Fold
 from headswap.training.events import Step
 
@@ -32,9 +32,9 @@ class Witness:
     """Makes heads that name an image by the nearest one they have seen, and says who saw and who judged what."""
 
     def __init__(self, model, images):
-        kept = Activations(model, images)
-        list(kept.fill([model.boundary]))
-        self.known = kept.at(model.boundary)[:, 0]
+        kept = FeatureCache(model, images)
+        list(kept.compute([model.boundary]))
+        self.known = kept.get_features(model.boundary)[:, 0]
         self.told = []  # what a head saw, and what it judged
 
     def places(self, features):
@@ -107,7 +107,7 @@ def test_an_image_in_the_wrong_folder_is_named_wrongly_and_all_others_rightly(tm
     images = headswap.load_images(folder)
     model = small_model(images.classes, backbone="efficientnet_lite0", side=64, pretrained=True)
     told = list(headswap.cross_validate(images, model, "lda", folds=5, plan=HEAD_ONLY))
-    assert (told[-1].right, told[-1].of) == (15, 16)
+    assert (told[-1].correct, told[-1].total) == (15, 16)
 
 
 # What is told
@@ -117,11 +117,11 @@ def test_folds_add_up_to_the_whole(model, images):
     told = list(headswap.cross_validate(images, model, folds=3, seeds=(4, 5), plan=HEAD_ONLY))
     folds, last = events(Fold, told), told[-1]
     assert [(fold.seed, fold.number, fold.folds) for fold in folds] == [(s, n, 3) for s in (4, 5) for n in (1, 2, 3)]
-    assert isinstance(last, CrossValidated) and last.metric == "accuracy" and last.of == 18
-    by_seed = tuple(sum(fold.right for fold in folds if fold.seed == seed) / 18 for seed in (4, 5))
+    assert isinstance(last, CrossValidated) and last.metric == "accuracy" and last.total == 18
+    by_seed = tuple(sum(fold.correct for fold in folds if fold.seed == seed) / 18 for seed in (4, 5))
     assert last.by_seed == pytest.approx(by_seed)
-    assert last.score == pytest.approx(sum(by_seed) / 2) and last.right == pytest.approx(18 * last.score)
-    assert last.interval == wilson(round(last.right), 18)
+    assert last.score == pytest.approx(sum(by_seed) / 2) and last.correct == pytest.approx(18 * last.score)
+    assert last.interval == wilson_interval(round(last.correct), 18)
 
 
 def test_the_images_pass_the_network_once(model, images):
@@ -132,7 +132,7 @@ def test_the_images_pass_the_network_once(model, images):
 
 
 def test_whoever_listens_hears_each_step(model, images, monkeypatch):
-    monkeypatch.setattr(loop, "EVERY", 0)
+    monkeypatch.setattr(frozen_pass, "EVENT_INTERVAL_SECONDS", 0)
     told = headswap.cross_validate(images, model, folds=3, plan=HEAD_ONLY)
     steps = events(Step, told)
     assert [(event.epoch, event.step) for event in steps] == [(n, 1) for n in (1, 2, 3)] * 3  # twelve images a batch
@@ -146,7 +146,7 @@ def test_the_same_seed_gives_the_same_figures_whoever_else_draws_random_numbers(
         for event in told:
             torch.rand(3)
             if isinstance(event, Fold):
-                folds.append(event.right)
+                folds.append(event.correct)
         return folds, event.score
 
     assert last(1) == last(2)
@@ -154,13 +154,13 @@ def test_the_same_seed_gives_the_same_figures_whoever_else_draws_random_numbers(
 
 def test_a_head_for_maps_can_be_judged_as_well(model, images):
     told = list(headswap.cross_validate(images, model, "attention", folds=2, plan=HEAD_ONLY, dim=16))
-    assert told[-1].of == 18 and 0 <= told[-1].score <= 1
+    assert told[-1].total == 18 and 0 <= told[-1].score <= 1
 
 
 def test_several_labels_an_image_are_judged_by_average_precision(model, images):
     told = list(headswap.cross_validate(images.as_multi_label(), model, folds=3, plan=HEAD_ONLY))
     assert told[-1].metric == "mean average precision"
-    assert told[-1].right == sum(fold.right for fold in events(Fold, told))
+    assert told[-1].correct == sum(fold.correct for fold in events(Fold, told))
 
 
 def test_without_a_plan_the_suggested_one_is_followed(model, images, monkeypatch):

@@ -37,7 +37,7 @@ def verbs(images, taught):
         "refit": lambda plan: headswap.refit(model, images, plan=plan, kept=kept),
         "race": lambda plan: headswap.race(images, model, ["linear", "lda"], plan=plan),
         "cross_validate": lambda plan: headswap.cross_validate(images, model, folds=2, plan=plan),
-        "find_rate": lambda plan: headswap.find_rate(model, images, steps=10, plan=plan),
+        "find_rate": lambda plan: headswap.lr_find(model, images, steps=10, plan=plan),
     }
 
 
@@ -98,7 +98,7 @@ def test_fit_takes_a_plan_in_the_same_way(images, taught):
 def test_without_a_plan_a_refit_follows_that_of_the_honest_run(images):
     model = small_model(images.classes, backbone=NARROW)
     kept = headswap.fit(model, images, HEAD_ONLY)
-    headswap.keep(model, kept.offers["reference"])
+    headswap.restore(model, kept.candidates["reference"])
     headswap.refit(model, images, kept=kept).run()
     assert model.record.plan == HEAD_ONLY and model.record.refitted
 

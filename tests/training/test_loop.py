@@ -128,7 +128,7 @@ def rates_learned_at(monkeypatch):
 
 def test_deeper_stages_learn_more_slowly_than_those_above(images, rates_learned_at):
     model = small_model(images.classes, backbone=NARROW)
-    plan = Plan((Phase(2, 3, 1e-2, 1e-3, deeper=0.1, schedule="cosine", warm_up=0.0),), views=1)
+    plan = Plan((Phase(2, 3, 1e-2, 1e-3, layer_decay=0.1, schedule="cosine", warmup_ratio=0.0),), views=1)
     headswap.fit(model, images, plan)
     highest = sorted(map(max, zip(*rates_learned_at, strict=True)))
     # Weights and biases of three stages and of the head.
@@ -136,7 +136,7 @@ def test_deeper_stages_learn_more_slowly_than_those_above(images, rates_learned_
 
 
 def test_a_cosine_rises_in_a_line_and_falls_along_a_cosine(images, rates_learned_at):
-    plan = Plan((Phase(5, 0, 1e-2, schedule="cosine", warm_up=0.4),), views=1)
+    plan = Plan((Phase(5, 0, 1e-2, schedule="cosine", warmup_ratio=0.4),), views=1)
     headswap.fit(small_model(images.classes, backbone=NARROW), images, plan)
     rates = [rate for rate, *_ in rates_learned_at]  # 24 images in batches of 16: 10 steps
     falling = [(1 + math.cos(math.pi * step / 6)) / 2 for step in range(6)]
@@ -145,7 +145,7 @@ def test_a_cosine_rises_in_a_line_and_falls_along_a_cosine(images, rates_learned
 
 @pytest.mark.parametrize(("warm_up", "peak"), [(0.0, 0), (0.1, 1), (0.3, 2), (0.5, 4), (0.9, 8), (1.0, 8)])
 def test_one_cycle_rises_for_so_long_and_then_falls(images, rates_learned_at, warm_up, peak):
-    plan = Plan((Phase(5, 0, 1e-2, warm_up=warm_up),), views=1)
+    plan = Plan((Phase(5, 0, 1e-2, warmup_ratio=warm_up),), views=1)
     headswap.fit(small_model(images.classes, backbone=NARROW), images, plan)
     rates = [rate for rate, *_ in rates_learned_at]
     assert len(rates) == 10 and rates.index(max(rates)) == peak
@@ -159,8 +159,8 @@ def test_one_cycle_rises_for_so_long_and_then_falls(images, rates_learned_at, wa
 def test_a_schedule_may_have_any_length(schedule, warm_up, steps):
     weight = torch.nn.Parameter(torch.ones(1))
     optimizer = torch.optim.AdamW([weight], lr=1e-2)
-    phase = Phase(1, 0, 1e-2, schedule=schedule, warm_up=warm_up)
-    rates = loop.schedule(optimizer, phase, steps)
+    phase = Phase(1, 0, 1e-2, schedule=schedule, warmup_ratio=warm_up)
+    rates = loop.build_lr_scheduler(optimizer, phase, steps)
     for _ in range(steps):
         assert 0 < optimizer.param_groups[0]["lr"] <= 1e-2 * 1.0001
         weight.sum().backward()
@@ -222,7 +222,7 @@ def test_classes_count_alike_where_the_plan_says_so(tmp_path):
     few = lopsided.subset([i for i, label in enumerate(lopsided.labels) if label or i < 2])
     assert list(few.counts.values()) == [2, 4, 4]
     plain, logits = first_loss(few)
-    balanced, same = first_loss(few, class_weights=True)
+    balanced, same = first_loss(few, balance_classes=True)
     labels = torch.tensor(few.labels)[order_of(few)]
     of_each = [F.cross_entropy(logits[labels == c], labels[labels == c]) for c in range(3)]
     assert torch.equal(logits, same)
@@ -235,7 +235,7 @@ def test_labels_count_alike_among_several_where_the_plan_says_so(images):
 
     def first(class_weights):
         model = small_model(images.classes, backbone=NARROW, multi_label=True)
-        plan = Plan((Phase(1, 0, 1e-3),), views=1, batch_size=30, class_weights=class_weights)
+        plan = Plan((Phase(1, 0, 1e-3),), views=1, batch_size=30, balance_classes=class_weights)
         return until(Step, headswap.train(model, several, plan, several)).loss
 
     assert first(True) > first(False)  # of three labels each image carries one, which counts double
@@ -285,9 +285,9 @@ def test_a_step_gives_back_the_random_numbers_of_others(images, every_step):
 
 
 def test_dropout_is_drawn_anew_for_every_step():
-    chance, drawn = loop.Chance(0), []
+    chance, drawn = loop.TrainingRandomness(0), []
     for _ in range(2):
-        with chance.drawing:
+        with chance.seeded_mode:
             drawn.append(torch.rand(4))
     assert not torch.equal(*drawn)
 

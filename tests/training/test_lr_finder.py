@@ -10,10 +10,10 @@ from listening import events, until
 
 import headswap
 from headswap import InputError, Phase, Plan
+from headswap.features import frozen_pass
 from headswap.features.frozen_pass import FrozenPass
-from headswap.training import loop
 from headswap.training.events import Epoch, Step
-from headswap.training.lr_finder import HOPELESS, RateTest
+from headswap.training.lr_finder import DIVERGENCE_FACTOR, RateTest
 
 PLAN = Plan((Phase(1, 0, 1e-3),), views=2)
 
@@ -24,7 +24,7 @@ def images(tmp_path_factory):
 
 
 def range_of(model, images, *how, **options):
-    *_, last = headswap.find_rate(model, images, *how, plan=PLAN, **options)
+    *_, last = headswap.lr_find(model, images, *how, plan=PLAN, **options)
     assert isinstance(last, RateTest)
     return last
 
@@ -54,8 +54,8 @@ def test_every_step_is_learned_at_its_rate(model, images, monkeypatch):
 
 
 def test_losses_are_smoothed_without_leaning_to_nothing(model, images, monkeypatch):
-    monkeypatch.setattr(loop, "EVERY", 0)
-    *told, last = headswap.find_rate(model, images, steps=15, plan=PLAN)
+    monkeypatch.setattr(frozen_pass, "EVENT_INTERVAL_SECONDS", 0)
+    *told, last = headswap.lr_find(model, images, steps=15, plan=PLAN)
     heard = [event.loss for event in events(Step, told)]
     for n, smoothed in enumerate(last.losses, 1):
         shares = [0.9 ** (n - i) for i in range(1, n + 1)]
@@ -76,8 +76,8 @@ def test_the_suggestion_lies_where_the_loss_falls_fastest_and_can_be_learned_at(
 def test_a_hopeless_loss_ends_the_test_early(images):
     told = range_of(small_model(images.classes, head="mlp", hidden_dims=(64, 64)), images, steps=100)
     assert len(told.rates) < 100
-    assert told.losses[-1] > HOPELESS * min(told.losses)
-    assert all(loss <= HOPELESS * min(told.losses[: n + 1]) for n, loss in enumerate(told.losses[:-1]))
+    assert told.losses[-1] > DIVERGENCE_FACTOR * min(told.losses)
+    assert all(loss <= DIVERGENCE_FACTOR * min(told.losses[: n + 1]) for n, loss in enumerate(told.losses[:-1]))
 
 
 def test_a_loss_that_is_no_number_ends_the_test_early_and_is_not_told(model, images):
@@ -117,8 +117,8 @@ def test_few_steps_are_enough(model, images, steps):
 
 
 def test_mixtures_do_not_blur_the_test(model, images):
-    plain = headswap.find_rate(model, images, steps=10, plan=PLAN)
-    mixed = headswap.find_rate(model, images, steps=10, plan=Plan(PLAN.phases, views=2, mixup=0.4))
+    plain = headswap.lr_find(model, images, steps=10, plan=PLAN)
+    mixed = headswap.lr_find(model, images, steps=10, plan=Plan(PLAN.phases, views=2, mixup=0.4))
     *_, plain = plain
     *_, mixed = mixed
     assert plain.losses == mixed.losses
@@ -133,8 +133,8 @@ def test_the_same_seed_gives_the_same_curve(images):
 
 
 def test_the_images_pass_the_network_once(model, images, monkeypatch):
-    monkeypatch.setattr(loop, "EVERY", 0)
-    told = list(headswap.find_rate(model, images, steps=10, plan=PLAN))
+    monkeypatch.setattr(frozen_pass, "EVENT_INTERVAL_SECONDS", 0)
+    told = list(headswap.lr_find(model, images, steps=10, plan=PLAN))
     assert events(FrozenPass, told)[-1].done == events(FrozenPass, told)[0].total == 36
     assert {event.steps for event in events(Step, told)} == {10}
 
@@ -164,9 +164,9 @@ def test_a_head_of_somebodys_own_gets_its_batch_norm_back(images):
 
 @pytest.mark.parametrize("after", [FrozenPass, Step, RateTest])
 def test_closing_midway_leaves_the_model_as_it_was(model, images, after, monkeypatch):
-    monkeypatch.setattr(loop, "EVERY", 0)
+    monkeypatch.setattr(frozen_pass, "EVENT_INTERVAL_SECONDS", 0)
     before = copied(model)
-    told = headswap.find_rate(model, images, 2, plan=PLAN, steps=20)
+    told = headswap.lr_find(model, images, 2, plan=PLAN, steps=20)
     until(after, told)
     told.close()
     assert moved(before, model) == set()
@@ -175,7 +175,7 @@ def test_closing_midway_leaves_the_model_as_it_was(model, images, after, monkeyp
 
 def test_nothing_happens_before_the_first_event_is_asked_for(images):
     model = small_model(images.classes, backbone=NARROW).unfreeze(1).train()
-    headswap.find_rate(model, images, plan=PLAN).close()
+    headswap.lr_find(model, images, plan=PLAN).close()
     assert model.training and model.learning_stages == ("fire9",)
 
 
@@ -184,19 +184,19 @@ def test_nothing_happens_before_the_first_event_is_asked_for(images):
 
 def test_too_few_steps_are_refused(model, images):
     with pytest.raises(ValueError, match=r"A curve needs ten steps at least, not 9\."):
-        headswap.find_rate(model, images, steps=9)
+        headswap.lr_find(model, images, steps=9)
 
 
 def test_more_stages_than_there_are_are_refused(model, images):
     with pytest.raises(ValueError, match="9 stages, so 10 of them cannot learn"):
-        headswap.find_rate(model, images, 10)
+        headswap.lr_find(model, images, 10)
 
 
 def test_other_classes_are_refused(images):
     with pytest.raises(InputError, match="show bars, boxes, dots, but"):
-        headswap.find_rate(small_model(["ant", "bee", "cat"], backbone=NARROW), images)
+        headswap.lr_find(small_model(["ant", "bee", "cat"], backbone=NARROW), images)
 
 
 def test_an_unknown_engine_is_refused(model, images):
     with pytest.raises(ValueError, match="no engine 'onyx'"):
-        headswap.find_rate(model, images, engine="onyx")
+        headswap.lr_find(model, images, engine="onyx")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from headswap import Phase, Plan, adapt
-from headswap.training.plan import HEAD, MOST_LEARNING_WEIGHTS, NAMED, outlook
+from headswap.training.plan import HEAD_PHASE, MAX_UNFROZEN_WEIGHTS, NAMED_PLANS, describe_dataset_fit
 
 
 def on_paper(backbone, head="linear"):
@@ -34,8 +34,8 @@ def weights_that_learn(model, plan):
 
 
 def test_the_classic_plans_have_their_names():
-    assert list(NAMED) == ["head only", "freeze then unfreeze", "gradual", "from the start"]
-    assert all(Plan.named(name) is NAMED[name] for name in NAMED)
+    assert list(NAMED_PLANS) == ["head only", "freeze then unfreeze", "gradual", "from the start"]
+    assert all(Plan.from_name(name) is NAMED_PLANS[name] for name in NAMED_PLANS)
 
 
 @pytest.mark.parametrize(
@@ -48,37 +48,37 @@ def test_the_classic_plans_have_their_names():
     ],
 )
 def test_a_classic_plan_thaws_what_its_name_says(name, stages):
-    assert [phase.learning_stages for phase in Plan.named(name).phases] == stages
+    assert [phase.learning_stages for phase in Plan.from_name(name).phases] == stages
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", NAMED_PLANS)
 def test_stages_that_learn_learn_more_slowly_than_the_head(name):
-    for phase in Plan.named(name).phases:
-        assert phase.epochs > 0 and phase.head_rate > 0
+    for phase in Plan.from_name(name).phases:
+        assert phase.epochs > 0 and phase.head_lr > 0
         if phase.learning_stages != 0:
-            assert 0 < phase.backbone_rate < phase.head_rate
+            assert 0 < phase.backbone_lr < phase.head_lr
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", NAMED_PLANS)
 @pytest.mark.parametrize("backbone", ["alexnet", "resnet18", "vgg11", "efficientnet_lite0"])
 def test_a_classic_plan_fits_every_backbone(name, backbone):
     model = on_paper(backbone)
-    boundaries = [model.boundary_of(phase.learning_stages) for phase in Plan.named(name).phases]
+    boundaries = [model.get_boundary(phase.learning_stages) for phase in Plan.from_name(name).phases]
     assert boundaries == sorted(boundaries, reverse=True)
 
 
 def test_an_unknown_plan_offers_the_nearest():
     with pytest.raises(ValueError, match=r"no plan 'head-only'\. Did you mean head only"):
-        Plan.named("head-only")
+        Plan.from_name("head-only")
 
 
 def test_a_plan_cannot_be_changed_behind_anybodys_back():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Plan.named("head only").phases = ()
+        Plan.from_name("head only").phases = ()
     with pytest.raises(dataclasses.FrozenInstanceError):
-        HEAD.epochs = 1
+        HEAD_PHASE.epochs = 1
     with pytest.raises(TypeError):
-        NAMED["mine"] = Plan((HEAD,))
+        NAMED_PLANS["mine"] = Plan((HEAD_PHASE,))
 
 
 # The suggested one
@@ -98,7 +98,7 @@ def test_the_head_learns_alone_before_any_stage_does(resnet):
 
 def test_what_is_kept_lies_half_way_back_and_it_is_said_why(resnet):
     few, many = (Plan.suggest(images(each, each), resnet) for each in (9, 10))
-    assert few.keep == many.keep == "between" and few.share == 0.5
+    assert few.checkpoint == many.checkpoint == "between" and few.weight_interpolation == 0.5
     assert "As few as 9" in few.advice.replace("as few as", "As few as")
     assert "10 images or more" in many.advice
     assert "half-way" in few.advice and "half-way" in many.advice
@@ -108,12 +108,12 @@ def test_stages_learn_more_briefly_than_the_head_and_from_a_head_that_is_less_su
     plan = Plan.suggest(images(40, 40), resnet)
     head, thawed = plan.phases
     assert thawed.epochs < head.epochs
-    assert 0 < plan.soften < 1
+    assert 0 < plan.head_loss_ratio < 1
 
 
 def test_a_lopsided_set_counts_every_class_alike_and_says_so(resnet):
     even, lopsided = (Plan.suggest(images(20, each), resnet) for each in (59, 60))
-    assert not even.class_weights and lopsided.class_weights
+    assert not even.balance_classes and lopsided.balance_classes
     assert "each counts as much as every other" in lopsided.advice
     assert "each counts" not in even.advice
 
@@ -127,7 +127,7 @@ def test_a_head_that_is_large_for_its_images_is_told_of():
 def test_a_slow_machine_reads_fewer_views(resnet, monkeypatch):
     views = []
     for pace in (0.01, 0.5, 1.2, 100):
-        monkeypatch.setattr(type(resnet), "pace", lambda _, pace=pace: pace)
+        monkeypatch.setattr(type(resnet), "measure_seconds_per_image", lambda _, pace=pace: pace)
         views.append(Plan.suggest(images(50, 49), resnet).views)
     assert views == [4, 2, 1, 1]
 
@@ -154,9 +154,9 @@ def test_no_more_weights_are_thawed_than_two_cores_can_move(backbone):
     model = on_paper(backbone)
     plan = Plan.suggest(images(40, 40), model)
     stages = plan.phases[-1].learning_stages
-    assert 1 <= stages <= max(1, len(model.countable) // 3)
+    assert 1 <= stages <= max(1, len(model.freezable_stages) // 3)
     head = sum(p.numel() for p in model.head.parameters())
-    assert stages == 1 or weights_that_learn(model, plan) - head <= MOST_LEARNING_WEIGHTS
+    assert stages == 1 or weights_that_learn(model, plan) - head <= MAX_UNFROZEN_WEIGHTS
 
 
 def test_where_weights_are_few_a_third_of_the_stages_is_thawed():
@@ -177,16 +177,16 @@ def test_a_head_that_is_solved_takes_one_epoch_and_no_smoothing():
 
 
 def test_a_plan_is_a_few_words():
-    plan = Plan((Phase(epochs=5, learning_stages=1, head_rate=1e-3, backbone_rate=1e-4),))
-    assert (plan.views, plan.batch_size, plan.validation, plan.seed) == (4, 16, 0.2, 0)
+    plan = Plan((Phase(epochs=5, learning_stages=1, head_lr=1e-3, backbone_lr=1e-4),))
+    assert (plan.views, plan.batch_size, plan.validation_fraction, plan.seed) == (4, 16, 0.2, 0)
 
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
         (lambda: Phase(1, 0, 1e-3, schedule="one-cicle"), "no schedule 'one-cicle'"),
-        (lambda: Plan((HEAD,), keep="all"), "cannot keep 'all'"),
-        (lambda: Plan((HEAD,), share=0.0), "more than 0 and at most 1"),
+        (lambda: Plan((HEAD_PHASE,), checkpoint="all"), "cannot keep 'all'"),
+        (lambda: Plan((HEAD_PHASE,), weight_interpolation=0.0), "more than 0 and at most 1"),
     ],
 )
 def test_what_a_plan_cannot_do_is_said_when_it_is_made(wrong, said):
@@ -197,7 +197,7 @@ def test_what_a_plan_cannot_do_is_said_when_it_is_made(wrong, said):
 def test_pace_is_measured_and_leaves_the_model_as_it_was():
     model = adapt("resnet18", 3, pretrained=False).train()
     modes = [m.training for m in model.modules()]
-    assert 0 < model.pace() < 60
+    assert 0 < model.measure_seconds_per_image() < 60
     assert [m.training for m in model.modules()] == modes
 
 
@@ -214,18 +214,20 @@ def test_pace_is_measured_and_leaves_the_model_as_it_was():
     ],
 )
 def test_the_smallest_class_says_which_head_suits_and_whether_unfreezing_will_pay(resnet, each, head, unfreezing):
-    told = outlook(images(each, each + 500), resnet)
+    told = describe_dataset_fit(images(each, each + 500), resnet)
     assert f"With {each} images in the smallest class" in told and head in told and unfreezing in told
 
 
 def test_a_head_is_measured_against_its_images(resnet):
-    assert "There are 20 images for the head's 1,539 weights, 77 for each." in outlook(images(10, 10), resnet)
-    assert "one for each at most" in outlook(images(900, 900), resnet)
-    large = outlook(images(20, 20), on_paper("resnet18", "mlp"))
+    assert "There are 20 images for the head's 1,539 weights, 77 for each." in describe_dataset_fit(
+        images(10, 10), resnet
+    )
+    assert "one for each at most" in describe_dataset_fit(images(900, 900), resnet)
+    large = describe_dataset_fit(images(20, 20), on_paper("resnet18", "mlp"))
     assert "26,291 for each. That is many" in large and "a dropout of 0.5" in large
-    assert "That is many" not in outlook(images(10, 10), resnet)
+    assert "That is many" not in describe_dataset_fit(images(10, 10), resnet)
 
 
 def test_a_head_that_cannot_have_several_labels_is_not_advised(resnet):
     several = Counted(counts={"a": 5, "b": 5}, multi_label=True)
-    assert "class a linear head" in outlook(several, resnet)
+    assert "class a linear head" in describe_dataset_fit(several, resnet)

@@ -11,13 +11,13 @@ from listening import events, rightly_named, until
 
 import headswap
 from headswap import InputError, Phase, Plan
+from headswap.features import frozen_pass
 from headswap.features.frozen_pass import FrozenPass
-from headswap.training import loop
 from headswap.training.events import Epoch, Kept, PhaseBegins, Reference, Step
 from headswap.training.race import Lap, Won
 
 HEADS = {"linear": {}, "mlp": {"hidden_dims": (16,)}, "attention": {"dim": 16}, "lda": {}}
-THAWED = Plan((Phase(2, 0, 1e-2), Phase(2, 1, 1e-2, 1e-2)), views=2, keep="last")
+THAWED = Plan((Phase(2, 0, 1e-2), Phase(2, 1, 1e-2, 1e-2)), views=2, checkpoint="last")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_all_heads_together_cost_one_frozen_pass(model, images, heads):
 
 
 def test_laps_are_told_in_turn(model, images, monkeypatch):
-    monkeypatch.setattr(loop, "EVERY", 0)
+    monkeypatch.setattr(frozen_pass, "EVENT_INTERVAL_SECONDS", 0)
     told = list(headswap.race(images, model, ["linear", "bottleneck"], HEAD_ONLY))
     heard = events(Lap, told)
     epochs = [(lap.head, lap.event.number) for lap in heard if isinstance(lap.event, Epoch)]
@@ -100,7 +100,9 @@ def test_the_winner_has_the_highest_score_and_of_equals_the_fewest_weights(model
     assert order == sorted(order)
     assert won.places[0].weights == sum(p.numel() for p in won.model.head.parameters())
     assert won.head == won.places[0].head
-    assert f"{won.head} {last[won.head].right}, " in won.sentence and won.sentence.startswith("Of 3 validation images")
+    assert f"{won.head} {last[won.head].correct}, " in won.sentence and won.sentence.startswith(
+        "Of 3 validation images"
+    )
 
 
 def test_the_model_that_is_given_is_not_touched(model, images):
@@ -119,8 +121,8 @@ def test_what_follows_are_the_events_of_the_winners_training_alone(model, images
     assert isinstance(after[-1], Kept) and not events(Lap, after)
     alone = list(headswap.train(runners[1][told[won].head], images, THAWED, engine="eager"))
     assert curve(after) == curve(alone)[-2:]
-    assert (after[-1].epoch, after[-1].right) == (alone[-1].epoch, alone[-1].right)
-    assert after[-1].offers.keys() == {"start", "frozen", "reference"}
+    assert (after[-1].epoch, after[-1].correct) == (alone[-1].epoch, alone[-1].correct)
+    assert after[-1].candidates.keys() == {"start", "frozen", "reference"}
 
 
 @pytest.mark.parametrize("heads", [["linear", "lda"], ["attention", "linear"]], ids=" and ".join)
@@ -133,7 +135,7 @@ def test_the_winner_keeps_what_its_stages_learned(model, images, heads):
     after = copied(won.model)
     assert list(told) == []
     assert moved(after, won.model) == set() and moved(before, won.model.stages) != set()
-    assert rightly_named(won.model, images.split(THAWED.validation, THAWED.seed)[1]) == kept.right
+    assert rightly_named(won.model, images.split(THAWED.validation_fraction, THAWED.seed)[1]) == kept.correct
     assert not any(m.training for m in won.model.modules())
 
 
@@ -142,9 +144,9 @@ def test_the_reference_can_be_had_of_whichever_head_won(model, images):
     won = until(Won, told)
     before = copied(won.model.stages)
     *_, kept = told
-    headswap.keep(won.model, kept.offers["reference"])
+    headswap.restore(won.model, kept.candidates["reference"])
     assert moved(before, won.model.stages) == set()
-    assert rightly_named(won.model, images.split(0.2, 0)[1]) == kept.reference.right
+    assert rightly_named(won.model, images.split(0.2, 0)[1]) == kept.reference.correct
 
 
 def test_each_head_has_the_plan_that_is_suggested_for_it(images, monkeypatch):
@@ -153,7 +155,7 @@ def test_each_head_has_the_plan_that_is_suggested_for_it(images, monkeypatch):
 
     def suggested(_, model):
         count = of[type(model.head).__name__]
-        return Plan((Phase(1, 0, 1e-9), Phase(1, count, 1e-2, 1e-2)), views=count, keep="last")
+        return Plan((Phase(1, 0, 1e-9), Phase(1, count, 1e-2, 1e-2)), views=count, checkpoint="last")
 
     monkeypatch.setattr(Plan, "suggest", staticmethod(suggested))
     model = small_model(images.classes, backbone="efficientnet_lite0", side=64, pretrained=True)
@@ -165,14 +167,14 @@ def test_each_head_has_the_plan_that_is_suggested_for_it(images, monkeypatch):
     begins = until(PhaseBegins, told)
     *_, kept = told
     assert len(begins.learning_stages) == 3 and moved(before, won.model.stages) != set()
-    headswap.keep(won.model, kept.offers["reference"])
+    headswap.restore(won.model, kept.candidates["reference"])
     assert moved(before, won.model.stages) == set()
 
 
 def test_validation_images_of_somebodys_own_judge(model, images):
     learned, checked = images.split(0.4, 3)
     told = list(headswap.race(learned, model, ["linear", "lda"], HEAD_ONLY, checked))
-    assert told[-1].of == len(checked)
+    assert told[-1].total == len(checked)
     assert events(FrozenPass, told)[-1].total == 2 * len(learned) + len(checked)
 
 
@@ -209,7 +211,7 @@ def test_closing_in_a_lap_leaves_every_head_at_its_best(model, images, runners):
 
 
 def test_closing_while_the_winner_goes_on_leaves_its_best(model, images, runners, monkeypatch):
-    monkeypatch.setattr(loop, "EVERY", 0)
+    monkeypatch.setattr(frozen_pass, "EVENT_INTERVAL_SECONDS", 0)
     told = headswap.race(images, model, ["linear", "mlp"], dataclasses.replace(THAWED, keep="best"))
     best, winner = {}, None
     for event in told:

@@ -11,10 +11,10 @@ from pydantic import TypeAdapter, ValidationError
 
 import headswap
 from headswap import Phase, Plan
-from headswap.training.checkpoints import keep
+from headswap.training.checkpoints import restore
 from headswap.training.events import Epoch, Kept, PhaseBegins, Reference
 from headswap.training.race import Won
-from headswap.training.record import KEPT, Passed, Record, Result, Stretch
+from headswap.training.record import RECORD_CHECKPOINTS, EpochRecord, PhaseRecord, Record, ValidationResult
 
 AS_JSON = TypeAdapter(Record)
 
@@ -39,31 +39,31 @@ def test_it_remembers_the_plan_the_images_and_the_epochs(few):
     model = learner(few)
     told = list(headswap.train(model, few, TWO))
     record, kept = model.record, told[-1]
-    learned, checked = few.split(TWO.validation, TWO.seed)
+    learned, checked = few.split(TWO.validation_fraction, TWO.seed)
     assert record.plan == TWO
-    assert dict(record.images) == few.counts and list(record.images) == list(model.classes)
-    assert (record.learned, record.result.of) == (len(learned), len(checked))
+    assert dict(record.class_counts) == few.counts and list(record.class_counts) == list(model.classes)
+    assert (record.num_training_images, record.result.total) == (len(learned), len(checked))
     assert [(e.training_loss, e.validation_score) for e in record.epochs] == [
         (e.training_loss, e.validation_score) for e in events(Epoch, told)
     ]
-    assert [(s.first_epoch, s.learning_stages) for s in record.stretches] == [
+    assert [(s.first_epoch, s.learning_stages) for s in record.phases] == [
         (p.first_epoch, p.learning_stages) for p in events(PhaseBegins, told)
     ]
-    assert (record.kept, record.epoch, record.chosen) == ("best", kept.epoch, True)
-    assert (record.result.right, record.result.of, record.result.score) == (kept.right, kept.of, kept.score)
+    assert (record.checkpoint, record.epoch, record.selected_on_validation) == ("best", kept.epoch, True)
+    assert (record.result.correct, record.result.total, record.result.score) == (kept.correct, kept.total, kept.score)
     [reference] = events(Reference, told)
-    assert record.reference == reference.figures.result
+    assert record.reference == reference.validation_metrics.to_result
     assert 0 < record.seconds < 600
 
 
 def test_its_confusion_is_that_of_its_answers(few):
     model = learner(few)
     headswap.fit(model, few, HEAD_ONLY)
-    _, checked = few.split(HEAD_ONLY.validation, HEAD_ONLY.seed)
+    _, checked = few.split(HEAD_ONLY.validation_fraction, HEAD_ONLY.seed)
     wanted = model.preprocess
     pixels = [checked.pixels(i, wanted.resize, wanted.interpolation) for i in range(len(checked))]
     expected = torch.zeros(3, 3, dtype=torch.int64)
-    for shown, called in zip(checked.labels, model.probabilities(pixels).argmax(1).tolist(), strict=True):
+    for shown, called in zip(checked.labels, model.predict_proba(pixels).argmax(1).tolist(), strict=True):
         expected[shown, called] += 1
     assert model.record.result.confusion == tuple(map(tuple, expected.tolist()))
 
@@ -71,10 +71,10 @@ def test_its_confusion_is_that_of_its_answers(few):
 @pytest.mark.parametrize("wanted", ["last", "between"])
 def test_it_remembers_what_was_kept(wanted, few):
     model = learner(few)
-    plan = dataclasses.replace(THAWED, keep=wanted, share=0.5)
+    plan = dataclasses.replace(THAWED, checkpoint=wanted, weight_interpolation=0.5)
     headswap.fit(model, few, plan)
-    assert (model.record.kept, model.record.epoch, model.record.chosen) == (wanted, 3, False)
-    assert model.record.learning_stages == model.learning_stages == model.record.stretches[-1].learning_stages
+    assert (model.record.checkpoint, model.record.epoch, model.record.selected_on_validation) == (wanted, 3, False)
+    assert model.record.learning_stages == model.learning_stages == model.record.phases[-1].learning_stages
     assert len(model.record.learning_stages) == 2
 
 
@@ -94,7 +94,7 @@ def test_a_training_that_is_left_in_the_middle_is_remembered_as_far_as_it_went(f
     until(Epoch, told, times=3)
     told.close()
     assert len(model.record.epochs) == 3
-    assert (model.record.kept, model.record.chosen) == ("best", True)
+    assert (model.record.checkpoint, model.record.selected_on_validation) == ("best", True)
     best = model.record.epochs[model.record.epoch - 1]
     assert best.validation_score == model.record.result.score == max(e.validation_score for e in model.record.epochs)
 
@@ -129,13 +129,16 @@ def test_another_kept_instead_is_remembered_and_the_way_back_too(few):
     kept = headswap.fit(model, few, TWO)
     before = model.record
     for name in ("frozen", "reference"):
-        offer = kept.offers[name]
-        keep(model, offer)
-        assert (model.record.kept, model.record.chosen) == (name, False)
-        assert model.record.result == offer.figures.result
+        offer = kept.candidates[name]
+        restore(model, offer)
+        assert (model.record.checkpoint, model.record.selected_on_validation) == (name, False)
+        assert model.record.result == offer.validation_metrics.to_result
         assert model.record.learning_stages == ()
-        assert dataclasses.replace(model.record, kept="best", result=before.result, chosen=True) == before
-    keep(model, kept.offers["start"])
+        assert (
+            dataclasses.replace(model.record, checkpoint="best", result=before.result, selected_on_validation=True)
+            == before
+        )
+    restore(model, kept.candidates["start"])
     assert model.record is None
 
 
@@ -145,9 +148,9 @@ def test_a_refit_remembers_all_images_and_the_honest_figure(few):
     honest = model.record
     told = list(headswap.refit(model, few, TWO, kept))
     record = model.record
-    assert record.refitted and record.learned == len(few)
-    assert dict(record.images) == few.counts
-    assert (record.result.right, record.result.of) == (honest.result.right, honest.result.of)
+    assert record.refitted and record.num_training_images == len(few)
+    assert dict(record.class_counts) == few.counts
+    assert (record.result.correct, record.result.total) == (honest.result.correct, honest.result.total)
     assert record.reference == honest.reference
     assert {(e.validation_loss, e.validation_score) for e in record.epochs} == {(None, None)}
     assert record.learning_stages == events(PhaseBegins, told)[-1].learning_stages
@@ -169,7 +172,7 @@ def test_the_winner_of_a_race_remembers_it(few):
     assert isinstance(told[-1], Kept)
     record = won.model.record
     assert len(record.epochs) == 6 and record.plan == TWO
-    assert (record.result.right, record.result.of) == (told[-1].right, told[-1].of)
+    assert (record.result.correct, record.result.total) == (told[-1].correct, told[-1].total)
 
 
 def test_another_head_on_the_same_backbone_has_no_past(few):
@@ -190,9 +193,9 @@ def test_several_labels_are_remembered(tagged):
     headswap.fit(model, tagged, HEAD_ONLY)
     record = model.record
     assert record.result.metric == "mean average precision" and record.reference is None
-    assert dict(record.images) == tagged.counts
-    for (absent, present), name in zip(record.result.confusion, record.images, strict=True):
-        assert sum(absent) + sum(present) == record.result.of, name
+    assert dict(record.class_counts) == tagged.counts
+    for (absent, present), name in zip(record.result.confusion, record.class_counts, strict=True):
+        assert sum(absent) + sum(present) == record.result.total, name
     assert again(record) == record
 
 
@@ -204,12 +207,12 @@ def again(record):
     return AS_JSON.validate_python(json.loads(AS_JSON.dump_json(record)))
 
 
-@pytest.mark.parametrize("plan", [HEAD_ONLY, TWO, dataclasses.replace(THAWED, keep="between", patience=2)])
+@pytest.mark.parametrize("plan", [HEAD_ONLY, TWO, dataclasses.replace(THAWED, checkpoint="between", patience=2)])
 def test_it_comes_back_from_json_as_it_was(plan, few):
     model = learner(few)
     kept = headswap.fit(model, few, plan)
     assert again(model.record) == model.record
-    keep(model, kept.offers["reference"])
+    restore(model, kept.candidates["reference"])
     assert again(model.record) == model.record
     list(headswap.refit(model, few, plan, kept))
     assert again(model.record) == model.record
@@ -218,21 +221,21 @@ def test_it_comes_back_from_json_as_it_was(plan, few):
 def record(images=(("a", 2), ("b", 3)), confusion=(), **told):
     given = {
         "plan": HEAD_ONLY,
-        "learned": 4,
-        "epochs": (Passed(1.0, 0.5, 1.0, 0.5),),
-        "stretches": (Stretch(1, ()),),
-        "kept": "best",
+        "num_training_images": 4,
+        "epochs": (EpochRecord(1.0, 0.5, 1.0, 0.5),),
+        "phases": (PhaseRecord(1, ()),),
+        "checkpoint": "best",
         "epoch": 1,
-        "result": Result(0.5, "accuracy", 1, 2, confusion),
+        "result": ValidationResult(0.5, "accuracy", 1, 2, confusion),
         "reference": None,
         "seconds": 1.0,
     }
-    return Record(images=dict(images), **given | told)
+    return Record(class_counts=dict(images), **given | told)
 
 
-@pytest.mark.parametrize("kept", KEPT)
+@pytest.mark.parametrize("kept", RECORD_CHECKPOINTS)
 def test_everything_that_can_be_kept_can_be_remembered(kept):
-    assert again(record(kept=kept)).kept == kept
+    assert again(record(checkpoint=kept)).checkpoint == kept
 
 
 @pytest.mark.parametrize("confusion", [((1, 0), (0, 1)), (((1, 0), (0, 1)), ((2, 0), (0, 0))), ()])
@@ -260,7 +263,7 @@ def test_a_matrix_that_does_not_fit_is_refused(confusion):
         record(confusion=confusion)
 
 
-@pytest.mark.parametrize("told", [{"kept": "worst"}, {"kept": ""}, {"epochs": ()}, {"stretches": ()}])
+@pytest.mark.parametrize("told", [{"checkpoint": "worst"}, {"checkpoint": ""}, {"epochs": ()}, {"phases": ()}])
 def test_a_past_without_its_parts_is_refused(told):
     with pytest.raises(ValueError, match="A training has a phase, an epoch"):
         record(**told)
@@ -271,7 +274,7 @@ def test_a_past_without_its_parts_is_refused(told):
 )
 def test_a_result_that_cannot_be_is_refused(score, right, of):
     with pytest.raises(ValueError, match="cannot be"):
-        Result(score, "accuracy", right, of)
+        ValidationResult(score, "accuracy", right, of)
 
 
 @pytest.mark.parametrize(
@@ -280,11 +283,11 @@ def test_a_result_that_cannot_be_is_refused(score, right, of):
         {"plan": None},
         {"plan": {"phases": []}},
         {"epochs": "many"},
-        {"images": [1, 2]},
-        {"images": {"a": "lots"}},
-        {"kept": 3},
+        {"class_counts": [1, 2]},
+        {"class_counts": {"a": "lots"}},
+        {"checkpoint": 3},
         {"seconds": None},
-        {"result": {"score": 2.0, "metric": "accuracy", "right": 1, "of": 1}},
+        {"result": {"score": 2.0, "metric": "accuracy", "correct": 1, "total": 1}},
     ],
 )
 def test_json_that_is_no_past_is_refused(change):

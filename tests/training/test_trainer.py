@@ -8,10 +8,10 @@ from listening import events, rightly_named, until
 
 import headswap
 from headswap import InputError, Phase, Plan
-from headswap.evaluation.metrics import wilson
+from headswap.evaluation.metrics import wilson_interval
+from headswap.features import frozen_pass
 from headswap.features.frozen_pass import FrozenPass
 from headswap.networks.heads import HEADS
-from headswap.training import loop
 from headswap.training.events import Epoch, Kept, PhaseBegins, Reference, Step
 
 # Arguments
@@ -62,7 +62,7 @@ def test_a_class_of_one_image_is_refused_at_once(tmp_path):
 @pytest.mark.parametrize("validation", [0.0, 1.0, 7])
 def test_a_share_that_is_none_is_refused_at_once(model, images, validation):
     with pytest.raises(ValueError, match="a share between 0 and 1"):
-        headswap.train(model, images, dataclasses.replace(HEAD_ONLY, validation=validation))
+        headswap.train(model, images, dataclasses.replace(HEAD_ONLY, validation_fraction=validation))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_events_come_in_order(model, images, every_step):
 
 
 def test_steps_are_told_no_more_often_than_anyone_can_see(model, images, monkeypatch):
-    monkeypatch.setattr(loop, "EVERY", 3600)
+    monkeypatch.setattr(frozen_pass, "EVENT_INTERVAL_SECONDS", 3600)
     told = list(headswap.train(model, images, TWO))
     assert [(event.epoch, event.step) for event in events(Step, told)] == [(1, 1)]
     assert len(events(Epoch, told)) == 6 and len(events(PhaseBegins, told)) == 2
@@ -123,13 +123,13 @@ def test_a_phase_says_what_it_is(normed, images):
     weights = {name: sum(p.numel() for p in stage.parameters()) for name, stage in normed.stages.named_children()}
     head = sum(p.numel() for p in normed.head.parameters())
     assert first.learning_weights == head and second.learning_weights == head + weights["conv5"]
-    assert first.still_weights == sum(weights.values())
-    assert second.still_weights == first.still_weights - weights["conv5"]
+    assert first.frozen_weights == sum(weights.values())
+    assert second.frozen_weights == first.frozen_weights - weights["conv5"]
     assert first.kept_bytes == 2 * 1024 * 4 and second.kept_bytes == 2 * 192 * 4
 
 
 def test_a_phase_says_at_which_rates_its_parts_learn(normed, images):
-    plan = Plan((Phase(1, 0, 1e-2), Phase(1, 3, 1e-3, 1e-4, deeper=0.5)), views=1)
+    plan = Plan((Phase(1, 0, 1e-2), Phase(1, 3, 1e-3, 1e-4, layer_decay=0.5)), views=1)
     first, second = events(PhaseBegins, headswap.train(normed, images, plan))
     assert [(rate.name, rate.rate) for rate in first.rates] == [("head", 1e-2)]
     told = [(rate.name, pytest.approx(rate.rate)) for rate in second.rates]
@@ -154,24 +154,26 @@ def test_the_reference_is_the_head_that_is_solved_at_once(model, images):
     [reference] = events(Reference, told)
     other = small_model(images.classes, backbone=NARROW, head="lda")
     solved = until(Epoch, headswap.train(other, images, HEAD_ONLY))
-    assert (reference.figures.right, reference.figures.of) == (solved.right, solved.of)
-    assert reference.figures.loss == pytest.approx(solved.validation_loss, rel=1e-5)
-    assert told[-1].reference == reference.figures
-    assert reference.figures.interval == wilson(solved.right, solved.of)
+    assert (reference.validation_metrics.correct, reference.validation_metrics.total) == (solved.correct, solved.total)
+    assert reference.validation_metrics.loss == pytest.approx(solved.validation_loss, rel=1e-5)
+    assert told[-1].reference == reference.validation_metrics
+    assert reference.validation_metrics.interval == wilson_interval(solved.correct, solved.total)
 
 
 def test_the_reference_of_a_head_that_takes_maps_is_the_same(images):
     told = [
-        until(Reference, headswap.train(small_model(images.classes, head, backbone=NARROW), images, HEAD_ONLY)).figures
+        until(
+            Reference, headswap.train(small_model(images.classes, head, backbone=NARROW), images, HEAD_ONLY)
+        ).validation_metrics
         for head in ("linear", "attention")
     ]
-    assert told[0].right == told[1].right and told[0].loss == pytest.approx(told[1].loss, rel=1e-4)
+    assert told[0].correct == told[1].correct and told[0].loss == pytest.approx(told[1].loss, rel=1e-4)
 
 
 def test_with_several_labels_an_image_there_is_no_reference(images):
     model = small_model(images.classes, backbone=NARROW, multi_label=True)
     *told, kept = headswap.train(model, images, HEAD_ONLY)
-    assert events(Reference, told) == [] and kept.reference is None and "reference" not in kept.offers
+    assert events(Reference, told) == [] and kept.reference is None and "reference" not in kept.candidates
     assert kept.metric == "mean average precision" and len(kept.labels) == 3
 
 
@@ -189,8 +191,8 @@ def test_an_epoch_counts_the_validation_images_that_are_right(model, images):
     told = headswap.train(model, learned, HEAD_ONLY, checked)
     for _ in range(3):
         epoch = until(Epoch, told)
-        assert epoch.of == len(checked)
-        assert epoch.right == rightly_named(model, checked)
+        assert epoch.total == len(checked)
+        assert epoch.correct == rightly_named(model, checked)
         assert epoch.validation_loss > 0 and epoch.training_loss > 0
 
 
@@ -205,7 +207,7 @@ def test_an_epoch_is_marked_best_where_more_is_right_or_as_much_with_a_lower_los
     highest = (-1, 0.0)
     marks = []
     for event in events(Epoch, headswap.train(model, images, plan)):
-        now = (event.right, -event.validation_loss)
+        now = (event.correct, -event.validation_loss)
         assert event.best == (now > highest)
         highest = max(highest, now)
         marks.append(event.best)
@@ -216,7 +218,7 @@ def test_an_epoch_is_marked_best_where_more_is_right_or_as_much_with_a_lower_los
 def test_shapes_are_learned_by_every_head(images, head):
     model = small_model(images.classes, head=head, backbone="efficientnet_lite0", side=64, pretrained=True)
     kept = headswap.fit(model, images, Plan((Phase(15, 0, 1e-2),), views=2))
-    assert kept.right == kept.of == 6
+    assert kept.correct == kept.total == 6
     assert rightly_named(model, images) >= 28
 
 
@@ -243,8 +245,8 @@ def test_patience_only_ends_a_phase_and_changes_nothing_before(images, patience)
 def test_fit_returns_what_was_kept(model, images):
     kept = headswap.fit(model, images, HEAD_ONLY)
     assert isinstance(kept, Kept)
-    assert 1 <= kept.epoch <= 3 and kept.of == 6
-    assert kept.interval == wilson(kept.right, kept.of)
+    assert 1 <= kept.epoch <= 3 and kept.total == 6
+    assert kept.interval == wilson_interval(kept.correct, kept.total)
 
 
 def test_without_a_plan_the_suggested_one_is_followed(model, images):
@@ -335,18 +337,18 @@ def test_a_solved_head_is_softened_before_stages_learn_beneath_it(images):
     ],
 )
 def test_the_interval_is_wilsons(right, of, low, high):
-    assert wilson(right, of) == (pytest.approx(low, abs=6e-4), pytest.approx(high, abs=6e-4))
+    assert wilson_interval(right, of) == (pytest.approx(low, abs=6e-4), pytest.approx(high, abs=6e-4))
 
 
 def test_more_images_say_more():
-    widths = [high - low for low, high in (wilson(9 * n, 10 * n) for n in (1, 4, 16, 64))]
+    widths = [high - low for low, high in (wilson_interval(9 * n, 10 * n) for n in (1, 4, 16, 64))]
     assert widths == sorted(widths, reverse=True)
-    assert wilson(9, 10, 0.5)[0] > wilson(9, 10)[0]
+    assert wilson_interval(9, 10, 0.5)[0] > wilson_interval(9, 10)[0]
 
 
 def test_a_classic_plan_can_be_given_by_its_name(model, images):
     told = headswap.train(model, images, "head only")
-    assert until(PhaseBegins, told).phase == Plan.named("head only").phases[0]
+    assert until(PhaseBegins, told).phase == Plan.from_name("head only").phases[0]
     told.close()
     with pytest.raises(ValueError, match="no plan 'slow'"):
         headswap.train(model, images, "slow")

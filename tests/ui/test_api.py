@@ -16,16 +16,16 @@ from telling import FINISHED, HEAD, KEPT, THAW, epoch
 
 from headswap.features.frozen_pass import FrozenPass
 from headswap.training.events import Step
-from headswap.ui.app.api import VERBS, Verbs, news
-from headswap.ui.sessions.job import Fetching, Run, Turns
-from headswap.ui.sessions.session import Visitors
+from headswap.ui.app.api import API_FUNCTION_NAMES, ApiFunctions, list_new_events
+from headswap.ui.sessions.job import Fetching, Run, Scheduler
+from headswap.ui.sessions.session import SessionRegistry
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def verbs():
-    return Verbs(Visitors(), Turns())
+    return ApiFunctions(SessionRegistry(), Scheduler())
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_the_example_of_the_readme_runs(server, tmp_path, monkeypatch):
     assert events[0] == "FrozenPass" and events[-1] == "Kept" and events.count("Epoch") == 40
     assert events.index("Reference") < events.index("PhaseBegins") < events.index("Epoch")
     assert "'class': 'rust'" in told[-1]
-    assert visitors.find(names["ticket"]) is None
+    assert visitors.get_session(names["ticket"]) is None
 
 
 def test_programs_are_shown_these_verbs_and_nothing_else(server):
@@ -79,7 +79,7 @@ def test_programs_are_shown_these_verbs_and_nothing_else(server):
     client = Client(address, verbose=False)
     shown = client.view_api(return_format="dict", print_info=False)
     client.close()
-    assert shown["named_endpoints"].keys() == {f"/{name}" for name in VERBS}
+    assert shown["named_endpoints"].keys() == {f"/{name}" for name in API_FUNCTION_NAMES}
     assert not shown["unnamed_endpoints"]
     for endpoint in shown["named_endpoints"].values():
         assert endpoint["description"]
@@ -106,9 +106,9 @@ def test_a_ticket_cannot_be_guessed_and_brings_only_its_own_back(verbs, upload, 
     other, _ = verbs.load_images(sent(upload, zip_of_fruits))
     assert len({mine, other}) == 2 and min(len(mine), len(other)) >= 22
     assert told["images"] == 12 and told["classes"] == {"blue": 4, "green": 4, "red": 4}
-    assert verbs.visitors.find(mine).images is not verbs.visitors.find(other).images
+    assert verbs.sessions.get_session(mine).images is not verbs.sessions.get_session(other).images
     again, _ = verbs.load_images(sent(upload, zip_of_fruits), mine)
-    assert again == mine and len(verbs.visitors) == 2
+    assert again == mine and len(verbs.sessions) == 2
 
 
 def test_training_answers_with_a_model_and_forgetting_lets_go_of_all(verbs, upload, zip_of_fruits, fruits):
@@ -132,12 +132,12 @@ def test_whoever_stops_listening_stops_the_training(verbs, upload, zip_of_fruits
     ticket, _ = verbs.load_images(sent(upload, zip_of_fruits))
     events = verbs.train(ticket)
     next(events)
-    visitor = verbs.visitors.find(ticket)
+    visitor = verbs.sessions.get_session(ticket)
     with pytest.raises(gr.Error, match="A training runs already"):
         next(verbs.train(ticket))
     assert visitor.tabs
     events.close()
-    until(lambda: visitor.job.run.ended)
+    until(lambda: visitor.job.run.has_ended)
     assert visitor.job.run.state == "stopped"
     assert not visitor.tabs
 
@@ -154,7 +154,7 @@ def test_a_wrong_name_is_met_with_the_right_one(verbs, upload, zip_of_fruits, wa
     ticket, _ = verbs.load_images(sent(upload, zip_of_fruits))
     with pytest.raises(gr.Error, match=words):
         next(verbs.train(ticket, **wanted))
-    assert verbs.visitors.find(ticket).job is None
+    assert verbs.sessions.get_session(ticket).job is None
 
 
 def test_a_network_that_is_too_large_to_fetch_is_refused(verbs, upload, zip_of_fruits, monkeypatch, tmp_path):
@@ -181,7 +181,7 @@ def test_a_network_that_is_too_large_to_fetch_is_refused(verbs, upload, zip_of_f
 def test_only_what_was_uploaded_is_read(verbs, upload, file):
     with pytest.raises(gr.Error):
         verbs.load_images(file)
-    assert len(verbs.visitors) == 0
+    assert len(verbs.sessions) == 0
 
 
 def test_only_archives_are_loaded(verbs, upload, tmp_path):
@@ -193,7 +193,7 @@ def test_only_archives_are_loaded(verbs, upload, tmp_path):
         pass
     with pytest.raises(gr.Error, match=r"empty\.zip"):
         verbs.load_images(sent(upload, tmp_path / "empty.zip"))
-    assert len(verbs.visitors) == 0
+    assert len(verbs.sessions) == 0
 
 
 @pytest.mark.parametrize("ticket", ["", "made up", None, 7, ["x"]])
@@ -202,20 +202,20 @@ def test_a_made_up_ticket_opens_nothing(verbs, upload, ticket):
         next(verbs.train(ticket))
     with pytest.raises(gr.Error, match="not known"):
         verbs.predict(ticket, {})
-    assert len(verbs.visitors) == 0
+    assert len(verbs.sessions) == 0
 
 
 def test_a_program_that_asks_no_more_is_swept_like_any_visitor(upload, zip_of_fruits):
     now = [0.0]
-    verbs = Verbs(Visitors(patience=600, clock=lambda: now[0]), Turns())
+    verbs = ApiFunctions(SessionRegistry(patience=600, clock=lambda: now[0]), Scheduler())
     ticket, _ = verbs.load_images(sent(upload, zip_of_fruits))
     now[0] = 500
     with pytest.raises(gr.Error):
         verbs.predict(ticket, {})  # a question is a sign of life, even a wrong one
     now[0] = 1000
-    assert verbs.visitors.sweep() == 0
+    assert verbs.sessions.expire_idle() == 0
     now[0] = 1101
-    assert verbs.visitors.sweep() == 1
+    assert verbs.sessions.expire_idle() == 1
     assert not [path for path in upload.home.rglob("*") if path.is_file()]
 
 
@@ -223,8 +223,8 @@ def test_a_program_that_asks_no_more_is_swept_like_any_visitor(upload, zip_of_fr
 
 
 def test_news_are_told_in_the_order_in_which_they_came():
-    assert [*news(Run(), Run())] == []
-    everything = [*news(Run(), FINISHED)]
+    assert [*list_new_events(Run(), Run())] == []
+    everything = [*list_new_events(Run(), FINISHED)]
     assert [type(each).__name__ for each in everything] == [
         "PhaseBegins", "Epoch", "PhaseBegins", "Epoch", "Epoch", "Epoch", "Kept"
     ]  # fmt: skip
@@ -234,7 +234,7 @@ def test_nothing_is_told_twice_however_often_somebody_looks():
     story = [Fetching(1, 2), FrozenPass(1, 2, 0.5), HEAD, Step(1, 1, 1, 0.5), epoch(1), FrozenPass(2, 2, 1.0), THAW]
     run, told = Run(), []
     for event in (*story, epoch(2), KEPT):
-        after = run.told(event)
-        told += news(run, after)
+        after = run.with_event(event)
+        told += list_new_events(run, after)
         run = after
     assert told == [*story, epoch(2), KEPT]

@@ -8,7 +8,12 @@ from xml.etree import ElementTree
 import pytest
 
 from headswap.ui.views import confusion_matrix
-from headswap.ui.views.confusion_matrix import Pair, confused, draw, pairs
+from headswap.ui.views.confusion_matrix import (
+    ConfusedPair,
+    list_confused_pairs,
+    render_confusion_matrix,
+    render_pair_list,
+)
 
 LEAVES, COUNTS = ("healthy", "mildew", "rust"), ((6, 0, 0), (1, 5, 0), (0, 2, 4))
 CODE = "<img src=x onerror=alert(1)> ${7*7} {{value}} \"'"
@@ -26,7 +31,7 @@ def buttons(html):
 
 
 def test_it_is_a_table_whose_heads_say_which_way_they_go():
-    table = tree(draw(LEAVES, COUNTS)).find("table")
+    table = tree(render_confusion_matrix(LEAVES, COUNTS)).find("table")
     assert table.find("caption") is not None
     for scope in ("col", "row"):
         assert ["".join(th.itertext()) for th in table.iter("th") if th.get("scope") == scope] == list(LEAVES)
@@ -35,7 +40,7 @@ def test_it_is_a_table_whose_heads_say_which_way_they_go():
 
 
 def test_a_cell_with_images_is_a_button_that_says_what_it_stands_for():
-    html = draw(LEAVES, COUNTS, pressed=(2, 1))
+    html = render_confusion_matrix(LEAVES, COUNTS, selected_cell=(2, 1))
     assert buttons(html) == [
         ("0", "0", "false", "6"),
         ("1", "0", "false", "1"),
@@ -48,7 +53,7 @@ def test_a_cell_with_images_is_a_button_that_says_what_it_stands_for():
 
 
 def test_right_and_wrong_are_told_apart_by_more_than_a_colour_and_shaded_by_their_share():
-    cells = re.findall(r'<td class="(hs-\w+)" style="--share:([\d.]+)">', draw(LEAVES, COUNTS))
+    cells = re.findall(r'<td class="(hs-\w+)" style="--share:([\d.]+)">', render_confusion_matrix(LEAVES, COUNTS))
     assert cells == [
         ("hs-right", "1.000"),
         ("hs-wrong", "0.167"),
@@ -59,7 +64,10 @@ def test_right_and_wrong_are_told_apart_by_more_than_a_colour_and_shaded_by_thei
 
 
 def test_names_that_are_code_are_only_names():
-    for html in (draw((CODE, "b"), ((1, 1), (1, 1))), pairs([Pair(CODE, 1, (0, 1))], None, CODE)):
+    for html in (
+        render_confusion_matrix((CODE, "b"), ((1, 1), (1, 1))),
+        render_pair_list([ConfusedPair(CODE, 1, (0, 1))], None, CODE),
+    ):
         assert "<img" not in html
         assert CODE in "".join(tree(html).itertext())
 
@@ -68,7 +76,7 @@ def test_names_that_are_code_are_only_names():
     ("classes", "turned"), [(LEAVES, False), (("a name that is long", "b"), True), (tuple("abcdefghi"), True)]
 )
 def test_names_that_have_no_room_are_turned(classes, turned):
-    html = draw(classes, [[1] * len(classes)] * len(classes))
+    html = render_confusion_matrix(classes, [[1] * len(classes)] * len(classes))
     assert ("hs-turned" in html) == turned
 
 
@@ -77,7 +85,7 @@ def test_beyond_twenty_five_classes_the_pairs_most_confused_are_listed(many):
     names = [f"c{i}" for i in range(many)]
     counts = [[5 * (i == j) for j in range(many)] for i in range(many)]
     counts[3][4], counts[4][3], counts[0][1] = 1, 7, 2
-    html = draw(names, counts)
+    html = render_confusion_matrix(names, counts)
     assert ("<table" in html) == (many == 25)
     if many == 26:
         assert [words for *_, words in buttons(html)] == [
@@ -88,14 +96,17 @@ def test_beyond_twenty_five_classes_the_pairs_most_confused_are_listed(many):
 
 
 def test_a_long_list_says_how_much_it_leaves_out_and_an_empty_one_says_nothing():
-    found = [Pair(f"pair {i}", 1, (i, 0)) for i in range(confusion_matrix.MOST_PAIRS + 2)]
-    assert "and 2 more" in pairs(found, None, "Pairs")
-    assert len(buttons(pairs(found, None, "Pairs"))) == confusion_matrix.MOST_PAIRS
-    assert pairs([], None, "Pairs") == "" and confused(LEAVES, [[1, 0, 0], [0, 1, 0], [0, 0, 1]]) == []
+    found = [ConfusedPair(f"pair {i}", 1, (i, 0)) for i in range(confusion_matrix.MAX_LISTED_PAIRS + 2)]
+    assert "and 2 more" in render_pair_list(found, None, "Pairs")
+    assert len(buttons(render_pair_list(found, None, "Pairs"))) == confusion_matrix.MAX_LISTED_PAIRS
+    assert (
+        render_pair_list([], None, "Pairs") == ""
+        and list_confused_pairs(LEAVES, [[1, 0, 0], [0, 1, 0], [0, 0, 1]]) == []
+    )
 
 
 def test_a_class_of_which_there_is_no_image_is_no_division_by_zero():
-    assert draw(("a", "b"), ((0, 0), (0, 3))).count("<button") == 1
+    assert render_confusion_matrix(("a", "b"), ((0, 0), (0, 3))).count("<button") == 1
 
 
 def test_it_draws_itself_in_all_its_moods(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 from headswap.ui.app import page
 from headswap.ui.panels import help_notes
-from headswap.ui.sessions.session import Visitors
+from headswap.ui.sessions.session import SessionRegistry
 
 WANT_ONE = (gr.Slider, gr.Radio, gr.Number, gr.Checkbox)
 PLAIN = {"kind"}  # what says all of itself
@@ -13,7 +13,7 @@ PLAIN = {"kind"}  # what says all of itself
 
 @pytest.fixture(scope="module")
 def blocks(built):
-    return built(lambda: page.build(Visitors()))
+    return built(lambda: page.build_page(SessionRegistry()))
 
 
 def ids(blocks):

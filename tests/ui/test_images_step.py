@@ -15,15 +15,15 @@ from pictures import folder
 from visiting import is_error, text_of
 
 from headswap.data.loading import load_images
-from headswap.ui.sessions.session import Visitor
+from headswap.ui.sessions.session import Session
 from headswap.ui.steps import images
-from headswap.ui.views.dataset import describe, nothing_yet
-from headswap.ui.views.html import thumbnail
+from headswap.ui.views.dataset import render_dataset, render_empty_dataset
+from headswap.ui.views.html import make_thumbnail_url
 
 
 def read(visitor, files, label="", add=False):
     """What the step says in the end of files that the drop area sent: the problem, what is shown, and the way on."""
-    *_, (problem, shown, at_once, onward, picker) = images.read(
+    *_, (problem, shown, at_once, onward, picker) = images.load_uploads(
         visitor, SimpleNamespace(files=files, label=label, add=add)
     )
     assert at_once == onward or at_once.interactive == onward.interactive
@@ -33,7 +33,7 @@ def read(visitor, files, label="", add=False):
 
 def edit(visitor, **asked):
     """The same of a press on a class or an image."""
-    return images.edit(visitor, SimpleNamespace(**asked))[:3]
+    return images.edit_dataset(visitor, SimpleNamespace(**asked))[:3]
 
 
 def asked_for(shown):
@@ -43,7 +43,7 @@ def asked_for(shown):
 
 
 def test_the_sample_is_read():
-    visitor = Visitor()
+    visitor = Session()
     *_, (problem, shown, _, onward, _) = images.load_sample(visitor)
     assert problem == ""
     assert visitor.images.counts == {"healthy": 30, "mildew": 30, "rust": 30}
@@ -52,7 +52,7 @@ def test_the_sample_is_read():
 
 
 def test_classes_with_the_same_file_names_are_kept_apart(upload, fruits):
-    visitor = Visitor()
+    visitor = Session()
     sent = upload({f"fruits/{file.relative_to(fruits).as_posix()}": file for file in sorted(fruits.rglob("*.png"))})
     problem, shown, onward = read(visitor, sent)
     assert problem == ""
@@ -71,7 +71,7 @@ def test_classes_with_the_same_file_names_are_kept_apart(upload, fruits):
 
 def test_uploads_are_gone_once_they_have_been_read(upload, fruits):
     sent = upload({f"fruits/{file.parent.name}/{file.name}": file for file in fruits.rglob("*.png")})
-    read(Visitor(), sent)
+    read(Session(), sent)
     assert not [path for path in upload.home.rglob("*") if path.is_file()]
 
 
@@ -79,7 +79,7 @@ def test_a_zip_is_read_under_the_name_that_the_person_gave_it(upload, fruits, tm
     with zipfile.ZipFile(tmp_path / "fruits.zip", "w") as archive:
         for file in fruits.rglob("*.png"):
             archive.write(file, file.relative_to(fruits.parent))
-    visitor = Visitor()
+    visitor = Session()
     problem, _, _ = read(visitor, upload({"My Fruits.ZIP": tmp_path / "fruits.zip"}))
     assert problem == ""
     assert visitor.images.counts == {"blue": 4, "green": 4, "red": 4}
@@ -90,7 +90,7 @@ def test_what_was_left_out_is_named_with_its_reason(upload, fruits, tmp_path):
     (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n torn")
     files = {f"fruits/{file.parent.name}/{file.name}": file for file in fruits.rglob("*.png")}
     files |= {"fruits/red/notes.txt": tmp_path / "notes.txt", "fruits/red/torn.png": tmp_path / "torn.png"}
-    _, shown, _ = read(Visitor(), upload(files))
+    _, shown, _ = read(Session(), upload(files))
     words = text_of(shown)
     assert "2 files left out" in words
     assert "fruits/red/notes.txtis not a picture" in words
@@ -130,7 +130,7 @@ def bad(kind, fruits, tmp_path):
     ],
 )
 def test_a_bad_upload_says_why_and_leaves_what_was_there(upload, fruits, tmp_path, temporary, kind, words):
-    visitor = Visitor(images=(before := load_images(fruits)))
+    visitor = Session(images=(before := load_images(fruits)))
     sent = upload(bad(kind, fruits, tmp_path))
     problem, shown, onward = read(visitor, sent)
     assert is_error(problem)
@@ -154,25 +154,25 @@ def test_a_list_that_is_no_list_says_so_and_leaves_what_was_there(visitor, uploa
 
 
 def test_the_error_goes_when_good_images_come(upload, fruits):
-    visitor = Visitor()
+    visitor = Session()
     assert is_error(read(visitor, [])[0])
     sent = upload({f"{file.parent.name}/{file.name}": file for file in fruits.rglob("*.png")})
     assert read(visitor, sent)[0] == ""
 
 
 def test_whoever_comes_back_finds_their_images(visitor):
-    problem, shown, _, onward, picker = images.welcome(visitor)
-    assert (problem, shown) == ("", describe(visitor.images))
+    problem, shown, _, onward, picker = images.refresh(visitor)
+    assert (problem, shown) == ("", render_dataset(visitor.images))
     assert onward.interactive and picker.props["loaded"]
-    problem, shown, _, onward, picker = images.welcome(Visitor())
-    assert (problem, shown) == ("", nothing_yet())
+    problem, shown, _, onward, picker = images.refresh(Session())
+    assert (problem, shown) == ("", render_empty_dataset())
     assert not onward.interactive and not picker.props["loaded"]
 
 
 def test_a_thumbnail_is_a_small_square():
     tall = torch.zeros(3, 400, 100, dtype=torch.uint8)
-    assert thumbnail(tall, 20).startswith("data:image/jpeg;base64,")
-    assert len(thumbnail(tall, 20)) < 1500
+    assert make_thumbnail_url(tall, 20).startswith("data:image/jpeg;base64,")
+    assert len(make_thumbnail_url(tall, 20)) < 1500
 
 
 # Adding, and putting right
@@ -185,7 +185,7 @@ def pictures(upload, tmp_path, *names, burst=""):
 
 
 def test_a_class_is_begun_by_its_name_and_cannot_be_learned_alone(upload, tmp_path):
-    visitor = Visitor()
+    visitor = Session()
     problem, shown, onward = read(visitor, pictures(upload, tmp_path, "a.png", "b.png"), label=" train ")
     assert problem == ""
     assert visitor.images.counts == {"train": 2}  # no name means something else where it is typed as a class
@@ -218,7 +218,7 @@ def test_what_is_added_in_vain_leaves_what_was_there(visitor, upload, tmp_path):
 def test_reading_can_be_stopped_and_leaves_nothing(visitor, upload, tmp_path, temporary):
     before, kept = visitor.images, sorted(temporary.rglob("*"))
     sent = pictures(upload, tmp_path, *(f"{label}/{i}.png" for label in "ab" for i in range(60)))
-    steps = images.read(visitor, SimpleNamespace(files=sent, label="", add=False))
+    steps = images.load_uploads(visitor, SimpleNamespace(files=sent, label="", add=False))
     *skipped, picker = next(steps)
     assert skipped == [gr.skip()] * 4 and picker.props["says"].startswith("Reading")
     steps.close()
@@ -257,7 +257,7 @@ def test_a_class_is_renamed_joined_with_another_and_removed(visitor):
 
 def test_one_change_can_be_undone_and_a_button_says_so(visitor):
     before = visitor.images
-    assert {"do": "undo"} not in asked_for(describe(before))
+    assert {"do": "undo"} not in asked_for(render_dataset(before))
     _, shown, _ = edit(visitor, do="remove class", label="red")
     assert {"do": "undo"} in asked_for(shown)
     _, shown, _ = edit(visitor, do="undo")
@@ -273,15 +273,15 @@ def test_an_image_is_removed_by_a_press_where_a_class_is_opened(visitor):
     assert len(offered) == 4
     edit(visitor, do="remove", images=[offered[0]["images"]])
     assert visitor.images.counts["red"] == 3
-    assert visitor.opened == "red"
+    assert visitor.expanded_class == "red"
     edit(visitor, do="open", label="red")
-    assert visitor.opened is None
+    assert visitor.expanded_class is None
 
 
 def test_what_is_found_is_shown_and_mended_by_a_press(upload, tmp_path):
     folder(tmp_path, *(f"{label}/{i}.png" for label in ("oak", "elm") for i in range(10)))
     (tmp_path / "elm/twin.png").write_bytes((tmp_path / "oak/3.png").read_bytes())
-    visitor = Visitor()
+    visitor = Session()
     files = {file.relative_to(tmp_path).as_posix(): file for file in tmp_path.glob("[oe]*/*.png")}
     _, shown, _ = read(visitor, upload(files))
     assert "The same picture stands in several classes: elm, oak." in text_of(shown)
@@ -294,7 +294,7 @@ def test_what_is_found_is_shown_and_mended_by_a_press(upload, tmp_path):
 def test_everything_can_be_let_go_of(visitor, temporary):
     _, shown, onward = edit(visitor, do="forget")
     assert visitor.images is None
-    assert shown == nothing_yet() and not onward.interactive
+    assert shown == render_empty_dataset() and not onward.interactive
     gc.collect()
     assert list(temporary.iterdir()) == []
 
@@ -320,7 +320,7 @@ def test_a_press_on_what_is_gone_changes_nothing(visitor, asked):
 def test_the_table_of_what_was_left_out_starts_no_formula(upload, fruits, tmp_path):
     files = {f"fruits/{file.parent.name}/{file.name}": file for file in fruits.rglob("*.png")}
     (tmp_path / "torn").write_bytes(b"torn")
-    visitor = Visitor()
+    visitor = Session()
     _, shown, _ = read(visitor, upload(files | {'=HYPERLINK("x")/a.png': tmp_path / "torn"}))
     [table] = re.findall(r'download="left-out.csv" href="data:text/csv;base64,([^"]+)"', shown)
     lines = base64.b64decode(table).decode("utf-8-sig").splitlines()
@@ -334,6 +334,6 @@ def test_the_table_of_what_was_left_out_starts_no_formula(upload, fruits, tmp_pa
 
 
 def test_labels_are_understood_like_classes(tagged):
-    words = text_of(describe(tagged))
+    words = text_of(render_dataset(tagged))
     assert "12 images in 4 classes" in words
     assert "dark6 images" in words

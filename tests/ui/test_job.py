@@ -15,17 +15,19 @@ from headswap.common import system_memory
 from headswap.common.errors import InputError
 from headswap.features import inference
 from headswap.features.frozen_pass import FrozenPass
-from headswap.training.events import Epoch, Event, Figures, Kept, PhaseBegins, Reference, Step
+from headswap.training.events import ClassificationMetrics, Epoch, Event, Kept, PhaseBegins, Reference, Step
 from headswap.training.plan import Phase
 from headswap.ui.sessions import job as jobs
-from headswap.ui.sessions.job import Fetching, Job, Lesson, Run, Turns
+from headswap.ui.sessions.job import Fetching, Job, Run, Scheduler, TrainingSetup
 
 PASS = FrozenPass(4, 8, 0.5)
-SOLVED = Reference(Figures(score=0.83, metric="accuracy", right=5, of=6, loss=0.4), seconds=0.1)
+SOLVED = Reference(ClassificationMetrics(score=0.83, metric="accuracy", correct=5, total=6, loss=0.4), seconds=0.1)
 HEAD = PhaseBegins(1, 2, Phase(2, 0, 1e-3), 1, 3, (), 30, 70, 5120)
 THAW = PhaseBegins(2, 2, Phase(1, 1, 1e-3, 1e-4), 3, 3, ("last",), 60, 40, 9000)
 STEP = Step(1, 1, 3, 0.7)
-KEPT = Kept(2, "best", score=0.83, metric="accuracy", right=5, of=6, labels=(), seconds=1.5, chosen=True)
+KEPT = Kept(
+    2, "best", score=0.83, metric="accuracy", correct=5, total=6, labels=(), seconds=1.5, selected_on_validation=True
+)
 
 
 def epoch(number, best=True):
@@ -35,8 +37,8 @@ def epoch(number, best=True):
         training_score=0.8,
         validation_loss=0.6,
         validation_score=0.67,
-        right=4,
-        of=6,
+        correct=4,
+        total=6,
         metric="accuracy",
         seconds=0.1,
         best=best,
@@ -59,14 +61,14 @@ def begin():
     jobs = []
 
     def start(train, turns=None, make_model=lambda progress: Network()):
-        jobs.append(Job(make_model, train, turns or Turns()))
+        jobs.append(Job(make_model, train, turns or Scheduler()))
         return jobs[-1]
 
     yield start
     for job in jobs:
         job.stop()
         job.join(30)
-        assert job.run.ended
+        assert job.run.has_ended
 
 
 def telling(*events):
@@ -116,7 +118,7 @@ class Endless:
 )
 def test_each_event_changes_what_it_tells_of_and_nothing_else(event, changed):
     before = Run()
-    after = before.told(event)
+    after = before.with_event(event)
     differing = {
         f.name: getattr(after, f.name) for f in fields(Run) if getattr(after, f.name) != getattr(Run(), f.name)
     }
@@ -126,30 +128,30 @@ def test_each_event_changes_what_it_tells_of_and_nothing_else(event, changed):
 
 def test_no_kind_of_event_is_forgotten():
     assert {type(event) for event in STORY} == set(get_args(Event))
-    assert all(isinstance(Run().told(event), Run) for event in STORY)
+    assert all(isinstance(Run().with_event(event), Run) for event in STORY)
 
 
 def test_a_run_grows_by_what_it_is_told():
     run = Run()
     for event in STORY:
-        assert not run.ended
-        run = run.told(event)
+        assert not run.has_ended
+        run = run.with_event(event)
     assert run == Run(
         state="finished",
-        read=PASS,
+        frozen_pass=PASS,
         reference=SOLVED,
         phases=(HEAD, THAW),
         epochs=(epoch(1), epoch(2, best=False), epoch(3)),
         step=STEP,
         kept=KEPT,
     )
-    assert run.ended
+    assert run.has_ended
 
 
 def test_the_best_epoch_is_the_last_one_that_was_best():
-    assert Run().best is None
+    assert Run().best_epoch is None
     run = Run(epochs=(epoch(1), epoch(2), epoch(3, best=False)))
-    assert run.best == epoch(2)
+    assert run.best_epoch == epoch(2)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +159,7 @@ def test_the_best_epoch_is_the_last_one_that_was_best():
     [("starting", False), ("running", False), ("finished", True), ("stopped", True), ("failed", True)],
 )
 def test_a_run_has_ended_when_nothing_more_will_be_told(state, ended):
-    assert Run(state).ended is ended
+    assert Run(state).has_ended is ended
 
 
 # A job
@@ -236,7 +238,7 @@ def test_a_download_is_told_while_it_goes_on(begin, until):
 
     job = begin(telling(*STORY), make_model=make_model)
     assert told.wait(30)
-    assert (job.run.state, job.run.fetched) == ("starting", Fetching(3, 9))
+    assert (job.run.state, job.run.download) == ("starting", Fetching(3, 9))
     gate.set()
     job.join(30)
     assert job.run.state == "finished"
@@ -254,13 +256,13 @@ def test_a_download_that_is_stopped_ends_at_its_next_word(begin):
     job.stop()
     gate.set()
     job.join(30)
-    assert job.run.ended
+    assert job.run.has_ended
     assert job.run.epochs == ()
     assert trained == []
 
 
 def test_a_download_holds_nobody_up(begin):
-    turns, gate, begun = Turns(), threading.Event(), threading.Event()
+    turns, gate, begun = Scheduler(), threading.Event(), threading.Event()
 
     def make_model(progress):
         begun.set()
@@ -334,7 +336,7 @@ def test_any_other_error_becomes_a_problem_too_and_is_logged_with_its_traceback(
 
 
 def test_a_failed_job_gives_its_turn_back(begin):
-    turns = Turns()
+    turns = Scheduler()
     begin(lambda model: refuse("No."), turns).join(30)
     begin(telling(PASS), turns, make_model=lambda progress: refuse("No.")).join(30)
     after = begin(telling(*STORY), turns)
@@ -344,11 +346,15 @@ def test_a_failed_job_gives_its_turn_back(begin):
 
 def test_a_job_holds_its_lesson_until_it_is_told_to_forget_as_does_the_one_that_it_repeats(begin):
     first, second = begin(telling(*STORY)), begin(telling(*STORY))
-    first.lesson, second.lesson, second.former = Lesson("images", "plan"), Lesson("images", "plan"), first
+    first.training_setup, second.training_setup, second.previous_job = (
+        TrainingSetup("images", "plan"),
+        TrainingSetup("images", "plan"),
+        first,
+    )
     second.join(30)
-    assert second.lesson == Lesson("images", "plan")
-    second.forget()
-    assert (first.lesson, second.lesson) == (None, None)
+    assert second.training_setup == TrainingSetup("images", "plan")
+    second.release_images()
+    assert (first.training_setup, second.training_setup) == (None, None)
 
 
 # Watching
@@ -358,7 +364,7 @@ def test_watching_ends_with_the_run_that_has_ended(begin):
     job = begin(telling(*STORY))
     seen = list(job.watch(0.001))
     assert seen[-1] is job.run
-    assert [run.ended for run in seen] == [False] * (len(seen) - 1) + [True]
+    assert [run.has_ended for run in seen] == [False] * (len(seen) - 1) + [True]
 
 
 def test_watching_tells_only_news(begin, until):
@@ -370,7 +376,7 @@ def test_watching_tells_only_news(begin, until):
         yield from (epoch(2), KEPT)
 
     job = begin(slow)
-    until(lambda: job.run.best)
+    until(lambda: job.run.best_epoch)
     wait_for = job._news.wait_for
     job._news.wait_for = lambda *given, **more: looked.append(1) or wait_for(*given, **more)
     watcher = threading.Thread(target=lambda: seen.extend(job.watch(0.001)))
@@ -445,11 +451,11 @@ class Room:
 
 
 def test_no_two_ever_have_the_turn_at_once():
-    turns, room = Turns(), Room()
+    turns, room = Scheduler(), Room()
 
     def work(name):
         for _ in range(25):
-            with turns.turn():
+            with turns.compute_slot():
                 room.visit(name)
 
     threads = [threading.Thread(target=work, args=(name,)) for name in range(8)]
@@ -462,18 +468,18 @@ def test_no_two_ever_have_the_turn_at_once():
 
 
 def test_turns_go_to_who_came_first(until):
-    turns, served = Turns(), []
+    turns, served = Scheduler(), []
 
     def work(name):
-        with turns.turn():
+        with turns.compute_slot():
             served.append(name)
 
     threads = []
-    with turns.turn():
+    with turns.compute_slot():
         for name in range(6):
             threads.append(threading.Thread(target=work, args=(name,)))
             threads[-1].start()
-            until(lambda: len(turns._waiting) == len(threads) + 1)
+            until(lambda: len(turns._compute_waiters) == len(threads) + 1)
         assert served == []
     for thread in threads:
         thread.join(30)
@@ -481,10 +487,10 @@ def test_turns_go_to_who_came_first(until):
 
 
 def test_a_turn_ends_with_an_error_as_well():
-    turns = Turns()
-    with pytest.raises(RuntimeError), turns.turn():
+    turns = Scheduler()
+    with pytest.raises(RuntimeError), turns.compute_slot():
         raise RuntimeError
-    with turns.turn():
+    with turns.compute_slot():
         pass
 
 
@@ -498,7 +504,7 @@ def steps_until(go_on):
 
 def test_as_many_learn_at_once_as_are_allowed_and_the_rest_queue_in_their_order(begin, until, monkeypatch):
     monkeypatch.setenv("HEADSWAP_MAX_TRAININGS", "2")
-    turns, go_on, learned = Turns(), threading.Event(), []
+    turns, go_on, learned = Scheduler(), threading.Event(), []
 
     def training(name):
         def train(model):
@@ -510,7 +516,7 @@ def test_as_many_learn_at_once_as_are_allowed_and_the_rest_queue_in_their_order(
     begun = []
     for name in "abcd":
         begun.append(begin(training(name), turns))
-        until(lambda: name in learned or begun[-1].run.place)  # noqa: B023, asked at once
+        until(lambda: name in learned or begun[-1].run.queue_position)  # noqa: B023, asked at once
     assert [job.run.place for job in begun] == [0, 0, 1, 2]
     go_on.set()
     for job in begun:
@@ -521,13 +527,13 @@ def test_as_many_learn_at_once_as_are_allowed_and_the_rest_queue_in_their_order(
 
 def test_whoever_waits_for_a_place_can_stop_and_the_next_moves_up(begin, until, monkeypatch):
     monkeypatch.setenv("HEADSWAP_MAX_TRAININGS", "1")
-    turns, go_on = Turns(), threading.Event()
+    turns, go_on = Scheduler(), threading.Event()
 
     def train(model):
         yield from steps_until(go_on)
 
     learning = begin(train, turns)
-    until(lambda: learning.run.read)
+    until(lambda: learning.run.frozen_pass)
     waiting = [begin(train, turns)]
     until(lambda: waiting[0].run.place == 1)
     waiting.append(begin(train, turns))
@@ -541,13 +547,13 @@ def test_whoever_waits_for_a_place_can_stop_and_the_next_moves_up(begin, until, 
 
 
 def test_an_answer_never_waits_for_a_training():
-    turns, answered = Turns(), threading.Event()
+    turns, answered = Scheduler(), threading.Event()
 
     def answer():
-        with turns.beside():
+        with turns.inference_slot():
             answered.set()
 
-    with turns.turn():
+    with turns.compute_slot():
         threading.Thread(target=answer, daemon=True).start()
         assert answered.wait(30)
 
@@ -568,23 +574,23 @@ def test_a_training_that_takes_too_long_is_stopped_and_says_so(begin, monkeypatc
 
     job = begin(train)
     job.join(30)
-    assert (job.run.state, job.run.late, len(job.run.epochs), closed) == ("stopped", True, 4, [True])
+    assert (job.run.state, job.run.timed_out, len(job.run.epochs), closed) == ("stopped", True, 4, [True])
 
 
 def test_two_jobs_take_turns(begin, until):
-    turns, room, jobs = Turns(), Room(), []
+    turns, room, jobs = Scheduler(), Room(), []
 
     def training(name):
         def train(model):
             for number in range(1, 21):
-                until(lambda: len(turns._waiting) == 2 or any(job.run.ended for job in jobs))
+                until(lambda: len(turns._compute_waiters) == 2 or any(job.run.ended for job in jobs))
                 room.visit(name)
                 yield epoch(number)
             yield KEPT
 
         return train
 
-    with turns.turn():
+    with turns.compute_slot():
         jobs += [begin(training(name), turns) for name in "ab"]
     for job in jobs:
         job.join(30)
@@ -613,8 +619,8 @@ def test_at_its_end_a_training_gives_back_its_memory_once_nothing_of_it_is_held(
         if fails:
             raise InputError("no such class")
 
-    monkeypatch.setattr(system_memory, "trim", lambda: seen.append(gone()))
-    job = Job(lambda progress: Network(), lambda model, held=held: train(model, held), Turns())
+    monkeypatch.setattr(system_memory, "release_freed_memory", lambda: seen.append(gone()))
+    job = Job(lambda progress: Network(), lambda model, held=held: train(model, held), Scheduler())
     del held
     gate.set()
     job.join(30)
@@ -624,15 +630,15 @@ def test_at_its_end_a_training_gives_back_its_memory_once_nothing_of_it_is_held(
 @pytest.mark.parametrize("forgotten", [True, False])
 def test_a_training_that_ends_after_it_was_forgotten_leaves_no_copy_of_its_network(monkeypatch, forgotten):
     ready, gate = OrderedDict(key=lambda x: [x]), threading.Event()
-    monkeypatch.setattr(inference, "_ready", ready)
+    monkeypatch.setattr(inference, "_engine_cache", ready)
 
     def train(model):
         gate.wait(30)
         yield PASS
 
-    job = Job(lambda progress: Network(), train, Turns())
+    job = Job(lambda progress: Network(), train, Scheduler())
     if forgotten:
-        job.forget()
+        job.release_images()
     gate.set()
     job.join(30)
     assert bool(ready) is not forgotten

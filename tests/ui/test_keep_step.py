@@ -15,11 +15,11 @@ from visiting import choose, is_error, text_of
 
 import headswap
 from headswap.ui.app import events, page
-from headswap.ui.sessions.job import Turns
-from headswap.ui.sessions.session import Trained, Visitor
+from headswap.ui.sessions.job import Scheduler
+from headswap.ui.sessions.session import Session, TrainedModel
 from headswap.ui.steps import keep, test, train
-from headswap.ui.steps.keep import WAYS
-from headswap.ui.views.dataset import describe
+from headswap.ui.steps.keep import EXPORT_FORMATS
+from headswap.ui.views.dataset import render_dataset
 
 
 @pytest.fixture(scope="module")
@@ -29,47 +29,47 @@ def learned(fruits):
     torch.manual_seed(0)
     model = headswap.adapt("efficientnet_lite0", images.classes, "lda")
     headswap.fit(model, images, HEAD_ONLY)
-    visitor = Visitor(images=images, trained=Trained(model))
+    visitor = Session(images=images, trained_model=TrainedModel(model))
     yield visitor
-    visitor.let_go()
+    visitor.release()
 
 
 @pytest.fixture
 def turns():
-    return Turns()
+    return Scheduler()
 
 
 def take(visitor, way, name="fruits", along=False):
-    path, said = keep.take(visitor, Turns(), way, name, along)
+    path, said = keep.export_model(visitor, Scheduler(), way, name, along)
     return path, text_of(said)
 
 
 def test_the_card_says_what_it_is_and_how_good(learned):
-    drawing, card, *buttons = keep.prepare(learned)
+    drawing, card, *buttons = keep.refresh(learned)
     said = text_of(card)
     assert 'class="hs-strip"' in drawing
     assert "EfficientNet-Lite0" in said and "Apache-2.0" in said and "blue, green and red" in said
     assert re.search(
         r"\d of 3 images that were held back are named rightly, \d+ % \(95 % interval: \d+ % to \d+ %\)", said
     )
-    assert all(button.interactive for button in buttons) and len(buttons) == len(WAYS) + 1
+    assert all(button.interactive for button in buttons) and len(buttons) == len(EXPORT_FORMATS) + 1
 
 
 def test_before_anything_is_trained_it_says_so_and_offers_nothing(visitor, turns):
-    _, card, *buttons = keep.prepare(visitor)
+    _, card, *buttons = keep.refresh(visitor)
     assert "No model has learned anything yet" in text_of(card)
     assert not any(button.interactive for button in buttons)
-    path, said = keep.take(visitor, turns, "onnx", "x", False)
+    path, said = keep.export_model(visitor, turns, "onnx", "x", False)
     assert path is None and is_error(said)
-    assert keep.script(visitor).startswith("# No model")
+    assert keep.render_script(visitor).startswith("# No model")
 
 
 def test_the_file_was_compared_and_gives_the_same_answers(learned):
     path, said = take(learned, "headswap")
     assert path.endswith("fruits.headswap") and "no difference on 5 images, to the last bit" in said
     pictures = [pixels for pixels, _ in learned.images]
-    mine, theirs = learned.trained.model, headswap.load(path)
-    assert torch.equal(mine.probabilities(pictures), theirs.probabilities(pictures))
+    mine, theirs = learned.trained_model.model, headswap.load(path)
+    assert torch.equal(mine.predict_proba(pictures), theirs.predict_proba(pictures))
 
 
 @pytest.mark.parametrize(("way", "holds"), [("onnx", "index.html"), ("space", "app.py")])
@@ -86,9 +86,9 @@ def test_the_lesson_holds_back_what_the_page_held_back(learned):
     script = Path(path).read_text("utf-8")
     ast.parse(script)
     assert "nothing of headswap" in said and "import headswap" not in script
-    _, checked = learned.images.split(HEAD_ONLY.validation, HEAD_ONLY.seed)
+    _, checked = learned.images.split(HEAD_ONLY.validation_fraction, HEAD_ONLY.seed)
     assert all(f'"{"/".join(name.split("/")[-2:])}"' in script for name in checked.names)
-    assert keep.script(learned) == script
+    assert keep.render_script(learned) == script
 
 
 def test_own_images_go_along_only_by_the_tick(learned):
@@ -111,16 +111,16 @@ def test_own_images_go_along_only_by_the_tick(learned):
     ],
 )
 def test_a_name_is_only_a_name(learned, typed, file):
-    path, _ = keep.take(learned, Turns(), "script", typed, False)
-    assert path == str(learned.room() / f"{file}.py")
+    path, _ = keep.export_model(learned, Scheduler(), "script", typed, False)
+    assert path == str(learned.ensure_export_dir() / f"{file}.py")
 
 
 def test_files_that_were_made_go_with_the_visitor(learned):
-    visitor = Visitor(images=learned.images, trained=learned.trained)
-    path, _ = keep.take(visitor, Turns(), "script", "x", False)
-    room = visitor.room()
+    visitor = Session(images=learned.images, trained_model=learned.trained_model)
+    path, _ = keep.export_model(visitor, Scheduler(), "script", "x", False)
+    room = visitor.ensure_export_dir()
     assert room.is_dir() and path.startswith(str(room))
-    visitor.let_go()
+    visitor.release()
     assert not room.exists()
 
 
@@ -133,48 +133,50 @@ def file(learned):
 
 
 def test_an_opened_model_answers_and_says_what_it_is(learned, file, fruits):
-    visitor = Visitor()
+    visitor = Session()
     opened, name = keep.open_model(visitor, file)
     assert "Opened: it knows blue, green and red" in text_of(opened)
     assert f"{name}.headswap" == Path(file).name
-    _, words, *_ = test.prepare(visitor)
+    _, words, *_ = test.refresh(visitor)
     assert "of 3 validation images rightly" in text_of(words)
-    assert "red" in text_of(test.classify(visitor, Turns(), [str(fruits / "red/1.png")]))
-    assert keep.prepare(visitor)[2].interactive
+    assert "red" in text_of(test.predict_files(visitor, Scheduler(), [str(fruits / "red/1.png")]))
+    assert keep.refresh(visitor)[2].interactive
 
 
 def test_a_file_that_is_not_as_it_was_saved_is_opened_and_that_is_said(file, tmp_path):
     damaged = packed(tmp_path / "damaged.headswap", unpacked(file) | {"golden/1.png": b""})
-    visitor = Visitor()
+    visitor = Session()
     said, _ = keep.open_model(visitor, damaged)
     assert is_error(said) and "golden/1.png is damaged" in text_of(said) and "Opened: it knows" in text_of(said)
-    assert visitor.trained is not None
+    assert visitor.trained_model is not None
 
 
 def test_a_file_that_is_no_model_costs_nothing_that_was_there(learned, tmp_path):
     (tmp_path / "no.headswap").write_bytes(b"PK\x03\x04 and so on")
-    visitor = Visitor(trained=learned.trained)
+    visitor = Session(trained_model=learned.trained_model)
     said, _ = keep.open_model(visitor, str(tmp_path / "no.headswap"))
     assert is_error(said) and "no.headswap" in text_of(said)
-    assert visitor.trained is learned.trained
+    assert visitor.trained_model is learned.trained_model
 
 
 def test_an_opened_model_learns_on_and_takes_a_new_class(file, fruits, tmp_path, turns):
-    visitor = Visitor()
+    visitor = Session()
     keep.open_model(visitor, file)
-    former = visitor.trained.model
-    visitor.take(headswap.load_images(more(fruits, tmp_path)))
-    assert visitor.going_on and train.choice(visitor).visible
-    assert "Press Train" in text_of(train.prepare(visitor)[1])
+    former = visitor.trained_model.model
+    visitor.set_images(headswap.load_images(more(fruits, tmp_path)))
+    assert visitor.resume_training and train.update_start_choice(visitor).visible
+    assert "Press Train" in text_of(train.refresh(visitor)[1])
     known = former.seen
     _, held_back = known.split(visitor.images)
-    assert f"{len(held_back)} to check on" in text_of(describe(visitor.images, seen=visitor.seen))
-    train.start(visitor, turns, 2, 0, 1)
-    *_, (_, words, _) = train.watch(visitor)
-    assert visitor.trained.model.classes == ("blue", "green", "red", "dark")
+    assert f"{len(held_back)} to check on" in text_of(render_dataset(visitor.images, seen=visitor.seen))
+    train.start_training(visitor, turns, 2, 0, 1)
+    *_, (_, words, _) = train.watch_training(visitor)
+    assert visitor.trained_model.model.classes == ("blue", "green", "red", "dark")
     assert "none of them was ever learned from" in text_of(words)
-    assert visitor.held_back.names == held_back.names
-    assert set(known.judged_by(visitor.images)) <= set(visitor.trained.model.seen.judged_by(visitor.images))
+    assert visitor.held_out_images.names == held_back.names
+    assert set(known.find_validation_indices(visitor.images)) <= set(
+        visitor.trained_model.model.seen.find_validation_indices(visitor.images)
+    )
     assert former.classes == ("blue", "green", "red")
 
 
@@ -194,19 +196,19 @@ def more(fruits, folder):
 
 def test_a_class_without_images_would_be_forgotten_so_it_is_asked_for(learned, fruits, tmp_path, turns):
     images = learned.images.without_class("green")
-    visitor = Visitor(images=images, trained=learned.trained, going_on=True)
-    assert "no images of 'green'" in text_of(train.prepare(visitor)[1])
-    assert "no images of 'green'" in text_of(train.start(visitor, turns, 1, 0, 1)[0])
-    _, words, *_ = train.go_on(visitor, False)
+    visitor = Session(images=images, trained_model=learned.trained_model, resume_training=True)
+    assert "no images of 'green'" in text_of(train.refresh(visitor)[1])
+    assert "no images of 'green'" in text_of(train.start_training(visitor, turns, 1, 0, 1)[0])
+    _, words, *_ = train.set_start_choice(visitor, False)
     assert "Press Train" in text_of(words)
 
 
 def test_another_choice_of_a_network_begins_with_a_new_head(learned):
     from dataclasses import replace
 
-    visitor = Visitor(trained=learned.trained, going_on=True)
-    visitor.choose(replace(visitor.choice, head="mlp"))
-    assert not visitor.going_on
+    visitor = Session(trained_model=learned.trained_model, resume_training=True)
+    visitor.set_choice(replace(visitor.choice, head="mlp"))
+    assert not visitor.resume_training
 
 
 # Pushed
@@ -216,14 +218,14 @@ def test_another_choice_of_a_network_begins_with_a_new_head(learned):
 def pushed(monkeypatch):
     asked = []
     monkeypatch.setattr(
-        keep, "push", lambda files, name, **how: asked.append((files, name, how)) or "https://hub/x?a=<b>"
+        keep, "push_to_hub", lambda files, name, **how: asked.append((files, name, how)) or "https://hub/x?a=<b>"
     )
     return asked
 
 
 @pytest.mark.parametrize(("kind", "holds"), [("model", "fruits.headswap"), ("space", "app.py")])
 def test_a_push_is_made_as_whoever_is_logged_in(learned, pushed, kind, holds, turns):
-    said = keep.push_it(learned, turns, " me/fruits ", kind, "fruits", False, "hf_theirs", True)
+    said = keep.push_model(learned, turns, " me/fruits ", kind, "fruits", False, "hf_theirs", True)
     [(files, name, how)] = pushed
     assert (name, how) == ("me/fruits", {"space": kind == "space", "token": "hf_theirs"})
     assert holds in files and not any(name.startswith("thumbnails") for name in files)
@@ -231,7 +233,7 @@ def test_a_push_is_made_as_whoever_is_logged_in(learned, pushed, kind, holds, tu
 
 
 def test_who_may_not_use_this_computers_token_is_told_what_to_do(learned, pushed, turns):
-    said = keep.push_it(learned, turns, "me/fruits", "space", "fruits", False, None, False)
+    said = keep.push_model(learned, turns, "me/fruits", "space", "fruits", False, None, False)
     assert is_error(said) and "Log in first" in text_of(said) and pushed == []
 
 
@@ -240,11 +242,11 @@ def request(host="127.0.0.1:7860", client="127.0.0.1", **headers):
 
 
 def test_only_who_sits_at_this_computer_may_use_its_token():
-    assert events.at_this_computer(request())
-    assert events.at_this_computer(request("localhost:7860", "::1"))
-    assert not events.at_this_computer(request(client="192.168.0.7"))
-    assert not events.at_this_computer(request("headswap.example:443"))
-    assert not events.at_this_computer(request(**{"x-forwarded-for": "10.0.0.1"}))
+    assert events.is_local_request(request())
+    assert events.is_local_request(request("localhost:7860", "::1"))
+    assert not events.is_local_request(request(client="192.168.0.7"))
+    assert not events.is_local_request(request("headswap.example:443"))
+    assert not events.is_local_request(request(**{"x-forwarded-for": "10.0.0.1"}))
 
 
 @pytest.mark.parametrize(
@@ -272,15 +274,15 @@ def test_a_page_that_others_can_reach_offers_no_push_as_its_host(monkeypatch, se
         built.append(alone)
         raise Built
 
-    monkeypatch.setattr(page, "build", build)
-    monkeypatch.setattr(page.Visitors, "sweep_in_background", lambda self: None)
-    monkeypatch.setattr(page.Warming, "in_background", lambda self: None)
+    monkeypatch.setattr(page, "build_page", build)
+    monkeypatch.setattr(page.SessionRegistry, "start_expiry_thread", lambda self: None)
+    monkeypatch.setattr(page.BackgroundPrecompute, "start_thread", lambda self: None)
     with pytest.raises(Built):
         page.launch(**settings)
     assert built == [alone]
 
 
 def test_looking_at_the_model_step_chooses_nothing(learned):
-    visitor = Visitor(images=learned.images, trained=learned.trained, going_on=True)
+    visitor = Session(images=learned.images, trained_model=learned.trained_model, resume_training=True)
     choose(visitor)
-    assert visitor.going_on
+    assert visitor.resume_training

@@ -11,14 +11,14 @@ from drawings import copied, moved
 from torch import nn
 from visiting import choose, is_error, text_of
 
-from headswap.common.text import seconds
+from headswap.common.text import format_duration
 from headswap.networks import heads
-from headswap.networks.catalogue import DEFAULT
-from headswap.networks.heads import HEADS, head_options, head_sentence
-from headswap.training.plan import stages_to_unfreeze
+from headswap.networks.catalogue import DEFAULT_BACKBONE
+from headswap.networks.heads import HEADS, describe_head, get_head_options
+from headswap.training.plan import choose_num_unfrozen_stages
 from headswap.ui.sessions import chosen_network
-from headswap.ui.sessions.job import Turns
-from headswap.ui.sessions.session import Choice, Visitor
+from headswap.ui.sessions.job import Scheduler
+from headswap.ui.sessions.session import ModelChoice, Session
 from headswap.ui.steps import model as model_step
 from headswap.ui.steps import test, train
 from headswap.ui.views import network
@@ -52,35 +52,35 @@ def test_a_network_that_is_too_large_for_the_host_is_refused_and_the_former_choi
 
 
 def test_every_head_has_its_options_on_the_page(step):
-    assert set(step.options) == {(head, option) for head in HEADS for option in head_options(head)}
-    assert set(step.groups) == set(HEADS)
+    assert set(step.option_controls) == {(head, option) for head in HEADS for option in get_head_options(head)}
+    assert set(step.option_groups) == set(HEADS)
     assert [value for _, value in step.head.choices] == list(HEADS)
-    assert step.choices[-len(step.options) :] == list(step.options.values())
-    for (head, option), control in step.options.items():
-        assert step.groups[head] in (control.parent, control.parent.parent)
-        default = head_options(head)[option]
+    assert step.choose_inputs[-len(step.option_controls) :] == list(step.option_controls.values())
+    for (head, option), control in step.option_controls.items():
+        assert step.option_groups[head] in (control.parent, control.parent.parent)
+        default = get_head_options(head)[option]
         assert control.value == (", ".join(map(str, default)) if isinstance(default, tuple) else default)
-        assert control.label in model_step.LABELS.values(), f"{option} needs a label for people"
+        assert control.label in model_step.OPTION_LABELS.values(), f"{option} needs a label for people"
     for label, name in step.head.choices:
-        assert head_sentence(name) in label
-    assert [name for name, group in step.groups.items() if group.visible] == [step.head.value]
+        assert describe_head(name) in label
+    assert [name for name, group in step.option_groups.items() if group.visible] == [step.head.value]
 
 
 def test_the_page_starts_with_what_a_visitor_starts_with(step):
-    options = head_options(step.head.value)
-    assert Choice(step.backbone.value, step.head.value, options, step.crop.value) == Visitor().choice
+    options = get_head_options(step.head.value)
+    assert ModelChoice(step.backbone.value, step.head.value, options, step.crop.value) == Session().choice
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_every_head_can_be_chosen(visitor, head):
     answer = choose(visitor, head)
     assert answer.problem == ""
-    assert visitor.choice == Choice(DEFAULT, head, dict(head_options(head)) | given(head))
+    assert visitor.choice == ModelChoice(DEFAULT_BACKBONE, head, dict(get_head_options(head)) | given(head))
     assert [group.visible for group in answer.groups] == [name == head for name in HEADS]
     assert f">{head}<" in answer.drawing
-    model = chosen_network.preview(visitor.choice, 3)
+    model = chosen_network.build_meta_network(visitor.choice, 3)
     assert all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
-    assert f"{network.head_weights(model):,} weights for 3 classes" in text_of(answer.sentence)
+    assert f"{network.count_head_parameters(model):,} weights for 3 classes" in text_of(answer.sentence)
 
 
 def given(head):
@@ -89,16 +89,16 @@ def given(head):
 
 def test_options_reach_the_head(visitor):
     choose(visitor, "mlp", mlp_hidden_dims="7, 5", mlp_dropout=0.1, linear_dropout=0.7)
-    assert visitor.choice.options == {"hidden_dims": (7, 5), "dropout": 0.1}
-    head = chosen_network.preview(visitor.choice, 3).head
+    assert visitor.choice.head_options == {"hidden_dims": (7, 5), "dropout": 0.1}
+    head = chosen_network.build_meta_network(visitor.choice, 3).head
     assert (head.hidden1.out_features, head.hidden2.out_features) == (7, 5)
 
 
 def test_the_crop_reaches_the_network(visitor):
     choose(visitor, crop="fit")
-    assert chosen_network.preview(visitor.choice, 3).preprocess.crop == "fit"
+    assert chosen_network.build_meta_network(visitor.choice, 3).preprocess.crop == "fit"
     choose(visitor, crop="centre")
-    assert chosen_network.preview(visitor.choice, 3).preprocess.crop == "centre"
+    assert chosen_network.build_meta_network(visitor.choice, 3).preprocess.crop == "centre"
 
 
 def test_another_backbone_than_those_offered_can_be_named(visitor):
@@ -113,13 +113,13 @@ def test_random_weights_are_warned_of(visitor):
     answer = choose(visitor, pretrained=False)
     assert "Random weights" in text_of(answer.sentence)
     assert not visitor.choice.pretrained
-    assert not chosen_network.make(visitor.choice, 3).pretrained
+    assert not chosen_network.build_chosen_network(visitor.choice, 3).pretrained
 
 
 def test_some_images_are_shown_as_the_network_sees_them(visitor):
     seen = choose(visitor).seen
-    assert seen.count("data:image/jpeg;base64,") == model_step.SEEN
-    assert choose(Visitor()).seen == ""
+    assert seen.count("data:image/jpeg;base64,") == model_step.NUM_PREVIEW_IMAGES
+    assert choose(Session()).seen == ""
 
 
 def weights_of(answer):
@@ -132,12 +132,14 @@ def test_every_head_says_its_weights_on_this_backbone_with_these_options(visitor
     said = weights_of(choose(visitor))
     assert list(said) == list(HEADS)
     for head, number in said.items():
-        model = chosen_network.preview(Choice(DEFAULT, head, dict(head_options(head))), visitor.classes)
-        assert network.head_weights(model) == number
+        model = chosen_network.build_meta_network(
+            ModelChoice(DEFAULT_BACKBONE, head, dict(get_head_options(head))), visitor.classes
+        )
+        assert network.count_head_parameters(model) == number
     wider = weights_of(choose(visitor, backbone="resnet18", bottleneck_bottleneck_dim=16))
     assert wider["linear"] == 512 * 3 + 3
     assert wider["bottleneck"] == 512 * 16 + 16 + 16 * 3 + 3
-    assert weights_of(choose(Visitor(), backbone="regnet_y_400mf"))["linear"] == 440 * 3 + 3
+    assert weights_of(choose(Session(), backbone="regnet_y_400mf"))["linear"] == 440 * 3 + 3
 
 
 def test_a_head_with_wrong_options_says_no_weights_while_another_is_chosen(visitor):
@@ -152,20 +154,28 @@ def test_the_choice_of_heads_keeps_what_is_chosen(visitor):
 @pytest.mark.parametrize(
     ("backbone", "licence"),
     [
-        (DEFAULT, "Its weights come under Apache-2.0."),
+        (DEFAULT_BACKBONE, "Its weights come under Apache-2.0."),
         ("resnet18", "Its weights come under BSD-3-Clause. "),
         ("regnet_y_128gf", "Its weights come under CC-BY-NC-4.0, not for commercial use."),
     ],
 )
 def test_the_licence_is_told_of_what_is_chosen(visitor, backbone, licence):
-    choice = Choice(backbone, "linear")
-    assert licence in text_of(model_step.sentence(chosen_network.preview(Choice(DEFAULT, "linear"), 3), choice)) + " "
+    choice = ModelChoice(backbone, "linear")
+    assert (
+        licence
+        in text_of(
+            model_step.describe_choice(
+                chosen_network.build_meta_network(ModelChoice(DEFAULT_BACKBONE, "linear"), 3), choice
+            )
+        )
+        + " "
+    )
 
 
 def test_a_training_that_goes_on_with_a_model_is_told_where_another_could_be_chosen(trained):
-    visitor = Visitor(images=trained.visitor.images, trained=trained.visitor.trained)
+    visitor = Session(images=trained.visitor.images, trained_model=trained.visitor.trained_model)
     assert "goes on with" not in choose(visitor).sentence
-    visitor.going_on = True
+    visitor.resume_training = True
     told = text_of(choose(visitor).sentence)
     assert "goes on with the model that you have: EfficientNet-Lite0 with the head linear for blue, green and" in told
     assert "goes on with" not in choose(visitor, "bottleneck").sentence
@@ -218,7 +228,7 @@ def test_a_field_that_was_emptied_is_said_and_the_former_choice_stays(visitor, e
 
 
 def test_the_strip_answers_to_the_choice_before_there_are_images():
-    visitor = Visitor()
+    visitor = Session()
     lite, mlp, vgg = (choose(visitor, **choice).drawing for choice in ({}, {"head": "mlp"}, {"backbone": "vgg16"}))
     assert len({lite, mlp, vgg}) == 3
     assert "3 classes" in text_of(lite)
@@ -236,27 +246,29 @@ def pressed(number):
 
 def test_pressing_a_block_lets_learn_from_there_on_and_is_remembered(visitor):
     usual = asks(choose(visitor).drawing)
-    assert usual == stages_to_unfreeze(chosen_network.preview(visitor.choice, 3)) > 0
+    assert usual == choose_num_unfrozen_stages(chosen_network.build_meta_network(visitor.choice, 3)) > 0
     for number in (5, 0, 9):
-        drawing = model_step.ask(visitor, pressed(number))
+        drawing = model_step.click_stage(visitor, pressed(number))
         assert asks(drawing) == number
         assert f'data-learning="{number}" aria-pressed="true"' in drawing
-        assert train.prepare(visitor)[4].value == number
+        assert train.refresh(visitor)[4].value == number
     assert asks(choose(visitor, "mlp").drawing) == 9
     assert asks(choose(visitor, "mlp", backbone="resnet18").drawing) < 5  # which has other stages
-    assert visitor.stages is None
+    assert visitor.num_unfrozen_stages is None
 
 
 @pytest.mark.parametrize("sent", [None, pressed(None), pressed("3"), pressed(-1), pressed(1.5)], ids=str)
 def test_what_no_press_sends_asks_for_nothing(visitor, sent):
     usual = choose(visitor).drawing
-    assert model_step.ask(visitor, sent) == usual
+    assert model_step.click_stage(visitor, sent) == usual
 
 
 def test_advice_comes_from_the_images_and_from_this_machine(visitor, monkeypatch):
-    monkeypatch.setattr(model_step, "measured", lambda backbone: {DEFAULT: 0.5, "resnet18": 50.0}[backbone])
+    monkeypatch.setattr(
+        model_step, "measure_seconds_per_image", lambda backbone: {DEFAULT_BACKBONE: 0.5, "resnet18": 50.0}[backbone]
+    )
     choose(visitor)
-    told = text_of(model_step.advise(visitor))
+    told = text_of(model_step.render_advice(visitor))
     assert (
         "There are 12 images for the head's 3,843 weights, 320 for each." in told
         and "With 4 images in the smallest class" in told
@@ -264,52 +276,56 @@ def test_advice_comes_from_the_images_and_from_this_machine(visitor, monkeypatch
     learned, checked = map(len, visitor.images.split())
     assert told.endswith(f"takes this machine {round((4 * learned + checked) * 0.5)} s at most.")
     choose(visitor, "lda", backbone="resnet18")
-    assert text_of(model_step.advise(visitor)).endswith(f"machine {round((learned + checked) * 50 / 60)} min at most.")
-    assert model_step.advise(Visitor()) == ""
+    assert text_of(model_step.render_advice(visitor)).endswith(
+        f"machine {round((learned + checked) * 50 / 60)} min at most."
+    )
+    assert model_step.render_advice(Session()) == ""
 
 
 def test_what_a_training_took_to_read_them_is_told_instead_of_a_bound(trained):
-    told = text_of(model_step.advise(trained.visitor))
-    assert told.endswith(f"took this machine {seconds(trained.visitor.job.run.read.seconds)} the last time.")
+    told = text_of(model_step.render_advice(trained.visitor))
+    assert told.endswith(
+        f"took this machine {format_duration(trained.visitor.job.run.frozen_pass.seconds)} the last time."
+    )
 
 
 def test_more_stages_than_there_are_means_all_of_them(visitor):
-    assert asks(model_step.ask(visitor, pressed(10**9))) == 9
+    assert asks(model_step.click_stage(visitor, pressed(10**9))) == 9
 
 
 def test_how_far_the_frozen_features_go_is_told_as_it_was_measured(trained, visitor):
-    assert "is not known beforehand" in text_of(model_step.advise(visitor))
-    measured = trained.visitor.job.run.reference.figures
-    told = text_of(model_step.advise(trained.visitor))
-    assert f"it named {measured.right} of {measured.of} validation images rightly" in told
-    assert ("nothing left to gain" in told) == (measured.right == measured.of)
+    assert "is not known beforehand" in text_of(model_step.render_advice(visitor))
+    measured = trained.visitor.job.run.reference.validation_metrics
+    told = text_of(model_step.render_advice(trained.visitor))
+    assert f"it named {measured.correct} of {measured.total} validation images rightly" in told
+    assert ("nothing left to gain" in told) == (measured.correct == measured.total)
     assert "is not known beforehand" not in told
 
 
-@pytest.mark.parametrize("backbone", model_step.OFFERED)
+@pytest.mark.parametrize("backbone", model_step.FEATURED_BACKBONES)
 def test_a_preview_builds_no_weights(backbone, monkeypatch):
     monkeypatch.setattr(torch, "load", lambda *a, **b: pytest.fail("A preview read weights."))
-    model = chosen_network.preview(Choice(backbone, "linear"), ("a", "b"))
+    model = chosen_network.build_meta_network(ModelChoice(backbone, "linear"), ("a", "b"))
     assert all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
     assert torch.empty(1).device.type == "cpu"
-    drawing = network.draw(model, model.outline(), ())
-    assert drawing.count("data-stage") == len(model.countable)
+    drawing = network.render_network(model, model.summarize_stages(), ())
+    assert drawing.count("data-stage") == len(model.freezable_stages)
 
 
 def test_a_preview_is_as_large_as_the_network_itself(trained):
-    real, preview = trained.visitor.trained.model, chosen_network.preview(trained.visitor.choice, 3)
-    assert preview.outline() == tuple(replace(stage, frozen=True) for stage in real.outline())
-    assert network.head_weights(preview) == network.head_weights(real)
+    real, preview = trained.visitor.trained_model.model, chosen_network.build_meta_network(trained.visitor.choice, 3)
+    assert preview.summarize_stages() == tuple(replace(stage, frozen=True) for stage in real.summarize_stages())
+    assert network.count_head_parameters(preview) == network.count_head_parameters(real)
 
 
 def test_every_backbone_that_is_offered_says_its_size_and_whether_it_must_be_fetched(step):
     titles = {name: title for title, name in step.backbone.choices}
-    assert list(titles) == list(model_step.OFFERED)
+    assert list(titles) == list(model_step.FEATURED_BACKBONES)
     for name, title in titles.items():
-        assert network.title(name) in title
+        assert network.backbone_title(name) in title
         assert "million weights" in title
         assert ("on this machine" in title) != ("MB to download" in title)
-    assert "on this machine" in titles[DEFAULT]
+    assert "on this machine" in titles[DEFAULT_BACKBONE]
 
 
 def test_a_new_head_is_found_on_the_page_by_its_table_alone(built, visitor, monkeypatch):
@@ -331,11 +347,11 @@ def test_a_new_head_is_found_on_the_page_by_its_table_alone(built, visitor, monk
             return model_step.build()
 
     step = built(make)
-    assert step.options["twice", "dropout"].value == 0.25
-    assert step.options["twice", "bottleneck_dim"].value == 6
-    held = [component.value for component in step.options.values()]
-    _, sentence, problem, _, heads_told, *groups = model_step.choose(
-        visitor, DEFAULT, None, "twice", "centre", True, *held
+    assert step.option_controls["twice", "dropout"].value == 0.25
+    assert step.option_controls["twice", "bottleneck_dim"].value == 6
+    held = [component.value for component in step.option_controls.values()]
+    _, sentence, problem, _, heads_told, *groups = model_step.choose_network(
+        visitor, DEFAULT_BACKBONE, None, "twice", "centre", True, *held
     )
     assert problem == ""
     assert len(groups) == len(HEADS) + 1
@@ -345,14 +361,14 @@ def test_a_new_head_is_found_on_the_page_by_its_table_alone(built, visitor, monk
 
 def test_the_same_choices_give_the_same_network_whatever_was_drawn_before(loaded_fruits):
     choices = (
-        Choice(DEFAULT, "bottleneck", {"bottleneck_dim": 8}),
-        Choice("shufflenet_v2_x0_5", "linear", pretrained=False),
+        ModelChoice(DEFAULT_BACKBONE, "bottleneck", {"bottleneck_dim": 8}),
+        ModelChoice("shufflenet_v2_x0_5", "linear", pretrained=False),
     )
     for choice in choices:
         torch.manual_seed(1)
-        one = chosen_network.network(choice, loaded_fruits, Turns(), lambda done, total: None)
+        one = chosen_network.build_seeded_network(choice, loaded_fruits, Scheduler(), lambda done, total: None)
         torch.manual_seed(2)
-        other = chosen_network.network(choice, loaded_fruits, Turns(), lambda done, total: None)
+        other = chosen_network.build_seeded_network(choice, loaded_fruits, Scheduler(), lambda done, total: None)
         assert not moved(copied(one), other)
         assert type(one.head).__name__.lower() == choice.head and one.classes == loaded_fruits.classes
 
@@ -361,11 +377,11 @@ def test_the_same_choices_give_the_same_network_whatever_was_drawn_before(loaded
 
 
 def test_a_head_that_cannot_have_several_labels_says_so_and_breaks_no_step(tagged):
-    visitor = Visitor(images=tagged)
+    visitor = Session(images=tagged)
     assert refused(choose(visitor, "lda"), "several labels")
-    earlier = Visitor()
+    earlier = Session()
     choose(earlier, "lda")
-    earlier.take(tagged)
-    assert 'class="hs-strip"' in train.prepare(earlier)[0]
-    assert "several labels" in text_of(train.start(earlier, Turns(), 1, 0, 1)[0])
-    assert 'class="hs-strip"' in test.prepare(earlier)[0]
+    earlier.set_images(tagged)
+    assert 'class="hs-strip"' in train.refresh(earlier)[0]
+    assert "several labels" in text_of(train.start_training(earlier, Scheduler(), 1, 0, 1)[0])
+    assert 'class="hs-strip"' in test.refresh(earlier)[0]

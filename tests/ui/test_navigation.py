@@ -7,12 +7,14 @@ import pytest
 from visiting import text_of
 
 from headswap.ui.app import navigation
-from headswap.ui.sessions.session import Visitor
+from headswap.ui.sessions.session import Session
 
 
 def stands(**has):
     """What is said, and whether Train and Test are open, for a visitor who has all this."""
-    told, train, test = navigation.stand(SimpleNamespace(**{"images": None, "job": None, "trained": None} | has))
+    told, train, test = navigation.update_step_tabs(
+        SimpleNamespace(**{"images": None, "job": None, "trained": None} | has)
+    )
     return text_of(told), train.interactive, test.interactive
 
 
@@ -64,11 +66,11 @@ def test_the_page_says_what_comes_next_and_opens_what_can_be_used(has, says, tra
 def test_a_visitor_who_has_just_come_reads_what_the_page_was_built_with(built):
     def build():
         with gr.Blocks():
-            return navigation.build()
+            return navigation.build_step_tabs()
 
     row = built(build)
-    told, train, test = navigation.stand(Visitor())
-    assert told == row.next.value
+    told, train, test = navigation.update_step_tabs(Session())
+    assert told == row.next_step.value
     assert [train.interactive, test.interactive] == [row.train.interactive, row.test.interactive] == [False, False]
 
 

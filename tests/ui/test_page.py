@@ -19,8 +19,8 @@ from pictures import FLOWERS, folder
 from headswap.data.loading import load_images
 from headswap.ui.app import api, page
 from headswap.ui.sessions import next_training
-from headswap.ui.sessions.job import Job, Turns
-from headswap.ui.sessions.session import Visitors
+from headswap.ui.sessions.job import Job, Scheduler
+from headswap.ui.sessions.session import SessionRegistry
 from headswap.ui.steps import keep
 from headswap.ui.steps import model as model_step
 from headswap.ui.views import theme
@@ -30,13 +30,15 @@ UNBOUND = {"arrive", "leave", "forget_everything"}  # these are told who comes a
 
 @pytest.fixture(scope="module")
 def blocks(built):
-    return built(lambda: page.build(Visitors()))
+    return built(lambda: page.build_page(SessionRegistry()))
 
 
 def events(blocks):
     """The page's events that run Python and could need to know whose they are; others take nothing and choose only.
     What programs call has tests of its own."""
-    own = [event for event in blocks.fns.values() if event.fn is not None and event.api_name not in api.VERBS]
+    own = [
+        event for event in blocks.fns.values() if event.fn is not None and event.api_name not in api.API_FUNCTION_NAMES
+    ]
     return [event for event in own if not is_choice(event)]
 
 
@@ -103,7 +105,7 @@ def test_stop_can_be_pressed_while_the_training_is_watched(blocks):
     reading = {triggered_by(blocks, "sample", "click"), triggered_by(blocks, "picker", "submit")}
     reading |= {triggered_by(blocks, "judge", "click"), triggered_by(blocks, "test-set", "submit")}
     reading |= {triggered_by(blocks, "measure", "click")}
-    reading |= {triggered_by(blocks, f"take-{way}", "click") for way in keep.WAYS}
+    reading |= {triggered_by(blocks, f"take-{way}", "click") for way in keep.EXPORT_FORMATS}
     streamed = [event for event in events(blocks) if inspect.isgeneratorfunction(event.fn) and event not in reading]
     [found], watching = (
         [event for event in streamed if (event is triggered_by(blocks, "find-rate", "click")) == rate]
@@ -178,9 +180,9 @@ def test_a_template_never_holds_what_a_person_named(blocks):
 
 
 def test_forgetting_takes_along_what_was_uploaded_and_nothing_else(built, upload, flowers):
-    visitors = Visitors()
-    blocks = built(lambda: page.build(visitors))
-    ticket = visitors.arrive(None, "tab")
+    visitors = SessionRegistry()
+    blocks = built(lambda: page.build_page(visitors))
+    ticket = visitors.open_tab(None, "tab")
     note = triggered_by(blocks, "forget", "submit")
     [forget] = [event for event in blocks.fns.values() if event.name == "forget_everything"]
     assert forget.trigger_after == note._id and not forget.trigger_only_on_success
@@ -191,7 +193,7 @@ def test_forgetting_takes_along_what_was_uploaded_and_nothing_else(built, upload
     forget.fn(ticket)
     assert not [path for path in upload.home.rglob("*") if path.is_file()]
     assert (flowers / "roses/b.png").is_file()
-    assert visitors.find(ticket) is None
+    assert visitors.get_session(ticket) is None
 
 
 # Several presses at once
@@ -209,11 +211,11 @@ def pressing(built, fruits, monkeypatch):
             super().__init__(*given, **named)
 
     monkeypatch.setattr(next_training, "Job", Counted)
-    visitors = Visitors()
-    blocks = built(lambda: page.build(visitors))
-    ticket = visitors.arrive(None, "tab")
-    visitor = visitors.find(ticket)
-    visitor.take(load_images(fruits))
+    visitors = SessionRegistry()
+    blocks = built(lambda: page.build_page(visitors))
+    ticket = visitors.open_tab(None, "tab")
+    visitor = visitors.get_session(ticket)
+    visitor.set_images(load_images(fruits))
 
     def press(*buttons):
         together, answers = threading.Barrier(len(buttons)), []
@@ -254,7 +256,7 @@ def test_of_presses_at_the_same_moment_one_begins_a_training(pressing, buttons):
 def test_learning_again_begins_once_however_often_it_is_pressed(pressing):
     [job] = pressing.press("train")
     job.join(120)
-    pressing.visitor.take_over(job)
+    pressing.visitor.adopt_trained_model(job)
     assert len(pressing.press("again", "again", "train", "race")) == 2
 
 
@@ -263,15 +265,15 @@ def test_for_somebody_who_was_let_go_of_nothing_begins_any_more(pressing):
     begun, made = [], threading.Event()
 
     def make():
-        begun.append(threading.Thread(target=pressing.visitors.forget, args=(pressing.ticket,)))
+        begun.append(threading.Thread(target=pressing.visitors.remove_session, args=(pressing.ticket,)))
         begun[0].start()
         made.wait(0.1)
-        return Job(lambda progress: None, lambda model: iter(()), Turns())
+        return Job(lambda progress: None, lambda model: iter(()), Scheduler())
 
-    job = visitor.begin(make)
+    job = visitor.start_job(make)
     begun[0].join(30)
-    assert job._stopping.is_set() and visitor.job is None
-    assert visitor.begin(make) is None
+    assert job._stop_requested.is_set() and visitor.job is None
+    assert visitor.start_job(make) is None
 
 
 # How it is started
@@ -283,7 +285,7 @@ def started(built, monkeypatch):
 
     def start(**settings):
         handed = {}
-        monkeypatch.setattr(Visitors, "sweep_in_background", lambda self: handed.update(swept=True))
+        monkeypatch.setattr(SessionRegistry, "start_expiry_thread", lambda self: handed.update(swept=True))
         monkeypatch.setattr(gr.Blocks, "launch", lambda self, **settings: handed.update(settings, blocks=self))
         built(lambda: page.launch(**settings))
         return handed
@@ -348,7 +350,7 @@ def in_style(css):
 def fetch(built):
     """Fetches from the page as it is launched."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Visitors, "sweep_in_background", lambda self: None)
+        patch.setattr(SessionRegistry, "start_expiry_thread", lambda self: None)
         handed = []
         launch = gr.Blocks.launch
         patch.setattr(gr.Blocks, "launch", lambda self, **s: handed.append((self, launch(self, **s))))
@@ -412,8 +414,8 @@ def test_a_reference_to_another_host_would_be_found(html):
 
 def test_the_styles_arrive_with_their_container_rules(fetch):
     head = config_of(fetch("/"))["head"]
-    assert theme.css() in head
-    assert head.count("@container") == theme.css().count("@container") >= 3
+    assert theme.read_css() in head
+    assert head.count("@container") == theme.read_css().count("@container") >= 3
 
 
 def test_the_private_copies_of_images_cannot_be_fetched(fetch, tmp_path, monkeypatch):
@@ -428,18 +430,18 @@ def test_the_private_copies_of_images_cannot_be_fetched(fetch, tmp_path, monkeyp
 
 
 def test_no_two_drawings_share_a_name_in_the_style_sheet():
-    names = re.findall(r"^\.(hs-[\w-]+) {", re.sub(r"/\*.*?\*/", "", theme.css(), flags=re.DOTALL), re.MULTILINE)
+    names = re.findall(r"^\.(hs-[\w-]+) {", re.sub(r"/\*.*?\*/", "", theme.read_css(), flags=re.DOTALL), re.MULTILINE)
     assert len(names) > 30
     assert [name for name in names if names.count(name) > 1] == []
 
 
 def test_an_older_choice_that_is_slower_to_draw_never_wins(built, monkeypatch):
-    visitors = Visitors()
-    blocks = built(lambda: page.build(visitors))
-    ticket = visitors.arrive(None, "a tab")
+    visitors = SessionRegistry()
+    blocks = built(lambda: page.build_page(visitors))
+    ticket = visitors.open_tab(None, "a tab")
     choose = triggered_by(blocks, "head", "input")
     values = [block.value for block in choose.inputs[1:]]
-    going, drawing, real = threading.Event(), threading.Event(), model_step.preview
+    going, drawing, real = threading.Event(), threading.Event(), model_step.build_meta_network
 
     def slow(choice, *given):
         if choice.backbone == "efficientnet_lite2":
@@ -447,7 +449,7 @@ def test_an_older_choice_that_is_slower_to_draw_never_wins(built, monkeypatch):
             going.wait(30)
         return real(choice, *given)
 
-    monkeypatch.setattr(model_step, "preview", slow)
+    monkeypatch.setattr(model_step, "build_meta_network", slow)
     older, newer = (
         threading.Thread(target=choose.fn, args=(ticket, name, *values[1:]))
         for name in ("efficientnet_lite2", "efficientnet_lite1")
@@ -459,4 +461,4 @@ def test_an_older_choice_that_is_slower_to_draw_never_wins(built, monkeypatch):
     going.set()
     for thread in (older, newer):
         thread.join(30)
-    assert visitors.find(ticket).choice.backbone == "efficientnet_lite1"
+    assert visitors.get_session(ticket).choice.backbone == "efficientnet_lite1"

@@ -7,7 +7,14 @@ import pytest
 from gradio.utils import get_upload_folder
 
 from headswap.common.errors import InputError
-from headswap.ui.panels.picker import LONGEST_BURST, LONGEST_NAME, TEMPLATE, forget, picker, received
+from headswap.ui.panels.picker import (
+    MAX_BURST_LENGTH,
+    MAX_NAME_LENGTH,
+    PICKER_TEMPLATE,
+    build_picker,
+    delete_uploads,
+    parse_uploads,
+)
 
 
 @pytest.fixture
@@ -28,13 +35,13 @@ def named(path, name="a.png"):
 
 def refused(files, words="Choose the folder again."):
     with pytest.raises(InputError, match=words):
-        received(files)
+        parse_uploads(files)
 
 
 def test_uploads_pass_with_their_names_in_order(upload, file):
     assert str(upload.home) == get_upload_folder()
     sent = upload({"fruits/red/1.png": file, "fruits/green/1.png": file})
-    uploads = received(sent)
+    uploads = parse_uploads(sent)
     assert [each.name for each in uploads] == ["fruits/red/1.png", "fruits/green/1.png"]
     assert [each.path.read_bytes() for each in uploads] == [b"bytes", b"bytes"]
     assert [each.burst for each in uploads] == ["", ""]
@@ -43,23 +50,23 @@ def test_uploads_pass_with_their_names_in_order(upload, file):
 
 def test_pictures_of_one_burst_stay_together(upload, file):
     one, two, three = upload({"1.png": file, "2.png": file, "3.png": file})
-    uploads = received([one | {"burst": "b" * LONGEST_BURST}, two | {"burst": "b" * LONGEST_BURST}, three])
-    assert [each.burst for each in uploads] == ["b" * LONGEST_BURST] * 2 + [""]
+    uploads = parse_uploads([one | {"burst": "b" * MAX_BURST_LENGTH}, two | {"burst": "b" * MAX_BURST_LENGTH}, three])
+    assert [each.burst for each in uploads] == ["b" * MAX_BURST_LENGTH] * 2 + [""]
 
 
 def test_a_name_may_be_as_long_as_a_path(upload, file):
-    (sent,) = upload({"a" * LONGEST_NAME: file})
-    assert received([sent])[0].name == sent["name"]
+    (sent,) = upload({"a" * MAX_NAME_LENGTH: file})
+    assert parse_uploads([sent])[0].name == sent["name"]
 
 
 def test_an_empty_list_is_nothing(home):
-    assert received([]) == []
+    assert parse_uploads([]) == []
 
 
 def test_what_was_read_can_be_forgotten_twice(upload, file):
-    uploads = received(upload({"1.png": file, "2.png": file}))
-    forget(uploads[:1])
-    forget(uploads)
+    uploads = parse_uploads(upload({"1.png": file, "2.png": file}))
+    delete_uploads(uploads[:1])
+    delete_uploads(uploads)
     assert not any(each.path.exists() for each in uploads)
     assert file.exists()
 
@@ -137,7 +144,9 @@ def test_one_bad_file_among_good_ones_refuses_all_and_removes_nothing(upload, fi
 
 
 @pytest.mark.parametrize(
-    "name", [None, 5, ["a.png"], {"a": 1}, b"a.png", "a" * (LONGEST_NAME + 1)], ids=lambda value: type(value).__name__
+    "name",
+    [None, 5, ["a.png"], {"a": 1}, b"a.png", "a" * (MAX_NAME_LENGTH + 1)],
+    ids=lambda value: type(value).__name__,
 )
 def test_a_name_that_is_none_is_refused(upload, file, name):
     (sent,) = upload({"1.png": file})
@@ -145,7 +154,7 @@ def test_a_name_that_is_none_is_refused(upload, file, name):
 
 
 @pytest.mark.parametrize(
-    "burst", [None, 5, ["b"], {"b": 1}, True, "b" * (LONGEST_BURST + 1)], ids=lambda value: type(value).__name__
+    "burst", [None, 5, ["b"], {"b": 1}, True, "b" * (MAX_BURST_LENGTH + 1)], ids=lambda value: type(value).__name__
 )
 def test_a_burst_that_is_none_is_refused(upload, file, burst):
     (sent,) = upload({"1.png": file})
@@ -187,21 +196,21 @@ def test_garbage_is_an_error_for_a_person(home, garbage):
 
 
 def test_what_the_server_tells_never_draws_the_picker_anew(built):
-    drop = built(picker)
+    drop = built(build_picker)
     assert drop.props == {"most": 20_000, "loaded": False, "says": "", "told": 0}
-    assert "${" not in TEMPLATE and "{{" not in TEMPLATE
-    assert "`" not in TEMPLATE and "\\" not in TEMPLATE  # they mean something in a template
+    assert "${" not in PICKER_TEMPLATE and "{{" not in PICKER_TEMPLATE
+    assert "`" not in PICKER_TEMPLATE and "\\" not in PICKER_TEMPLATE  # they mean something in a template
 
 
 def test_everything_that_can_be_pressed_or_chosen_has_a_name():
-    for tag in re.findall(r"<(?:input type=\"file\"|progress|video)[^>]*>", TEMPLATE):
+    for tag in re.findall(r"<(?:input type=\"file\"|progress|video)[^>]*>", PICKER_TEMPLATE):
         assert "aria-label=" in tag
-    for field in re.findall(r"<input type=\"(?:text|checkbox)\"[^>]*>", TEMPLATE):
+    for field in re.findall(r"<input type=\"(?:text|checkbox)\"[^>]*>", PICKER_TEMPLATE):
         assert any(field in label and re.search(r"\w{4}", re.sub("<.*?>", "", label)) for label in labels())
 
 
 def labels():
-    return re.findall(r"<label.*?</label>", TEMPLATE, re.DOTALL)
+    return re.findall(r"<label.*?</label>", PICKER_TEMPLATE, re.DOTALL)
 
 
 def test_more_entries_than_images_are_read_are_refused(upload, tmp_path, monkeypatch):
@@ -209,5 +218,5 @@ def test_more_entries_than_images_are_read_are_refused(upload, tmp_path, monkeyp
     sent = upload({f"{number}.png": tmp_path / "a.png" for number in range(4)})
     monkeypatch.setenv("HEADSWAP_MAX_IMAGES", "3")
     with pytest.raises(InputError, match="More than 3 files are not read at once"):
-        received(sent)
-    assert len(received(sent[:3])) == 3
+        parse_uploads(sent)
+    assert len(parse_uploads(sent[:3])) == 3

@@ -8,15 +8,15 @@ import pytest
 from drawings import small_model
 from telling import FINISHED, HEAD, KEPT, STORY, THAW, epoch
 
-from headswap.training.events import Figures
+from headswap.training.events import ClassificationMetrics
 from headswap.training.plan import Phase, Plan
 from headswap.ui.panels import runs_table
-from headswap.ui.sessions.job import Job, Lesson, Run, Turns
-from headswap.ui.sessions.run_summary import Ran, in_words
-from headswap.ui.sessions.session import Trained, Visitor
+from headswap.ui.sessions.job import Job, Run, Scheduler, TrainingSetup
+from headswap.ui.sessions.run_summary import RunSummary, describe_schedule
+from headswap.ui.sessions.session import Session, TrainedModel
 from headswap.ui.steps import train
 
-LESSON = Lesson(None, Plan((Phase(1, 0, 1e-3),)))
+LESSON = TrainingSetup(None, Plan((Phase(1, 0, 1e-3),)))
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ def ends(visitor, network):
     """Lets a training tell these events to its end."""
 
     def end(*events):
-        visitor.job = Job(lambda progress: network, lambda model: iter_of(events), Turns(), LESSON)
-        list(train.watch(visitor))
+        visitor.job = Job(lambda progress: network, lambda model: iter_of(events), Scheduler(), LESSON)
+        list(train.watch_training(visitor))
 
     def iter_of(events):
         yield from events
@@ -34,11 +34,11 @@ def ends(visitor, network):
 
 
 def test_every_run_that_kept_something_becomes_a_row(visitor, ends):
-    assert not runs_table.show(visitor)[0].visible
+    assert not runs_table.refresh(visitor)[0].visible
     ends(*STORY)
     ends(*STORY[:2])  # learned nothing
-    ends(*STORY[:-1], replace(KEPT, right=30, score=0.5, seconds=200))
-    room, table, _ = runs_table.show(visitor)
+    ends(*STORY[:-1], replace(KEPT, correct=30, score=0.5, seconds=200))
+    room, table, _ = runs_table.refresh(visitor)
     assert room.visible and table.value["data"] == [
         ["2, answers now", "EfficientNet-Lite0", "linear", "head 20 epochs", "30 of 60, 50 % (38 % to 62 %)", "3 min"],
         ["1", "EfficientNet-Lite0", "linear", "head 20 epochs", "57 of 60, 95 % (86 % to 98 %)", "2 s"],
@@ -46,41 +46,41 @@ def test_every_run_that_kept_something_becomes_a_row(visitor, ends):
 
 
 def test_a_run_is_told_in_words():
-    assert in_words(FINISHED) == "head 20 epochs, last 3 stages 12"
-    assert in_words(Run("stopped", phases=(HEAD,), epochs=(epoch(1),))) == "head 1 epoch, stopped"
+    assert describe_schedule(FINISHED) == "head 20 epochs, last 3 stages 12"
+    assert describe_schedule(Run("stopped", phases=(HEAD,), epochs=(epoch(1),))) == "head 1 epoch, stopped"
     one = replace(THAW, phase=replace(THAW.phase, learning_stages=1))
-    assert in_words(replace(FINISHED, phases=(HEAD, one))) == "head 20 epochs, last stage 12"
+    assert describe_schedule(replace(FINISHED, phases=(HEAD, one))) == "head 20 epochs, last stage 12"
     everything = replace(THAW, first_epoch=1, phase=replace(THAW.phase, learning_stages=None))
     run = Run("finished", phases=(everything,), epochs=(epoch(1), epoch(2)), kept=replace(KEPT, refitted=True))
-    assert in_words(run) == "all stages 2 epochs, from all images"
+    assert describe_schedule(run) == "all stages 2 epochs, from all images"
 
 
 def test_one_curve_is_no_comparison_and_two_are(visitor, ends):
     ends(*STORY)
-    assert runs_table.drawn(visitor) == ""
+    assert runs_table.render_curves(visitor) == ""
     ends(*STORY)
-    drawing = runs_table.drawn(visitor)
+    drawing = runs_table.render_curves(visitor)
     assert drawing.count("<polyline") == 2
     assert "run 2 (linear) 95 %, run 1 (linear) 95 %." in drawing
     assert drawing.count('<polyline class="hs-validation"') == 1
 
 
 def test_a_run_that_was_stopped_took_its_reading_and_its_epochs(network):
-    run = Run("stopped", read=STORY[0], phases=(HEAD,), epochs=(epoch(1), epoch(2)))
-    assert Ran.of(1, network, run).seconds == 2.5
+    run = Run("stopped", frozen_pass=STORY[0], phases=(HEAD,), epochs=(epoch(1), epoch(2)))
+    assert RunSummary.from_run(1, network, run).seconds == 2.5
 
 
 def test_a_run_in_which_nothing_was_held_back_has_no_curve(network):
     lone = tuple(replace(each, validation_score=nan) for each in FINISHED.epochs)
-    assert Ran.of(1, network, replace(FINISHED, epochs=lone)).curve == ()
+    assert RunSummary.from_run(1, network, replace(FINISHED, epochs=lone)).validation_curve == ()
 
 
 def test_the_row_says_what_is_kept_instead(visitor, ends):
     ends(*STORY)
-    figures = Figures(0.9, "accuracy", 54, 60, 0.3)
-    run = replace(visitor.job.run, kept=replace(KEPT, offers={"frozen": SimpleNamespace(figures=figures)}))
-    visitor.trained = Trained(visitor.job.model, run, "frozen", number=1)
-    assert runs_table.rows(visitor)[0][3:5] == [
+    figures = ClassificationMetrics(0.9, "accuracy", 54, 60, 0.3)
+    run = replace(visitor.job.run, kept=replace(KEPT, candidates={"frozen": SimpleNamespace(figures=figures)}))
+    visitor.trained_model = TrainedModel(visitor.job.model, run, "frozen", run_number=1)
+    assert runs_table.table_rows(visitor)[0][3:5] == [
         "head 20 epochs; the frozen network kept",
         "54 of 60, 90 % (80 % to 95 %)",
     ]
@@ -88,33 +88,33 @@ def test_the_row_says_what_is_kept_instead(visitor, ends):
 
 def test_a_model_from_a_file_answers_although_no_run_says_so(visitor, ends):
     ends(*STORY)
-    visitor.open(small_model(visitor.classes))
-    assert [row[0] for row in runs_table.rows(visitor)] == ["1"]
+    visitor.use_loaded_model(small_model(visitor.classes))
+    assert [row[0] for row in runs_table.table_rows(visitor)] == ["1"]
 
 
 def test_runs_hold_no_model_and_no_answers(visitor, ends):
     ends(*STORY)
-    [ran] = visitor.runs
-    assert ran.figures.answers is None
-    assert {type(getattr(ran, each.name)) for each in fields(ran)} == {int, str, float, tuple, Figures}
+    [ran] = visitor.run_summaries
+    assert ran.validation_metrics.predictions is None
+    assert {type(getattr(ran, each.name)) for each in fields(ran)} == {int, str, float, tuple, ClassificationMetrics}
 
 
-@pytest.mark.parametrize("change", ["take", "forget_images", "let_go"])
+@pytest.mark.parametrize("change", ["set_images", "clear_images", "release"])
 def test_other_images_end_all_comparison(visitor, ends, loaded_fruits, change):
     ends(*STORY)
-    getattr(visitor, change)(*([loaded_fruits] if change == "take" else []))
-    assert visitor.runs == () and not runs_table.show(visitor)[0].visible
+    getattr(visitor, change)(*([loaded_fruits] if change == "set_images" else []))
+    assert visitor.run_summaries == () and not runs_table.refresh(visitor)[0].visible
 
 
 def test_a_training_with_images_that_are_gone_meanwhile_is_no_run(visitor, network, loaded_fruits):
-    job = visitor.job = Job(lambda progress: network, lambda model: (event for event in STORY), Turns(), LESSON)
+    job = visitor.job = Job(lambda progress: network, lambda model: (event for event in STORY), Scheduler(), LESSON)
     job.join(30)
-    job.forget()
-    visitor.take_over(job)
-    assert visitor.trained and visitor.runs == () and runs_table.answering(visitor) == 0
+    job.release_images()
+    visitor.adopt_trained_model(job)
+    assert visitor.trained_model and visitor.run_summaries == () and runs_table.active_run_number(visitor) == 0
 
 
 def test_several_labels_are_compared_by_their_precision():
-    told = Figures(0.8123, "mean average precision", 30, 60, 0.3)
-    assert runs_table._right(told) == "mean average precision 0.81; 30 of 60, 50 % (38 % to 62 %)"
-    assert runs_table.rows(Visitor()) == []
+    told = ClassificationMetrics(0.8123, "mean average precision", 30, 60, 0.3)
+    assert runs_table._accuracy_text(told) == "mean average precision 0.81; 30 of 60, 50 % (38 % to 62 %)"
+    assert runs_table.table_rows(Session()) == []

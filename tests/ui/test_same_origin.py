@@ -15,7 +15,7 @@ HERE = "school.local:7860"
 
 def refused(method="POST", **headers):
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return same_origin.foreign(method, Headers({"host": HERE, **named}))
+    return same_origin.is_cross_origin(method, Headers({"host": HERE, **named}))
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,17 @@ from xml.etree import ElementTree
 import pytest
 
 from headswap.ui.views import stage_strip, theme
-from headswap.ui.views.stage_strip import Block, Strip, describe, draw
+from headswap.ui.views.stage_strip import StageBlock, StageStrip, describe_strip, render_stage_strip
 
 SHAPES = ((32, 112, 112), (16, 56, 56), (24, 28, 28), (40, 14, 14), (112, 7, 7))
 
 
 def network(still, names="stem 1 2 3 last", kept=None):
     stages = [
-        Block(name, shape, 1000, "still" if index < still else "learning")
+        StageBlock(name, shape, 1000, "still" if index < still else "learning")
         for index, (name, shape) in enumerate(zip(names.split(), SHAPES, strict=False))
     ]
-    return Strip((*stages, Block("linear", (3,), 3_843, "head")), kept)
+    return StageStrip((*stages, StageBlock("linear", (3,), 3_843, "head")), kept)
 
 
 def tags(html):
@@ -47,13 +47,16 @@ def heights(html):
     ],
 )
 def test_the_sentence_is_grammatical_at_every_boundary(still, sentence):
-    assert describe(network(still)) == sentence
+    assert describe_strip(network(still)) == sentence
 
 
 def test_a_head_alone_and_an_empty_strip_have_a_sentence_too():
-    assert describe(Strip((Block("linear", (3,), 9, "head"),))) == "Nothing stands still: only the head learns."
-    assert describe(Strip(())) == "No network is chosen yet."
-    assert ElementTree.fromstring(draw(Strip(()))).get("role") == "img"
+    assert (
+        describe_strip(StageStrip((StageBlock("linear", (3,), 9, "head"),)))
+        == "Nothing stands still: only the head learns."
+    )
+    assert describe_strip(StageStrip(())) == "No network is chosen yet."
+    assert ElementTree.fromstring(render_stage_strip(StageStrip(()))).get("role") == "img"
 
 
 @pytest.mark.parametrize(
@@ -61,49 +64,51 @@ def test_a_head_alone_and_an_empty_strip_have_a_sentence_too():
     [(351_232, "0.35 MB"), (1_605_632, "1.6 MB"), (5_120, "5.1 kB"), (64, "64 bytes"), (99_999, "100 kB")],
 )
 def test_what_is_kept_is_said_with_sensible_digits(kept, amount):
-    assert f"boundary: {amount} an image kept" in draw(network(3, kept=kept))
-    assert describe(network(3, kept=kept)).endswith(f" {amount} an image is kept at the boundary.")
+    assert f"boundary: {amount} an image kept" in render_stage_strip(network(3, kept=kept))
+    assert describe_strip(network(3, kept=kept)).endswith(f" {amount} an image is kept at the boundary.")
 
 
 def test_nothing_is_said_to_be_kept_before_anything_is_computed():
-    assert ">boundary<" in draw(network(3))
-    assert "kept" not in draw(network(3)) + describe(network(3))
+    assert ">boundary<" in render_stage_strip(network(3))
+    assert "kept" not in render_stage_strip(network(3)) + describe_strip(network(3))
 
 
 def test_a_block_is_the_taller_the_more_positions_its_output_has():
-    drawn = heights(draw(network(2)))
+    drawn = heights(render_stage_strip(network(2)))
     assert len(drawn) == 6
     assert all(before > after for before, after in pairwise(drawn))
     assert drawn[0] == 1 and drawn[-1] == 0
 
 
 def test_larger_images_never_grow_out_of_the_strip():
-    blocks = (Block("stem", (32, 300, 200), 1, "still"), Block("body", (32, 150, 100), 1, "still"))
-    tall, lower = heights(draw(Strip(blocks)))
+    blocks = (StageBlock("stem", (32, 300, 200), 1, "still"), StageBlock("body", (32, 150, 100), 1, "still"))
+    tall, lower = heights(render_stage_strip(StageStrip(blocks)))
     assert 1 == tall > lower > 0
 
 
 def test_a_row_of_tokens_is_measured_by_its_tokens_and_not_by_its_channels():
-    tokens, vector = heights(draw(Strip((Block("1", (197, 768), 1, "still"), Block("2", (768,), 1, "still")))))
+    tokens, vector = heights(
+        render_stage_strip(StageStrip((StageBlock("1", (197, 768), 1, "still"), StageBlock("2", (768,), 1, "still"))))
+    )
     assert tokens > vector == 0
 
 
 @pytest.mark.parametrize("still", range(6))
 def test_the_boundary_stands_after_the_last_block_that_stands_still(still):
-    html = draw(network(still))
+    html = render_stage_strip(network(still))
     assert f"--n:6;--k:{still};" in html
     notched = [index for index, block in enumerate(html.split('<div class="hs-block ')[1:]) if "hs-first" in block[:40]]
     assert notched == ([still] if still else [])
 
 
 def test_no_boundary_shows_when_nothing_stands_still():
-    assert "hs-none" in draw(network(0)) and "--notch:0px" in draw(network(0))
-    assert "hs-none" not in draw(network(1))
+    assert "hs-none" in render_stage_strip(network(0)) and "--notch:0px" in render_stage_strip(network(0))
+    assert "hs-none" not in render_stage_strip(network(1))
 
 
 def test_moving_the_boundary_adds_and_removes_no_element():
     """Gradio updates by position: only then do heights and colours glide instead of being drawn anew."""
-    shapes = {tuple(tags(draw(network(still, kept=still * 1000)))) for still in range(6)}
+    shapes = {tuple(tags(render_stage_strip(network(still, kept=still * 1000)))) for still in range(6)}
     assert len(shapes) == 1
 
 
@@ -117,29 +122,33 @@ def test_moving_the_boundary_adds_and_removes_no_element():
     ],
 )
 def test_below_a_stage_stands_its_shape(shape, words):
-    assert f"<span>{words}</span>" in draw(Strip((Block("1", shape, 1, "still"),)))
+    assert f"<span>{words}</span>" in render_stage_strip(StageStrip((StageBlock("1", shape, 1, "still"),)))
 
 
 def test_below_the_head_stand_its_classes_and_weights():
-    assert "<span>3 classes</span><span>3,843 weights</span>" in draw(network(2))
-    assert "<span>1 class</span><span>1 weight</span>" in draw(Strip((Block("linear", (1,), 1, "head"),)))
+    assert "<span>3 classes</span><span>3,843 weights</span>" in render_stage_strip(network(2))
+    assert "<span>1 class</span><span>1 weight</span>" in render_stage_strip(
+        StageStrip((StageBlock("linear", (1,), 1, "head"),))
+    )
 
 
 def test_a_tooltip_says_a_stage_s_weights():
-    assert 'title="6: 1.2 million weights"' in draw(Strip((Block("6", (192, 7, 7), 1_234_567, "learning"),)))
+    assert 'title="6: 1.2 million weights"' in render_stage_strip(
+        StageStrip((StageBlock("6", (192, 7, 7), 1_234_567, "learning"),))
+    )
 
 
 def test_colour_is_never_the_only_sign():
-    assert {"stand still", "learn"} <= set(texts(draw(network(3))))
-    assert {"stands still", "learn"} <= set(texts(draw(network(1))))
-    assert {"stand still", "the head learns"} <= set(texts(draw(network(5))))
-    assert "repeating-linear-gradient" in theme.css()
+    assert {"stand still", "learn"} <= set(texts(render_stage_strip(network(3))))
+    assert {"stands still", "learn"} <= set(texts(render_stage_strip(network(1))))
+    assert {"stand still", "the head learns"} <= set(texts(render_stage_strip(network(5))))
+    assert "repeating-linear-gradient" in theme.read_css()
 
 
 def test_a_stranger_s_names_are_text_and_never_markup():
     name = "<b>&\"'"
-    blocks = (Block(name, (1, 2, 2), 1, "still"), Block("${x}", (3,), 1, "head"))
-    html = draw(Strip(blocks))
+    blocks = (StageBlock(name, (1, 2, 2), 1, "still"), StageBlock("${x}", (3,), 1, "head"))
+    html = render_stage_strip(StageStrip(blocks))
     assert "b" not in tags(html)
     assert {name, "${x}"} <= set(texts(html))
     values = [value for element in ElementTree.fromstring(html).iter() for value in element.attrib.values()]
@@ -148,16 +157,16 @@ def test_a_stranger_s_names_are_text_and_never_markup():
 
 
 def test_who_cannot_see_the_picture_hears_its_sentence():
-    picture = ElementTree.fromstring(draw(network(3)))
-    assert picture.get("role") == "img" and picture.get("aria-label") == describe(network(3))
+    picture = ElementTree.fromstring(render_stage_strip(network(3)))
+    assert picture.get("role") == "img" and picture.get("aria-label") == describe_strip(network(3))
 
 
 def test_only_stages_are_numbered():
-    assert re.findall(r'data-stage="(\d)"', draw(network(3))) == list("01234")
+    assert re.findall(r'data-stage="(\d)"', render_stage_strip(network(3))) == list("01234")
 
 
 def pressable(still, pressing="asks"):
-    return list(ElementTree.fromstring(draw(replace(network(still), pressing=pressing))).iter("button"))
+    return list(ElementTree.fromstring(render_stage_strip(replace(network(still), press_mode=pressing))).iter("button"))
 
 
 def test_each_block_asks_for_learning_from_there_on_where_it_can_be_pressed():
@@ -176,28 +185,30 @@ def test_each_block_asks_for_learning_from_there_on_where_it_can_be_pressed():
 
 
 def test_who_cannot_see_the_picture_finds_its_buttons():
-    picture = ElementTree.fromstring(draw(replace(network(3), pressing="asks")))
-    assert picture.get("role") == "group" and picture.get("aria-label") == describe(network(3))
+    picture = ElementTree.fromstring(render_stage_strip(replace(network(3), press_mode="asks")))
+    assert picture.get("role") == "group" and picture.get("aria-label") == describe_strip(network(3))
 
 
 def test_while_a_training_runs_the_same_buttons_wait():
     assert all(block.get("disabled") is not None for block in pressable(2, "waits"))
     shapes = {
-        tuple(tags(draw(replace(network(still), pressing=how)))) for still in range(6) for how in ("asks", "waits")
+        tuple(tags(render_stage_strip(replace(network(still), press_mode=how))))
+        for still in range(6)
+        for how in ("asks", "waits")
     }
     assert len(shapes) == 1
     assert not pressable(2, "")
 
 
 def test_every_class_that_is_drawn_has_its_style():
-    drawn = " ".join(stage_strip._demo().values())
-    known = set(re.findall(r"\.(hs-[a-z0-9-]+)", theme.css()))
+    drawn = " ".join(stage_strip._demo_strips().values())
+    known = set(re.findall(r"\.(hs-[a-z0-9-]+)", theme.read_css()))
     assert {name for names in re.findall(r'class="([^"]*)"', drawn) for name in names.split()} <= known
 
 
 def colours(selector):
     """The theme's values after a selector: {"page": (r, g, b), ...}."""
-    block = re.search(rf"^{re.escape(selector)} {{(.*?)}}", theme.css(), re.S | re.M)[1]
+    block = re.search(rf"^{re.escape(selector)} {{(.*?)}}", theme.read_css(), re.S | re.M)[1]
     return {name: tuple(bytes.fromhex(value)) for name, value in re.findall(r"--hs-([a-z-]+): #([0-9a-f]{6})", block)}
 
 
@@ -255,11 +266,11 @@ def test_violet_is_not_dim_on_the_dark_card():
 
 def test_light_and_dark_name_the_same_colours_and_every_colour_used_is_named():
     assert colours(":root").keys() == colours(".dark").keys()
-    assert set(re.findall(r"var\(--hs-([a-z-]+)\)", theme.css())) <= colours(":root").keys()
+    assert set(re.findall(r"var\(--hs-([a-z-]+)\)", theme.read_css())) <= colours(":root").keys()
 
 
 def test_nothing_comes_from_another_host():
-    assert not re.search(r"https?:|//|@import|url\((?!\"data:)", theme.css() + draw(network(3)))
+    assert not re.search(r"https?:|//|@import|url\((?!\"data:)", theme.read_css() + render_stage_strip(network(3)))
 
 
 @pytest.mark.parametrize("room", ["theme", "strip", "curve"])

@@ -15,27 +15,27 @@ from visiting import is_error, text_of
 from headswap.common import text
 from headswap.data.loading import load_images
 from headswap.ui.panels import mistakes as judging
-from headswap.ui.sessions.job import Turns
-from headswap.ui.sessions.session import Trained, Visitor
+from headswap.ui.sessions.job import Scheduler
+from headswap.ui.sessions.session import Session, TrainedModel
 from headswap.ui.steps import test, train
 
-TURNS = Turns()
+TURNS = Scheduler()
 
 
 def test_the_test_step_reminds_of_what_was_trained(trained):
-    drawing, words, *_ = test.prepare(trained.visitor)
+    drawing, words, *_ = test.refresh(trained.visitor)
     kept = trained.visitor.job.run.kept
     assert 'class="hs-strip"' in drawing
     assert "EfficientNet-Lite0" in text_of(words)
-    assert f"{kept.right} of {kept.of} validation images" in text_of(words)
+    assert f"{kept.correct} of {kept.total} validation images" in text_of(words)
     assert "blue, green and red" in text_of(words)
 
 
 def test_before_training_the_test_step_says_what_to_do(visitor, fruits):
-    drawing, words, *_ = test.prepare(visitor)
+    drawing, words, *_ = test.refresh(visitor)
     assert 'class="hs-strip"' in drawing
     assert "No model has learned anything yet" in text_of(words)
-    answer = test.classify(visitor, TURNS, [str(fruits / "red/1.png")])
+    answer = test.predict_files(visitor, TURNS, [str(fruits / "red/1.png")])
     assert is_error(answer)
     assert "Press Train" in text_of(answer)
 
@@ -43,7 +43,7 @@ def test_before_training_the_test_step_says_what_to_do(visitor, fruits):
 def test_without_images_the_answers_are_a_hint(visitor, trained):
     for who in (visitor, trained.visitor):
         for nothing in (None, []):
-            assert "The answers appear here" in text_of(test.classify(who, TURNS, nothing))
+            assert "The answers appear here" in text_of(test.predict_files(who, TURNS, nothing))
 
 
 def answers(html):
@@ -59,10 +59,10 @@ def answers(html):
 
 def test_the_answers_are_those_of_the_model(trained, fruits):
     paths = [str(path) for path in sorted(fruits.rglob("1.png"))]
-    found = answers(test.classify(trained.visitor, TURNS, paths))
+    found = answers(test.predict_files(trained.visitor, TURNS, paths))
     assert len(found) == 3
     for path, (verdict, bars) in zip(paths, found, strict=True):
-        ranked = trained.visitor.trained.model.predict(path)
+        ranked = trained.visitor.trained_model.model.predict(path)
         assert bars == [(name, f"{share:.1%}") for name, share in ranked]
         name, share = ranked[0]
         assert verdict == (f"{name}, {share * 100:.0f} %" if share >= 0.6 else f"Not sure; perhaps {name}")
@@ -71,7 +71,7 @@ def test_the_answers_are_those_of_the_model(trained, fruits):
 def test_a_corrupt_file_among_good_ones_is_named_and_the_others_are_answered(trained, fruits, tmp_path):
     (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n torn")
     paths = [str(fruits / "red/1.png"), str(tmp_path / "torn.png"), str(fruits / "blue/1.png")]
-    html = test.classify(trained.visitor, TURNS, paths)
+    html = test.predict_files(trained.visitor, TURNS, paths)
     assert len(answers(html)) == 2
     assert html.count('role="alert"') == 1
     assert "torn.png: is damaged" in text_of(html)
@@ -91,8 +91,8 @@ class Oracle:
 
 
 def asked(fruits, paths=None, **shares):
-    visitor = Visitor(trained=Trained(Oracle(**shares), FINISHED))
-    return test.classify(visitor, TURNS, paths or [str(fruits / "red/1.png")])
+    visitor = Session(trained_model=TrainedModel(Oracle(**shares), FINISHED))
+    return test.predict_files(visitor, TURNS, paths or [str(fruits / "red/1.png")])
 
 
 @pytest.mark.parametrize(
@@ -113,8 +113,8 @@ def test_many_classes_get_six_bars_and_a_count(fruits):
 
 
 def test_too_many_images_are_shown_and_answered_in_part_and_that_is_said(fruits, monkeypatch):
-    monkeypatch.setattr(test, "SHOWN", 3)
-    monkeypatch.setattr(test, "MOST", 5)
+    monkeypatch.setattr(test, "MAX_SHOWN_IMAGES", 3)
+    monkeypatch.setattr(test, "MAX_IMAGES", 5)
     html = asked(fruits, [str(fruits / "red/1.png")] * 7, rose=1.0)
     assert len(answers(html)) == 3
     assert "The first 5 of 7 images were answered. The first 3 of 5 are shown" in text_of(html)
@@ -137,40 +137,40 @@ def test_many_images_come_as_a_table_too_in_which_no_cell_is_a_formula(fruits):
 
 def test_another_border_of_what_is_sure_labels_the_same_answers_anew(fruits):
     model = Oracle(rose=0.6, tulip=0.4)
-    visitor = Visitor(trained=Trained(model, FINISHED))
-    test.classify(visitor, TURNS, [str(fruits / "red/1.png")] * 2)
+    visitor = Session(trained_model=TrainedModel(model, FINISHED))
+    test.predict_files(visitor, TURNS, [str(fruits / "red/1.png")] * 2)
     model.ranked = None  # nothing is classified again
-    html = test.tell(visitor, 0.7)
+    html = test.rerender_answers(visitor, 0.7)
     assert [said for said, _ in answers(html)] == ["Not sure; perhaps rose"] * 2
     assert [row[1] for row in table_of(html)[1:]] == ["not sure"] * 2
-    assert [said for said, _ in answers(test.tell(visitor, 0.6))] == ["rose, 60 %"] * 2
+    assert [said for said, _ in answers(test.rerender_answers(visitor, 0.6))] == ["rose, 60 %"] * 2
 
 
 def test_answers_of_a_former_model_do_not_stay(fruits):
     paths = [str(fruits / "red/1.png")]
-    visitor = Visitor(trained=Trained(Oracle(rose=1.0), FINISHED))
-    assert "rose" in test.classify(visitor, TURNS, paths)
-    assert "answers" not in str(test.return_to(visitor, TURNS, paths))
-    visitor.trained = Trained(Oracle(tulip=1.0), FINISHED)
-    assert answers(test.return_to(visitor, TURNS, paths))[0][0] == "tulip, 100 %"
+    visitor = Session(trained_model=TrainedModel(Oracle(rose=1.0), FINISHED))
+    assert "rose" in test.predict_files(visitor, TURNS, paths)
+    assert "answers" not in str(test.refresh_answers(visitor, TURNS, paths))
+    visitor.trained_model = TrainedModel(Oracle(tulip=1.0), FINISHED)
+    assert answers(test.refresh_answers(visitor, TURNS, paths))[0][0] == "tulip, 100 %"
 
 
 def test_what_the_camera_sees_is_answered_and_before_a_training_says_why_not(fruits):
     frame = Image.open(fruits / "red/1.png")
-    visitor = Visitor(trained=Trained(Oracle(rose=0.9, tulip=0.1), FINISHED))
-    assert answers(test.look(visitor, TURNS, frame))[0][0] == "rose, 90 %"
-    assert is_error(test.look(Visitor(), TURNS, frame))
-    assert not isinstance(test.look(visitor, TURNS, None), str)
+    visitor = Session(trained_model=TrainedModel(Oracle(rose=0.9, tulip=0.1), FINISHED))
+    assert answers(test.predict_frame(visitor, TURNS, frame))[0][0] == "rose, 90 %"
+    assert is_error(test.predict_frame(Session(), TURNS, frame))
+    assert not isinstance(test.predict_frame(visitor, TURNS, None), str)
 
 
 def test_pasted_images_are_answered_under_their_names_and_let_go_of(fruits, upload):
-    visitor = Visitor(trained=Trained(Oracle(rose=1.0), FINISHED))
+    visitor = Session(trained_model=TrainedModel(Oracle(rose=1.0), FINISHED))
     files = upload({"one <b>.png": fruits / "red/1.png", "two.png": fruits / "red/2.png"})
-    html = test.paste(visitor, TURNS, SimpleNamespace(files=files))
+    html = test.predict_pasted(visitor, TURNS, SimpleNamespace(files=files))
     assert len(answers(html)) == 2 and "one &lt;b&gt;.png" in html
     assert not [path for path in upload.home.rglob("*") if path.is_file()]
     for wrong in (None, [{"name": "a", "path": "/etc/passwd"}], "x"):
-        assert is_error(test.paste(visitor, TURNS, SimpleNamespace(files=wrong)))
+        assert is_error(test.predict_pasted(visitor, TURNS, SimpleNamespace(files=wrong)))
 
 
 # What it gets wrong
@@ -181,10 +181,10 @@ CODE = "<img src=x onerror=alert(1)> ${7*7} {{value}}"
 @pytest.fixture
 def judged(trained, loaded_fruits):
     """Somebody whose model is judged by images of which one has the wrong label, red/1.png that of green."""
-    place = next(i for i, names in enumerate(loaded_fruits.named) if names == ("red",))
-    visitor = Visitor(images=loaded_fruits.relabelled(place, "green"), trained=trained.visitor.trained)
+    place = next(i for i, names in enumerate(loaded_fruits.label_names) if names == ("red",))
+    visitor = Session(images=loaded_fruits.relabel(place, "green"), trained_model=trained.visitor.trained_model)
     visitor.wrong = loaded_fruits.paths[place]
-    visitor.rows = list(judging.judge(visitor, TURNS))
+    visitor.rows = list(judging.evaluate_held_out(visitor, TURNS))
     return visitor
 
 
@@ -196,19 +196,19 @@ def last(rows):
 
 
 def pressed(visitor, **asked):
-    return last([judging.press(visitor, SimpleNamespace(**asked))])
+    return last([judging.handle_click(visitor, SimpleNamespace(**asked))])
 
 
 def label_of(visitor, path):
-    return visitor.images.named[visitor.images.paths.index(path)] if path in visitor.images.paths else None
+    return visitor.images.label_names[visitor.images.paths.index(path)] if path in visitor.images.paths else None
 
 
 def test_a_model_is_judged_by_what_was_held_back_from_it(trained):
-    button, *_ = judging.prepare(trained.visitor)
+    button, *_ = judging.refresh(trained.visitor)
     assert button.interactive
-    shown = last(judging.judge(trained.visitor, TURNS))
+    shown = last(judging.evaluate_held_out(trained.visitor, TURNS))
     kept, words = trained.visitor.job.run.kept, text_of(shown.told)
-    assert f"Of {kept.of} validation images that were held back" in words and f"{kept.right} right" in words
+    assert f"Of {kept.total} validation images that were held back" in words and f"{kept.correct} right" in words
     assert "between" in words and "Always answering the largest class would get 33 %" in words
     assert [row[0] for row in shown.figures.value["data"]] == ["blue", "green", "red"]
     assert [row[4] for row in shown.figures.value["data"]] == [1, 1, 1]
@@ -224,7 +224,7 @@ def test_a_model_without_a_lesson_is_judged_by_what_it_has_learned_from_and_that
 
 
 def test_a_cell_shows_its_images_and_hides_them_again(judged):
-    names = judged.trained.model.classes
+    names = judged.trained_model.model.classes
     cell = {"do": "cell", "given": str(names.index("green")), "answered": str(names.index("red"))}
     shown = pressed(judged, **cell)
     assert "1 image: green, answered red" in text_of(shown.matrix) and 'aria-pressed="true"' in shown.matrix
@@ -256,9 +256,9 @@ def test_a_mistake_is_relabelled_by_a_press_and_that_can_be_undone(judged):
     assert label_of(judged, judged.wrong) == ("red",)
     assert "Now red. Train again to use it." in text_of(shown.mistakes)
     assert "Relabel" not in re.sub(r"<p.*?</p>", "", shown.mistakes)
-    judged.undo()
+    judged.undo_image_change()
     assert judged.images is before
-    assert "Relabel as red" in text_of(last([judging.prepare(judged)[1:]]).mistakes)
+    assert "Relabel as red" in text_of(last([judging.refresh(judged)[1:]]).mistakes)
 
 
 def test_a_mistake_is_removed_by_a_press(judged):
@@ -273,14 +273,14 @@ def test_an_image_that_cannot_be_read_costs_itself_alone(trained, fruits):
     images = load_images(fruits, store_bytes=0)  # so that each is read again
     images.paths[0].unlink()
     images.paths[0].write_bytes(b"torn")
-    visitor = Visitor(images=images, trained=trained.visitor.trained)
-    shown = last(judging.judge(visitor, TURNS))
+    visitor = Session(images=images, trained_model=trained.visitor.trained_model)
+    shown = last(judging.evaluate_held_out(visitor, TURNS))
     assert "your 11 images" in text_of(shown.told)
     assert f"cannot be read: {images.names[0]}: " in text_of(shown.told)
     for path in images.paths:
         path.unlink()
     assert "It cannot be read any more" in pressed(visitor, do="cell", given="0", answered="0").matrix
-    assert is_error(last(judging.judge(visitor, TURNS)).told)
+    assert is_error(last(judging.evaluate_held_out(visitor, TURNS)).told)
 
 
 def zipped(folder, file):
@@ -296,72 +296,72 @@ def test_a_test_set_is_judged_and_never_joins_the_images(trained, fruits, upload
         files = upload({"set.zip": zipped(fruits, tmp_path / "set.zip")})
     else:
         files = upload({f"set/{p.parent.name}/{p.name}": p for p in fruits.rglob("*.png")})
-    visitor = Visitor(images=trained.visitor.images, trained=trained.visitor.trained)
+    visitor = Session(images=trained.visitor.images, trained_model=trained.visitor.trained_model)
     before = visitor.images
-    shown = last(judging.judge_by(visitor, TURNS, SimpleNamespace(files=files)))
+    shown = last(judging.evaluate_test_set(visitor, TURNS, SimpleNamespace(files=files)))
     assert "Of 12 test images that you have sent" in text_of(shown.told)
     assert "Relabel" not in shown.mistakes + shown.matrix
-    assert visitor.images is before and visitor.former is None
+    assert visitor.images is before and visitor.previous_images is None
     assert not [path for path in upload.home.rglob("*") if path.is_file()]
 
 
 def test_a_folder_with_halves_judges_by_its_test_folder_and_says_so(trained, fruits, upload):
     pictures = sorted(fruits.rglob("*.png"))
     files = {f"set/{half}/{p.parent.name}/{half}{p.name}": p for half in ("train", "Testing") for p in pictures}
-    visitor = Visitor(images=trained.visitor.images, trained=trained.visitor.trained)
-    told = text_of(last(judging.judge_by(visitor, TURNS, SimpleNamespace(files=upload(files)))).told)
+    visitor = Session(images=trained.visitor.images, trained_model=trained.visitor.trained_model)
+    told = text_of(last(judging.evaluate_test_set(visitor, TURNS, SimpleNamespace(files=upload(files)))).told)
     assert "Of 12 test images that you have sent" in told
     assert "Judged by Testing/: 12 images. train/ is left out." in told
 
 
 def test_a_test_set_of_other_classes_says_so_in_its_place(trained, flowers, upload):
     files = upload({f"set/{CODE}/{p.name}": p for p in flowers.rglob("*") if p.is_file()})
-    visitor = Visitor(trained=trained.visitor.trained)
-    told = last(judging.judge_by(visitor, TURNS, SimpleNamespace(files=files))).told
+    visitor = Session(trained_model=trained.visitor.trained_model)
+    told = last(judging.evaluate_test_set(visitor, TURNS, SimpleNamespace(files=files))).told
     assert is_error(told) and "which the model does not know" in text_of(told) and "<img" not in told
     for wrong in (None, [], [{"name": "a.zip", "path": "/etc/passwd"}]):
-        assert is_error(last(judging.judge_by(visitor, TURNS, SimpleNamespace(files=wrong))).told)
+        assert is_error(last(judging.evaluate_test_set(visitor, TURNS, SimpleNamespace(files=wrong))).told)
 
 
 def test_nobody_waits_while_it_is_said_that_the_images_have_gone(trained, fruits):
-    turns, images = Turns(), load_images(fruits)
-    visitor = Visitor(images=images, trained=trained.visitor.trained)
+    turns, images = Scheduler(), load_images(fruits)
+    visitor = Session(images=images, trained_model=trained.visitor.trained_model)
     images.close()
-    told = judging.judge(visitor, turns)
+    told = judging.evaluate_held_out(visitor, turns)
     assert "have been let go of" in text_of(next(told)[0])
-    assert turns.idle  # whoever listens has not asked for more yet
+    assert turns.is_idle  # whoever listens has not asked for more yet
     assert list(told) == []
 
 
 def test_whatever_is_told_while_it_judges_nobody_has_the_turn(trained, loaded_fruits, monkeypatch):
-    turns = Turns()
-    monkeypatch.setattr(judging, "TELLS", 0)
-    monkeypatch.setattr(judging, "BATCH", 1)
-    visitor = Visitor(images=loaded_fruits, trained=trained.visitor.trained)
-    idle = [turns.idle for _ in judging.judge(visitor, turns)]
+    turns = Scheduler()
+    monkeypatch.setattr(judging, "PROGRESS_INTERVAL", 0)
+    monkeypatch.setattr(judging, "BATCH_SIZE", 1)
+    visitor = Session(images=loaded_fruits, trained_model=trained.visitor.trained_model)
+    idle = [turns.is_idle for _ in judging.evaluate_held_out(visitor, turns)]
     assert len(idle) > 5 and all(idle)
 
 
 def test_without_a_model_or_images_nothing_can_be_judged_and_that_is_said(visitor, trained):
-    assert not judging.prepare(visitor)[0].interactive
-    assert is_error(last(judging.judge(visitor, TURNS)).told)
-    opened = Visitor(trained=trained.visitor.trained)
-    button, told, *_ = judging.prepare(opened)
+    assert not judging.refresh(visitor)[0].interactive
+    assert is_error(last(judging.evaluate_held_out(visitor, TURNS)).told)
+    opened = Session(trained_model=trained.visitor.trained_model)
+    button, told, *_ = judging.refresh(opened)
     assert not button.interactive and "There are no images" in text_of(told)
-    assert is_error(last(judging.judge(opened, TURNS)).told)
+    assert is_error(last(judging.evaluate_held_out(opened, TURNS)).told)
 
 
 def test_what_was_judged_goes_with_its_model_and_with_its_images(judged):
-    judged.take(judged.images.without([0]))
-    assert judged.judged is not None  # the same files still
-    judged.forget_images()
-    assert judged.judged is None
+    judged.set_images(judged.images.without([0]))
+    assert judged.error_analysis is not None  # the same files still
+    judged.clear_images()
+    assert judged.error_analysis is None
     assert "Judge it again" in text_of(pressed(judged, do="cell").told)
 
 
 def test_a_name_that_is_code_is_only_a_name(judged):
-    judged.take(judged.images.renamed("green", CODE))
-    told = last(judging.judge(judged, TURNS)).told
+    judged.set_images(judged.images.rename_class("green", CODE))
+    told = last(judging.evaluate_held_out(judged, TURNS)).told
     assert is_error(told) and CODE in text_of(told) and "<img" not in told
 
 
@@ -369,30 +369,33 @@ def test_a_name_that_is_code_is_only_a_name(judged):
 
 
 def test_a_training_with_several_labels_is_judged_by_precision_and_answers_with_labels(tagged, fruits):
-    visitor = Visitor(images=tagged)
-    train.start(visitor, Turns(), 1, 0, 1)
-    *_, (_, words, charts) = train.watch(visitor)
+    visitor = Session(images=tagged)
+    train.start_training(visitor, Scheduler(), 1, 0, 1)
+    *_, (_, words, charts) = train.watch_training(visitor)
     assert visitor.job.run.state == "finished", visitor.job.run.problem
     assert "mean average precision" in text_of(words)
     for label in tagged.classes:
         assert label in text_of(words)
     assert "Mean average precision" in text_of(charts)
-    assert "with all their labels" in text_of(test.prepare(visitor)[1])
+    assert "with all their labels" in text_of(test.refresh(visitor)[1])
     path = str(fruits / "red/1.png")
-    ((verdict, bars),) = answers(test.classify(visitor, TURNS, [path]))
-    model = visitor.trained.model
-    assert verdict == (text.listed(model.labels(path)) or "None of the labels")
+    ((verdict, bars),) = answers(test.predict_files(visitor, TURNS, [path]))
+    model = visitor.trained_model.model
+    assert verdict == (text.join_names(model.predict_labels(path)) or "None of the labels")
     assert bars == [(name, f"{share:.1%}") for name, share in model.predict(path)]
-    shown = last(judging.judge(visitor, TURNS))
+    shown = last(judging.evaluate_held_out(visitor, TURNS))
     words = text_of(shown.told)
     assert "with all their labels" in words and "The mean average precision is" in words
     assert shown.figures.headers[-1] == "Average precision"
     for given, answered in re.findall(r'data-given="(-?\d+)" data-answered="(-?\d+)"', shown.matrix):
         opened = pressed(visitor, do="cell", given=given, answered=answered)
         assert opened.matrix.count("<figure>") >= 1
-        visitor.judged = judging.replace(visitor.judged, cell=None)
-    for mistake in visitor.judged.evaluation.mistakes[:1]:
-        before, path = set(visitor.judged.images.named[mistake.index]), visitor.judged.images.paths[mistake.index]
+        visitor.error_analysis = judging.replace(visitor.error_analysis, selected_cell=None)
+    for mistake in visitor.error_analysis.evaluation.mistakes[:1]:
+        before, path = (
+            set(visitor.error_analysis.images.label_names[mistake.index]),
+            visitor.error_analysis.images.paths[mistake.index],
+        )
         shown = pressed(visitor, do="relabel", image=path.stem)
-        assert set(label_of(visitor, path)) == before ^ {mistake.given or mistake.answered}
+        assert set(label_of(visitor, path)) == before ^ {mistake.true_label or mistake.predicted_label}
         assert "Train again to use it" in text_of(shown.mistakes)

@@ -12,12 +12,12 @@ from headswap.common import devices
 from headswap.data.loading import load_images
 from headswap.ui.app import page, zerogpu
 from headswap.ui.sessions import next_training
-from headswap.ui.sessions.job import Turns
-from headswap.ui.sessions.next_training import Asked
-from headswap.ui.sessions.session import Visitor, Visitors
+from headswap.ui.sessions.job import Scheduler
+from headswap.ui.sessions.next_training import TrainingRequest
+from headswap.ui.sessions.session import Session, SessionRegistry
 from headswap.ui.steps import train
 
-ASKED = Asked(head_epochs=2, stages=3, stage_epochs=1)
+ASKED = TrainingRequest(head_epochs=2, num_stages=3, stage_epochs=1)
 
 
 class Spaces:
@@ -50,15 +50,15 @@ def spaces():
 @pytest.fixture
 def visitor(fruits, monkeypatch):
     monkeypatch.setattr(
-        next_training, "network", lambda choice, images, *rest: small_model(images.classes, choice.head)
+        next_training, "build_seeded_network", lambda choice, images, *rest: small_model(images.classes, choice.head)
     )
-    visitor = Visitor()
-    visitor.take(load_images(fruits))
+    visitor = Session()
+    visitor.set_images(load_images(fruits))
     return visitor
 
 
 def learned(visitor):
-    job = next_training.job(visitor, Turns(), ASKED)
+    job = next_training.start_training_job(visitor, Scheduler(), ASKED)
     job.join(60)
     assert job.run.state == "finished"
     return job.model
@@ -67,23 +67,26 @@ def learned(visitor):
 def test_the_lent_function_changes_nothing_and_gives_what_the_stages_give(spaces):
     model = small_model(3)
     before, x = copied(model), torch.randn(5, 3, 32, 32)
-    told = zerogpu.Borrowed(spaces)(model.sequence[:3], [1, 3])(x)
+    told = zerogpu.ZeroGpuEngine(spaces)(model.feature_stages[:3], [1, 3])(x)
     with torch.no_grad():
-        expected = [model.sequence[0](x), model.sequence[2](model.sequence[1](model.sequence[0](x)))]
+        expected = [
+            model.feature_stages[0](x),
+            model.feature_stages[2](model.feature_stages[1](model.feature_stages[0](x))),
+        ]
     for mine, theirs in zip(told, expected, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
     assert moved(before, model) == set() and spaces.calls == [5]
 
 
 def test_the_event_reads_by_the_gpu_and_the_job_learns_from_what_it_kept(spaces, visitor, monkeypatch):
-    monkeypatch.setattr("headswap.training.loop.EVERY", 0)
-    said = list(train.borrow(visitor, Turns(), zerogpu.Borrowed(spaces)))
+    monkeypatch.setattr("headswap.features.frozen_pass.EVENT_INTERVAL_SECONDS", 0)
+    said = list(train.precompute_on_gpu(visitor, Scheduler(), zerogpu.ZeroGpuEngine(spaces)))
     assert "Reading the images through the frozen stages" in text_of(said[0])
-    assert visitor.beforehand.over and sum(spaces.calls) == visitor.beforehand.last.total
+    assert visitor.precomputed_features.is_done and sum(spaces.calls) == visitor.precomputed_features.progress.total
     calls = len(spaces.calls)
     warm = learned(visitor)
     assert len(spaces.calls) == calls  # learning itself asks for no GPU
-    visitor.beforehand = None
+    visitor.precomputed_features = None
     cold = learned(visitor)
     picture = visitor.images.paths[0]
     for (name, mine), (as_named, theirs) in zip(warm.predict(picture), cold.predict(picture), strict=True):
@@ -91,43 +94,43 @@ def test_the_event_reads_by_the_gpu_and_the_job_learns_from_what_it_kept(spaces,
 
 
 def test_what_is_read_already_asks_for_no_gpu(spaces, visitor):
-    list(train.borrow(visitor, Turns(), zerogpu.Borrowed(spaces)))
+    list(train.precompute_on_gpu(visitor, Scheduler(), zerogpu.ZeroGpuEngine(spaces)))
     calls = len(spaces.calls)
-    assert len(list(train.borrow(visitor, Turns(), zerogpu.Borrowed(spaces)))) == 1
+    assert len(list(train.precompute_on_gpu(visitor, Scheduler(), zerogpu.ZeroGpuEngine(spaces)))) == 1
     assert len(spaces.calls) == calls
 
 
 def test_where_no_gpu_is_lent_it_is_said_and_the_processor_reads(spaces, visitor):
     spaces.over = True
-    *_, said = train.borrow(visitor, Turns(), zerogpu.Borrowed(spaces))
+    *_, said = train.precompute_on_gpu(visitor, Scheduler(), zerogpu.ZeroGpuEngine(spaces))
     assert "No GPU could be borrowed just now" in text_of(said)
-    assert visitor.beforehand is None
+    assert visitor.precomputed_features is None
     learned(visitor)
 
 
 def test_without_images_nothing_is_asked_for(spaces):
-    assert len(list(train.borrow(Visitor(), Turns(), zerogpu.Borrowed(spaces)))) == 1
+    assert len(list(train.precompute_on_gpu(Session(), Scheduler(), zerogpu.ZeroGpuEngine(spaces)))) == 1
     assert not spaces.calls
 
 
 def test_elsewhere_there_is_no_such_engine_and_there_the_module_is_asked(spaces, monkeypatch):
     monkeypatch.setitem(sys.modules, "spaces", spaces)
     monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
-    assert zerogpu.engine() is None
+    assert zerogpu.create_zerogpu_engine() is None
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
-    assert isinstance(zerogpu.engine(), zerogpu.Borrowed)
+    assert isinstance(zerogpu.create_zerogpu_engine(), zerogpu.ZeroGpuEngine)
 
 
 def test_what_torch_claims_of_a_lent_gpu_is_not_believed(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
-    assert devices.best().type == "cpu"
+    assert devices.select_device().type == "cpu"
 
 
 def test_there_every_training_from_new_asks_for_the_gpu_first(spaces, monkeypatch, built):
     monkeypatch.setitem(sys.modules, "spaces", spaces)
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
-    blocks = built(lambda: page.build(Visitors()))
+    blocks = built(lambda: page.build_page(SessionRegistry()))
     by_id = {getattr(block, "elem_id", None): block for block in blocks.blocks.values()}
     sentence = by_id["train-sentence"]
     for button in ("train", "race"):

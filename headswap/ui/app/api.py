@@ -14,33 +14,33 @@ from typing import Any
 import gradio as gr
 
 from headswap.common.errors import InputError
-from headswap.common.plain_data import plain_answers, plain_event
-from headswap.data.checks import findings
-from headswap.data.dataset import plain_report
+from headswap.common.plain_data import event_to_dict, predictions_to_dicts
+from headswap.data.checks import check
+from headswap.data.dataset import load_report_to_dict
 from headswap.data.decoding import read_pixels
-from headswap.data.loading import loading
-from headswap.data.sources import ARCHIVES
-from headswap.networks.catalogue import DEFAULT, find, too_large
+from headswap.data.loading import load_images_with_progress
+from headswap.data.sources import ARCHIVE_EXTENSIONS
+from headswap.networks.catalogue import DEFAULT_BACKBONE, explain_download_refusal, find_backbone
 from headswap.training.events import Event
 from headswap.training.plan import Plan
 from headswap.training.trainer import train
-from headswap.ui.panels.picker import Upload, received
-from headswap.ui.sessions.chosen_network import network, preview
-from headswap.ui.sessions.job import Fetching, Job, Lesson, Run, Turns
-from headswap.ui.sessions.session import Choice, Visitor, Visitors
+from headswap.ui.panels.picker import Upload, parse_uploads
+from headswap.ui.sessions.chosen_network import build_meta_network, build_seeded_network
+from headswap.ui.sessions.job import Fetching, Job, Run, Scheduler, TrainingSetup
+from headswap.ui.sessions.session import ModelChoice, Session, SessionRegistry
 
-VERBS = ("load_images", "train", "predict", "forget")
-SUGGESTED = "suggested"
-NEWS = 0.1  # seconds between two looks for news of a training
-GONE = "This ticket is not known, or was let go of. Load the images again."
+API_FUNCTION_NAMES = ("load_images", "train", "predict", "forget")
+SUGGESTED_PLAN = "suggested"
+PROGRESS_POLL_SECONDS = 0.1  # seconds between two looks for news of a training
+UNKNOWN_TICKET_MESSAGE = "This ticket is not known, or was let go of. Load the images again."
 
 
 @dataclass(frozen=True)
-class Verbs:
+class ApiFunctions:
     """What a program can ask for."""
 
-    visitors: Visitors
-    turns: Turns
+    sessions: SessionRegistry
+    scheduler: Scheduler
 
     def load_images(self, archive: dict, ticket: str = "") -> tuple[str, dict]:
         """Load a zip or a tar.gz with one folder for each class.
@@ -52,21 +52,21 @@ class Verbs:
         Returns:
             The ticket for all that follows, and what was read: images, classes, understood, notes, skipped, findings.
         """
-        with _explained(), self._present(ticket, new=not ticket) as (mine, visitor):
-            upload = _uploaded(archive, visitor)
-            if not upload.path.name.lower().endswith(ARCHIVES):
+        with _raise_gradio_errors(), self._open_session(ticket, new=not ticket) as (mine, visitor):
+            upload = _receive_upload(archive, visitor)
+            if not upload.path.name.lower().endswith(ARCHIVE_EXTENSIONS):
                 raise InputError(f"{upload.name} is no archive. Send a zip or a tar.gz with a folder for each class.")
-            with closing(loading(upload.path, name=upload.name)) as steps:
+            with closing(load_images_with_progress(upload.path, name=upload.name)) as steps:
                 for images in steps:  # noqa: B007, the last of them is what was loaded
                     pass
-            visitor.take(images)
+            visitor.set_images(images)
             return mine, {
-                **plain_report(images),
-                "findings": [str(finding) for finding in findings(images)],
+                **load_report_to_dict(images),
+                "findings": [str(finding) for finding in check(images)],
             }
 
     def train(
-        self, ticket: str, backbone: str = DEFAULT, head: str = "linear", plan: str = SUGGESTED
+        self, ticket: str, backbone: str = DEFAULT_BACKBONE, head: str = "linear", plan: str = SUGGESTED_PLAN
     ) -> Iterator[dict]:
         """Teach a network the classes of the images that were loaded, told as it goes; the last event is Kept.
 
@@ -80,16 +80,16 @@ class Verbs:
             One event after another: FrozenPass, Reference, PhaseBegins, Step, Epoch, Kept. Whoever stops listening
             stops the training, and its best weights are kept.
         """
-        with _explained(), self._present(ticket) as (_, visitor):
-            job = visitor.begin(lambda: self._job(visitor, Choice(backbone, head), plan))
+        with _raise_gradio_errors(), self._open_session(ticket) as (_, visitor):
+            job = visitor.start_job(lambda: self._make_training_job(visitor, ModelChoice(backbone, head), plan))
             if job is None:
                 raise InputError("A training runs already with this ticket. Wait for its end, or load images anew.")
             try:
-                yield from _told(job)
+                yield from _stream_events(job)
             finally:
                 job.stop()
-                if job.run.ended:
-                    visitor.take_over(job)
+                if job.run.has_ended:
+                    visitor.adopt_trained_model(job)
 
     def predict(self, ticket: str, image: dict) -> list[dict]:
         """Classify an image with the model that was trained.
@@ -101,16 +101,16 @@ class Verbs:
         Returns:
             A list of {class, probability}, likeliest first.
         """
-        with _explained(), self._present(ticket) as (_, visitor):
-            upload = _uploaded(image, visitor)
-            if visitor.job and visitor.job.run.ended:
-                visitor.take_over(visitor.job)
-            if visitor.trained is None:
+        with _raise_gradio_errors(), self._open_session(ticket) as (_, visitor):
+            upload = _receive_upload(image, visitor)
+            if visitor.job and visitor.job.run.has_ended:
+                visitor.adopt_trained_model(visitor.job)
+            if visitor.trained_model is None:
                 raise InputError("No model has learned anything yet. Train one first.")
-            model = visitor.trained.model
+            model = visitor.trained_model.model
             pixels = read_pixels(upload.path, model.preprocess.resize, model.preprocess.interpolation)
-            with self.turns.beside():
-                return plain_answers(model.predict(pixels))
+            with self.scheduler.inference_slot():
+                return predictions_to_dicts(model.predict(pixels))
 
     def forget(self, ticket: str) -> bool:
         """Let go of the images, the model and the ticket at once.
@@ -121,53 +121,53 @@ class Verbs:
         Returns:
             Whether there was anything to let go of.
         """
-        return self.visitors.forget(ticket)
+        return self.sessions.remove_session(ticket)
 
     @contextmanager
-    def _present(self, ticket: str, new: bool = False) -> Iterator[tuple[str, Visitor]]:
-        if not new and (not isinstance(ticket, str) or self.visitors.find(ticket) is None):
-            raise InputError(GONE)
-        with self.visitors.present(None if new else ticket) as mine:
-            visitor = self.visitors.find(mine)
+    def _open_session(self, ticket: str, new: bool = False) -> Iterator[tuple[str, Session]]:
+        if not new and (not isinstance(ticket, str) or self.sessions.get_session(ticket) is None):
+            raise InputError(UNKNOWN_TICKET_MESSAGE)
+        with self.sessions.hold_session(None if new else ticket) as mine:
+            visitor = self.sessions.get_session(mine)
             try:
                 yield mine, visitor
             except BaseException:
                 if new:
-                    self.visitors.forget(mine)  # nobody will ever know this ticket
+                    self.sessions.remove_session(mine)  # nobody will ever know this ticket
                 raise
 
-    def _job(self, visitor: Visitor, choice: Choice, plan: str) -> Job:
-        if visitor.wanting:
-            raise InputError(visitor.wanting)
-        if refusal := too_large(find(choice.backbone)):
+    def _make_training_job(self, visitor: Session, choice: ModelChoice, plan: str) -> Job:
+        if visitor.untrainable_reason:
+            raise InputError(visitor.untrainable_reason)
+        if refusal := explain_download_refusal(find_backbone(choice.backbone)):
             raise InputError(refusal)
         images = visitor.images
-        drawn = preview(choice, images.classes, images.multi_label)
-        going = Plan.suggest(images, drawn) if plan == SUGGESTED else Plan.named(plan)
-        visitor.choose(choice)
+        drawn = build_meta_network(choice, images.classes, images.multi_label)
+        going = Plan.suggest(images, drawn) if plan == SUGGESTED_PLAN else Plan.from_name(plan)
+        visitor.set_choice(choice)
         return Job(
-            lambda progress: network(choice, images, self.turns, progress),
+            lambda progress: build_seeded_network(choice, images, self.scheduler, progress),
             lambda model: train(model, images, going),
-            self.turns,
-            Lesson(images, going),
+            self.scheduler,
+            TrainingSetup(images, going),
         )
 
 
-def offer(page: gr.Blocks, visitors: Visitors, turns: Turns) -> None:
+def register_endpoints(page: gr.Blocks, sessions: SessionRegistry, scheduler: Scheduler) -> None:
     """The verbs as endpoints of the page while it is being built, and nothing else of it."""
     for event in page.fns.values():
         event.api_visibility = "private"
-    verbs = Verbs(visitors, turns)
-    for name in VERBS:
+    verbs = ApiFunctions(sessions, scheduler)
+    for name in API_FUNCTION_NAMES:
         gr.api(getattr(verbs, name), api_name=name)
 
 
-def news(before: Run, now: Run) -> Iterator[Event | Fetching]:
+def list_new_events(before: Run, now: Run) -> Iterator[Event | Fetching]:
     """What was told between two looks at a run, in its order."""
-    if now.fetched is not before.fetched:
-        yield now.fetched
-    if now.read is not before.read and not before.reference:
-        yield now.read
+    if now.download is not before.download:
+        yield now.download
+    if now.frozen_pass is not before.frozen_pass and not before.reference:
+        yield now.frozen_pass
     if now.reference is not before.reference:
         yield now.reference
     phases, epochs = now.phases[len(before.phases) :], now.epochs[len(before.epochs) :]
@@ -175,38 +175,38 @@ def news(before: Run, now: Run) -> Iterator[Event | Fetching]:
     over = [(epoch.number, 1, epoch) for epoch in epochs]
     for _, _, event in sorted(begun + over, key=lambda row: row[:2]):
         yield event
-    if now.read is not before.read and before.reference:  # once more, at the boundary of a later phase
-        yield now.read
+    if now.frozen_pass is not before.frozen_pass and before.reference:  # once more, at the boundary of a later phase
+        yield now.frozen_pass
     if now.step is not before.step and not (epochs and now.step.epoch <= epochs[-1].number):
         yield now.step
     if now.kept is not before.kept:
         yield now.kept
 
 
-def _told(job: Job) -> Iterator[dict[str, Any]]:
+def _stream_events(job: Job) -> Iterator[dict[str, Any]]:
     seen = Run()
-    for run in job.watch(NEWS):
-        for event in news(seen, run):
-            yield plain_event(event)
+    for run in job.watch(PROGRESS_POLL_SECONDS):
+        for event in list_new_events(seen, run):
+            yield event_to_dict(event)
         seen = run
     if seen.state == "failed":
         raise InputError(seen.problem)
     if seen.state == "stopped":
-        yield {"event": "Stopped", "best": plain_event(seen.best) if seen.best else None}
+        yield {"event": "Stopped", "best": event_to_dict(seen.best_epoch) if seen.best_epoch else None}
 
 
-def _uploaded(file: object, visitor: Visitor) -> Upload:
+def _receive_upload(file: object, visitor: Session) -> Upload:
     """A file that a program sent: inside the upload folder, or refused; it is removed with the visitor."""
     known = file if isinstance(file, dict) else {}
     path = known.get("path")
     name = known.get("orig_name") or str(path or "").replace("\\", "/").rsplit("/", 1)[-1]
-    [upload] = received([{"name": name, "path": path}])
+    [upload] = parse_uploads([{"name": name, "path": path}])
     visitor.uploads.add(upload.path)
     return upload
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _raise_gradio_errors() -> Iterator[None]:
     """What was wrong with the input reaches whoever sent it, in words."""
     try:
         yield

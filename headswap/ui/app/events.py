@@ -14,12 +14,12 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from headswap.features.inference import Engine
+from headswap.features.inference import EngineSpec
 from headswap.ui.app import navigation
-from headswap.ui.app.navigation import Way
+from headswap.ui.app.navigation import StepTabs
 from headswap.ui.panels import backbone_table, lr_finder, mistakes
-from headswap.ui.sessions.job import Turns
-from headswap.ui.sessions.session import Visitor, Visitors
+from headswap.ui.sessions.job import Scheduler
+from headswap.ui.sessions.session import Session, SessionRegistry
 from headswap.ui.steps import images as images_step
 from headswap.ui.steps import keep as keep_step
 from headswap.ui.steps import model as model_step
@@ -31,208 +31,259 @@ from headswap.ui.steps.model import ModelStep
 from headswap.ui.steps.test import TestStep
 from headswap.ui.steps.train import TrainStep
 
-REMEMBERED = "() => sessionStorage.getItem('headswap')"
-REMEMBER = "(ticket) => { sessionStorage.setItem('headswap', ticket); return ticket; }"
-BEGIN_ANEW = "() => { sessionStorage.removeItem('headswap'); location.reload(); }"
-QUIET = {"show_progress": "hidden"}  # each step says itself how far it is
-LATEST = QUIET | {"trigger_mode": "always_last"}  # what was set while it was heard is not lost
-AWAY = {"queue": False, "js": "() => { window.scrollTo(0, 0); return []; }"}  # a step is seen from its top
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
-EARLY = "The page is not ready yet. Press once more in a moment."
-GONE = "You were away for a while, so your images were let go. Reload the page to begin anew."
+READ_TICKET_JS = "() => sessionStorage.getItem('headswap')"
+STORE_TICKET_JS = "(ticket) => { sessionStorage.setItem('headswap', ticket); return ticket; }"
+RESET_PAGE_JS = "() => { sessionStorage.removeItem('headswap'); location.reload(); }"
+HIDE_PROGRESS = {"show_progress": "hidden"}  # each step says itself how far it is
+LATEST_ONLY = HIDE_PROGRESS | {"trigger_mode": "always_last"}  # what was set while it was heard is not lost
+SCROLL_TO_TOP = {"queue": False, "js": "() => { window.scrollTo(0, 0); return []; }"}  # a step is seen from its top
+LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
+NOT_READY_MESSAGE = "The page is not ready yet. Press once more in a moment."
+SESSION_EXPIRED_MESSAGE = "You were away for a while, so your images were let go. Reload the page to begin anew."
 
 
 @dataclass(frozen=True)
-class Wiring:
+class EventBinder:
     """What every event needs: whose it is, whose turn it is, and where to go on."""
 
     page: gr.Blocks
     ticket: gr.State
-    memory: gr.Textbox
-    visitors: Visitors
-    turns: Turns
-    alone: bool  # nobody but this very computer can reach the page
-    steps: Way
-    engine: Engine | None = None  # that belongs to the event which asks for it
+    stored_ticket: gr.Textbox
+    sessions: SessionRegistry
+    scheduler: Scheduler
+    local_only: bool  # nobody but this very computer can reach the page
+    step_tabs: StepTabs
+    engine: EngineSpec | None = None  # that belongs to the event which asks for it
 
-    def images(self, images: ImagesStep) -> None:
+    def bind_images_step(self, images: ImagesStep) -> None:
         """The first step: images come, are put right, and go."""
-        understood = images.shown
+        understood = images.outputs
         reading = [
-            images.sample.click(self._bound(images_step.load_sample), self.ticket, understood, **QUIET),
-            images.picker.submit(_with_event(self._bound(images_step.read)), self.ticket, understood, **QUIET),
+            images.sample_button.click(
+                self._with_session(images_step.load_sample), self.ticket, understood, **HIDE_PROGRESS
+            ),
+            images.picker.submit(
+                _with_event_data(self._with_session(images_step.load_uploads)), self.ticket, understood, **HIDE_PROGRESS
+            ),
         ]
-        images.picker.stop(self._bound(images_step.welcome), self.ticket, understood, cancels=reading, **QUIET)
-        edited = images.understood.submit(_with_event(self._bound(images_step.edit)), self.ticket, understood, **QUIET)
+        images.picker.stop(
+            self._with_session(images_step.refresh), self.ticket, understood, cancels=reading, **HIDE_PROGRESS
+        )
+        edited = images.dataset_summary.submit(
+            _with_event_data(self._with_session(images_step.edit_dataset)), self.ticket, understood, **HIDE_PROGRESS
+        )
         for changed in (*reading, edited):
-            self._opens(changed)
-        images.onward.click(*self._going("model"), **AWAY)
+            self._then_update_tabs(changed)
+        images.next_button.click(*self._select_tab("model"), **SCROLL_TO_TOP)
 
-    def model(self, model: ModelStep) -> None:
+    def bind_model_step(self, model: ModelStep) -> None:
         """The second step: a backbone and a head are chosen."""
-        chosen = [model.strip, model.sentence, model.problem, model.seen, model.head, *model.groups.values()]
+        chosen = [
+            model.stage_strip,
+            model.choice_text,
+            model.problem,
+            model.input_preview,
+            model.head,
+            *model.option_groups.values(),
+        ]
 
-        def in_turn(visitor: Visitor, *values: Any) -> tuple[Any, ...]:
-            with visitor.choosing:  # or an older choice, slower to draw, would win over a newer one
-                return model_step.choose(visitor, *values)
+        def in_turn(visitor: Session, *values: Any) -> tuple[Any, ...]:
+            with visitor.choice_lock:  # or an older choice, slower to draw, would win over a newer one
+                return model_step.choose_network(visitor, *values)
 
-        choose = self._bound(in_turn), [self.ticket, *model.choices], chosen
-        advise = self._bound(model_step.advise), self.ticket, model.advice
-        compared = model.comparison
-        compare = self._bound(backbone_table.show), self.ticket, compared.shown
-        networks = (model.backbone, model.other)
+        choose = self._with_session(in_turn), [self.ticket, *model.choose_inputs], chosen
+        advise = self._with_session(model_step.render_advice), self.ticket, model.advice
+        compared = model.backbone_panel
+        compare = self._with_session(backbone_table.refresh), self.ticket, compared.outputs
+        networks = (model.backbone, model.other_backbone)
         # One of both names the network, so the other is cleared first.
         for named, cleared in (networks, networks[::-1]):
             named.input(lambda: None, None, cleared, queue=False, trigger_mode="always_last").then(
-                *choose, **QUIET
-            ).then(*advise, **QUIET).then(*compare, **QUIET)
-        compared.table.select(_picked, None, networks, **QUIET).then(*choose, **QUIET).then(*advise, **QUIET).then(
-            *compare, **QUIET
-        )
+                *choose, **HIDE_PROGRESS
+            ).then(*advise, **HIDE_PROGRESS).then(*compare, **HIDE_PROGRESS)
+        compared.table.select(_get_picked_backbone, None, networks, **HIDE_PROGRESS).then(
+            *choose, **HIDE_PROGRESS
+        ).then(*advise, **HIDE_PROGRESS).then(*compare, **HIDE_PROGRESS)
         gr.on(
-            [control.input for control in model.choices if control not in networks],
+            [control.input for control in model.choose_inputs if control not in networks],
             *choose,
-            **LATEST,  # one event for all of them, so that no older choice overtakes a newer one
-        ).then(*advise, **QUIET)
-        self.steps.model.select(*choose, **QUIET).then(*advise, **QUIET).then(*compare, **QUIET)
-        model.strip.submit(_with_event(self._bound(model_step.ask)), self.ticket, model.strip, **QUIET)
-
-        def measure(visitor: Visitor) -> Iterator[tuple[object, ...]]:  # no lambda: Gradio streams only generators
-            yield from backbone_table.measure(visitor, self.turns)
-
-        compared.opened.expand(*compare, **QUIET)
-        compared.measure.click(self._bound(measure), self.ticket, compared.shown, **QUIET)
-        compared.stop.click(self._bound(backbone_table.stop), self.ticket, None, **QUIET)
-        model.onward.click(*self._going("train"), **AWAY)
-
-    def train(self, training: TrainStep, images: ImagesStep) -> None:
-        """The third step: a training begins, is watched and stops."""
-        prepare = self._bound(train_step.prepare), self.ticket, training.prepared
-        self.steps.train.select(*prepare, **QUIET).then(
-            self._bound(train_step.choice), self.ticket, training.going_on, **QUIET
+            **LATEST_ONLY,  # one event for all of them, so that no older choice overtakes a newer one
+        ).then(*advise, **HIDE_PROGRESS)
+        self.step_tabs.model.select(*choose, **HIDE_PROGRESS).then(*advise, **HIDE_PROGRESS).then(
+            *compare, **HIDE_PROGRESS
         )
-        asked = [*training.plan, training.head_rate]
-        at_once = self._borrowed(images.at_once.click(*prepare, **QUIET).then, training)
+        model.stage_strip.submit(
+            _with_event_data(self._with_session(model_step.click_stage)),
+            self.ticket,
+            model.stage_strip,
+            **HIDE_PROGRESS,
+        )
+
+        def measure(visitor: Session) -> Iterator[tuple[object, ...]]:  # no lambda: Gradio streams only generators
+            yield from backbone_table.measure_backbones(visitor, self.scheduler)
+
+        compared.accordion.expand(*compare, **HIDE_PROGRESS)
+        compared.measure_button.click(self._with_session(measure), self.ticket, compared.outputs, **HIDE_PROGRESS)
+        compared.stop_button.click(
+            self._with_session(backbone_table.stop_measuring), self.ticket, None, **HIDE_PROGRESS
+        )
+        model.next_button.click(*self._select_tab("train"), **SCROLL_TO_TOP)
+
+    def bind_train_step(self, training: TrainStep, images: ImagesStep) -> None:
+        """The third step: a training begins, is watched and stops."""
+        prepare = self._with_session(train_step.refresh), self.ticket, training.refresh_outputs
+        self.step_tabs.train.select(*prepare, **HIDE_PROGRESS).then(
+            self._with_session(train_step.update_start_choice), self.ticket, training.start_from, **HIDE_PROGRESS
+        )
+        asked = [*training.plan_sliders, training.head_lr]
+        at_once = self._after_gpu_pass(images.train_now_button.click(*prepare, **HIDE_PROGRESS).then, training)
         for pressed, begin, given in (
-            (self._borrowed(training.train.click, training), train_step.start, asked),
-            (at_once, train_step.start, asked),
-            (self._borrowed(training.race.click, training), train_step.start_race, asked),
-            (training.again.click, train_step.again, []),
+            (self._after_gpu_pass(training.train_button.click, training), train_step.start_training, asked),
+            (at_once, train_step.start_training, asked),
+            (self._after_gpu_pass(training.race_button.click, training), train_step.start_race, asked),
+            (training.refit_button.click, train_step.start_refit, []),
         ):
             begun = pressed(
-                self._bound(lambda visitor, *values, begin=begin: begin(visitor, self.turns, *values)),
+                self._with_session(lambda visitor, *values, begin=begin: begin(visitor, self.scheduler, *values)),
                 [self.ticket, *given],
-                [training.problem, *training.state],
-                **QUIET,
+                [training.problem, *training.control_outputs],
+                **HIDE_PROGRESS,
             )
             # From the first step the page goes on once the training has begun, so that nothing waits to be pressed.
-            shown = begun.then(*self._going("train"), **AWAY) if pressed is at_once else begun
-            self._followed(self._opens(shown), training)
-        training.stop.click(self._bound(train_step.stop), self.ticket, None, **QUIET)
-        training.onward.click(*self._going("test"), **AWAY)
-        self._planned(training)
-        self._exchanged(training)
+            shown = begun.then(*self._select_tab("train"), **SCROLL_TO_TOP) if pressed is at_once else begun
+            self._then_watch(self._then_update_tabs(shown), training)
+        training.stop_button.click(self._with_session(train_step.stop_training), self.ticket, None, **HIDE_PROGRESS)
+        training.next_button.click(*self._select_tab("test"), **SCROLL_TO_TOP)
+        self._bind_plan_controls(training)
+        self._bind_result_controls(training)
 
-    def _planned(self, training: TrainStep) -> None:
+    def _bind_plan_controls(self, training: TrainStep) -> None:
         """What the next training begins with, how many stages learn, and how fast."""
-        shown = [training.strip, training.sentence]
-        training.strip.submit(
-            _with_event(self._bound(train_step.press)), self.ticket, [*shown, training.stages], **QUIET
+        shown = [training.stage_strip, training.status]
+        training.stage_strip.submit(
+            _with_event_data(self._with_session(train_step.click_stage)),
+            self.ticket,
+            [*shown, training.unfrozen_stages],
+            **HIDE_PROGRESS,
         )
-        training.stages.input(self._bound(train_step.ask), [self.ticket, training.stages], shown, **LATEST)
-        training.going_on.input(
-            self._bound(train_step.go_on),
-            [self.ticket, training.going_on],
-            [*training.prepared, training.going_on],
-            **LATEST,
+        training.unfrozen_stages.input(
+            self._with_session(train_step.set_unfrozen_stages),
+            [self.ticket, training.unfrozen_stages],
+            shown,
+            **LATEST_ONLY,
+        )
+        training.start_from.input(
+            self._with_session(train_step.set_start_choice),
+            [self.ticket, training.start_from],
+            [*training.refresh_outputs, training.start_from],
+            **LATEST_ONLY,
         )
 
-        def find_rate(visitor: Visitor) -> Iterator[str]:  # no lambda: Gradio streams only what is a generator itself
-            yield from lr_finder.find(visitor, self.turns)
+        def find_rate(visitor: Session) -> Iterator[str]:  # no lambda: Gradio streams only what is a generator itself
+            yield from lr_finder.find_learning_rate(visitor, self.scheduler)
 
-        training.rates.find.click(self._bound(find_rate), self.ticket, training.rates.told, **QUIET)
+        training.lr_panel.find_button.click(
+            self._with_session(find_rate), self.ticket, training.lr_panel.result, **HIDE_PROGRESS
+        )
 
-    def _exchanged(self, training: TrainStep) -> None:
+    def _bind_result_controls(self, training: TrainStep) -> None:
         """What a training came to is looked at again, exchanged for another network of it, or read as a script."""
         for button, name in (
-            (training.frozen, "frozen"),
-            (training.reference, "reference"),
-            (training.own, "own"),
+            (training.keep_frozen_button, "frozen"),
+            (training.keep_reference_button, "reference"),
+            (training.keep_trained_button, "own"),
         ):
             button.click(
-                self._bound(lambda visitor, name=name: train_step.keep(visitor, name)),
+                self._with_session(lambda visitor, name=name: train_step.restore_candidate(visitor, name)),
                 self.ticket,
-                [*training.drawings, *training.state],
-                **QUIET,
+                [*training.watch_outputs, *training.control_outputs],
+                **HIDE_PROGRESS,
             )
-        training.replay.epoch.input(
-            self._bound(train_step.look),
-            [self.ticket, training.replay.epoch],
-            [training.strip, training.charts, training.replay.told],
-            **LATEST,
+        training.epoch_panel.epoch_slider.input(
+            self._with_session(train_step.show_epoch),
+            [self.ticket, training.epoch_panel.epoch_slider],
+            [training.stage_strip, training.charts, training.epoch_panel.epoch_summary],
+            **LATEST_ONLY,
         )
-        training.lesson.expand(self._bound(keep_step.script), self.ticket, training.script, **QUIET)
+        training.script_accordion.expand(
+            self._with_session(keep_step.render_script), self.ticket, training.script, **HIDE_PROGRESS
+        )
 
-    def test(self, testing: TestStep, images: ImagesStep, training: TrainStep) -> None:
+    def bind_test_step(self, testing: TestStep, images: ImagesStep, training: TrainStep) -> None:
         """The fourth step: new images get their answers, and what the model gets wrong is looked at and mended."""
-        parts = testing.judging
-        given = [self.ticket, testing.files, testing.unsure]
+        parts = testing.mistakes_panel
+        given = [self.ticket, testing.files, testing.threshold]
 
         def with_turns(handler: Callable[..., Any]) -> Callable[..., Any]:
-            return self._bound(lambda visitor, *values: handler(visitor, self.turns, *values))
+            return self._with_session(lambda visitor, *values: handler(visitor, self.scheduler, *values))
 
-        def judge(visitor: Visitor) -> Iterator[tuple[Any, ...]]:  # no lambdas: Gradio streams only generators
-            yield from mistakes.judge(visitor, self.turns)
+        def judge(visitor: Session) -> Iterator[tuple[Any, ...]]:  # no lambdas: Gradio streams only generators
+            yield from mistakes.evaluate_held_out(visitor, self.scheduler)
 
-        def judge_by(visitor: Visitor, sent: object) -> Iterator[tuple[Any, ...]]:
-            yield from mistakes.judge_by(visitor, self.turns, sent)
+        def judge_by(visitor: Session, sent: object) -> Iterator[tuple[Any, ...]]:
+            yield from mistakes.evaluate_test_set(visitor, self.scheduler, sent)
 
         def paste(ticket: str | None, unsure: float, sent: gr.EventData) -> str:
-            return with_turns(test_step.paste)(ticket, sent, unsure)
+            return with_turns(test_step.predict_pasted)(ticket, sent, unsure)
 
         def try_one(ticket: str | None, unsure: float, sent: gr.EventData) -> str:
-            return with_turns(test_step.try_one)(ticket, sent, unsure)
+            return with_turns(test_step.predict_sample)(ticket, sent, unsure)
 
-        self.steps.test.select(self._bound(test_step.prepare), self.ticket, testing.ready, **QUIET).then(
-            self._bound(mistakes.prepare), self.ticket, parts.ready, **QUIET
-        ).then(with_turns(test_step.return_to), given, testing.answers, **QUIET)
-        testing.files.change(with_turns(test_step.classify), given, testing.answers)
-        testing.answers.submit(paste, [self.ticket, testing.unsure], testing.answers)
-        testing.tries.submit(try_one, [self.ticket, testing.unsure], testing.answers, **QUIET)
-        testing.onward.click(*self._going("keep"), **AWAY)
-        tried = training.tries.submit(try_one, [self.ticket, testing.unsure], testing.answers, **QUIET)
-        tried.then(*self._going("test"), **AWAY)
-        testing.unsure.change(
-            self._bound(test_step.tell),
-            [self.ticket, testing.unsure],
+        self.step_tabs.test.select(
+            self._with_session(test_step.refresh), self.ticket, testing.refresh_outputs, **HIDE_PROGRESS
+        ).then(self._with_session(mistakes.refresh), self.ticket, parts.refresh_outputs, **HIDE_PROGRESS).then(
+            with_turns(test_step.refresh_answers), given, testing.answers, **HIDE_PROGRESS
+        )
+        testing.files.change(with_turns(test_step.predict_files), given, testing.answers)
+        testing.answers.submit(paste, [self.ticket, testing.threshold], testing.answers)
+        testing.samples_html.submit(try_one, [self.ticket, testing.threshold], testing.answers, **HIDE_PROGRESS)
+        testing.next_button.click(*self._select_tab("keep"), **SCROLL_TO_TOP)
+        tried = training.samples_html.submit(
+            try_one, [self.ticket, testing.threshold], testing.answers, **HIDE_PROGRESS
+        )
+        tried.then(*self._select_tab("test"), **SCROLL_TO_TOP)
+        testing.threshold.change(
+            self._with_session(test_step.rerender_answers),
+            [self.ticket, testing.threshold],
             testing.answers,
-            **LATEST,
+            **LATEST_ONLY,
         )
         testing.camera.stream(
-            with_turns(test_step.look),
-            [self.ticket, testing.camera, testing.unsure],
+            with_turns(test_step.predict_frame),
+            [self.ticket, testing.camera, testing.threshold],
             testing.answers,
-            stream_every=test_step.EVERY,
-            **QUIET,
+            stream_every=test_step.CAMERA_INTERVAL,
+            **HIDE_PROGRESS,
         )
-        parts.judge.click(self._bound(judge), self.ticket, parts.shown, **QUIET)
-        parts.test_set.submit(_with_event(self._bound(judge_by)), self.ticket, parts.shown, **QUIET)
-        for drawing in (parts.matrix, parts.mistakes):
-            mended = drawing.submit(_with_event(self._bound(mistakes.press)), self.ticket, parts.shown, **QUIET)
-            self._opens(mended.then(self._bound(images_step.welcome), self.ticket, images.shown, **QUIET))
+        parts.evaluate_button.click(self._with_session(judge), self.ticket, parts.outputs, **HIDE_PROGRESS)
+        parts.test_set.submit(
+            _with_event_data(self._with_session(judge_by)), self.ticket, parts.outputs, **HIDE_PROGRESS
+        )
+        for drawing in (parts.confusion_matrix, parts.mistakes):
+            mended = drawing.submit(
+                _with_event_data(self._with_session(mistakes.handle_click)), self.ticket, parts.outputs, **HIDE_PROGRESS
+            )
+            self._then_update_tabs(
+                mended.then(self._with_session(images_step.refresh), self.ticket, images.outputs, **HIDE_PROGRESS)
+            )
 
-    def keep(self, keeping: KeepStep) -> None:
+    def bind_keep_step(self, keeping: KeepStep) -> None:
         """The fifth step: the model is taken along, pushed, or opened again."""
-        self.steps.keep.select(self._bound(keep_step.prepare), self.ticket, keeping.shown, **QUIET)
-        for key, button in keeping.ways.items():
+        self.step_tabs.keep.select(
+            self._with_session(keep_step.refresh), self.ticket, keeping.refresh_outputs, **HIDE_PROGRESS
+        )
+        for key, button in keeping.format_buttons.items():
 
-            def take(visitor: Visitor, name: str, along: bool, key: str = key) -> Iterator[tuple[Any, str]]:
-                yield gr.skip(), keep_step.MAKING
-                yield keep_step.take(visitor, self.turns, key, name, along)
+            def take(visitor: Session, name: str, along: bool, key: str = key) -> Iterator[tuple[Any, str]]:
+                yield gr.skip(), keep_step.EXPORTING_HTML
+                yield keep_step.export_model(visitor, self.scheduler, key, name, along)
 
             button.click(
-                self._bound(take), [self.ticket, keeping.name, keeping.along], [keeping.file, keeping.made], **QUIET
-            ).then(None, keeping.file, None, js=keep_step.PRESS)
+                self._with_session(take),
+                [self.ticket, keeping.name, keeping.include_images],
+                [keeping.download_button, keeping.export_status],
+                **HIDE_PROGRESS,
+            ).then(None, keeping.download_button, None, js=keep_step.CLICK_DOWNLOAD_JS)
 
         def push(  # Gradio fills in who asks, and the token of whoever has logged in
             ticket: str | None,
@@ -244,78 +295,94 @@ class Wiring:
             token: gr.OAuthToken | None = None,
         ) -> str:
             theirs = token.token if token else None
-            allowed = theirs is not None or (self.alone and at_this_computer(request))
-            return self._bound(keep_step.push_it)(ticket, self.turns, repository, kind, name, along, theirs, allowed)
+            allowed = theirs is not None or (self.local_only and is_local_request(request))
+            return self._with_session(keep_step.push_model)(
+                ticket, self.scheduler, repository, kind, name, along, theirs, allowed
+            )
 
-        asked = [self.ticket, keeping.repository, keeping.kind, keeping.name, keeping.along]
-        keeping.push.click(push, asked, keeping.pushed)
-        opened = keeping.opening.upload(
-            self._bound(keep_step.open_model), [self.ticket, keeping.opening], [keeping.opened, keeping.name]
+        asked = [self.ticket, keeping.repo_id, keeping.repo_type, keeping.name, keeping.include_images]
+        keeping.push_button.click(push, asked, keeping.push_status)
+        opened = keeping.model_file.upload(
+            self._with_session(keep_step.open_model),
+            [self.ticket, keeping.model_file],
+            [keeping.open_status, keeping.name],
         )
-        self._opens(opened.then(self._bound(keep_step.prepare), self.ticket, keeping.shown, **QUIET))
+        self._then_update_tabs(
+            opened.then(self._with_session(keep_step.refresh), self.ticket, keeping.refresh_outputs, **HIDE_PROGRESS)
+        )
 
-    def come_and_go(self, images: ImagesStep, training: TrainStep) -> None:
+    def bind_session_lifecycle(self, images: ImagesStep, training: TrainStep) -> None:
         """A tab arrives, comes back after a reload, and leaves."""
 
         def arrive(remembered: str | None, request: gr.Request) -> tuple[str, str]:
-            mine = self.visitors.arrive(remembered, request.session_hash)
+            mine = self.sessions.open_tab(remembered, request.session_hash)
             return mine, mine
 
         def leave(request: gr.Request) -> None:
-            self.visitors.leave(request.session_hash)
+            self.sessions.close_tab(request.session_hash)
 
         self.page.unload(leave)
-        arrived = self.page.load(arrive, self.memory, [self.ticket, self.memory], js=REMEMBERED, **QUIET)
-        arrived = arrived.then(None, self.memory, None, js=REMEMBER)
-        welcomed = arrived.then(self._bound(images_step.welcome), self.ticket, images.shown, **QUIET)
-        prepared = self._opens(welcomed).then(self._bound(train_step.prepare), self.ticket, training.prepared, **QUIET)
-        self._followed(prepared, training)
+        arrived = self.page.load(
+            arrive, self.stored_ticket, [self.ticket, self.stored_ticket], js=READ_TICKET_JS, **HIDE_PROGRESS
+        )
+        arrived = arrived.then(None, self.stored_ticket, None, js=STORE_TICKET_JS)
+        welcomed = arrived.then(self._with_session(images_step.refresh), self.ticket, images.outputs, **HIDE_PROGRESS)
+        prepared = self._then_update_tabs(welcomed).then(
+            self._with_session(train_step.refresh), self.ticket, training.refresh_outputs, **HIDE_PROGRESS
+        )
+        self._then_watch(prepared, training)
 
-    def forget(self, button: gr.HTML, files: Sequence[gr.components.Component]) -> None:
+    def bind_forget_button(self, button: gr.HTML, files: Sequence[gr.components.Component]) -> None:
         """Everything of this visitor goes at once, and the page begins anew; ``files`` may hold some of theirs."""
 
-        def note(visitor: Visitor, *held: Any) -> None:
-            visitor.uploads |= set(kept_files(held))
+        def note(visitor: Session, *held: Any) -> None:
+            visitor.uploads |= set(list_uploaded_files(held))
 
         def forget_everything(ticket: str | None) -> None:
-            self.visitors.forget(ticket)
+            self.sessions.remove_session(ticket)
 
         # Noted by an event of its own: where a file has gone already, the rest goes nevertheless.
-        button.submit(self._bound(note), [self.ticket, *files], None, **QUIET).then(
-            forget_everything, self.ticket, None, **QUIET
-        ).then(None, None, None, js=BEGIN_ANEW)
+        button.submit(self._with_session(note), [self.ticket, *files], None, **HIDE_PROGRESS).then(
+            forget_everything, self.ticket, None, **HIDE_PROGRESS
+        ).then(None, None, None, js=RESET_PAGE_JS)
 
-    def _going(self, step: str) -> tuple[Any, ...]:
+    def _select_tab(self, step: str) -> tuple[Any, ...]:
         """What goes on to a step, seen from its top."""
-        return lambda: gr.Tabs(selected=step), None, self.steps.tabs
+        return lambda: gr.Tabs(selected=step), None, self.step_tabs.tabs
 
-    def _borrowed(self, pressed: Callable[..., Any], training: TrainStep) -> Callable[..., Any]:
+    def _after_gpu_pass(self, on_event: Callable[..., Any], training: TrainStep) -> Callable[..., Any]:
         """What follows a press: at once, or where a GPU is lent to events, after it has read the images."""
         if self.engine is None:
-            return pressed
+            return on_event
 
-        def borrow(visitor: Visitor) -> Iterator[str]:  # no lambda: Gradio streams only what is a generator itself
-            yield from train_step.borrow(visitor, self.turns, self.engine)
+        def borrow(visitor: Session) -> Iterator[str]:  # no lambda: Gradio streams only what is a generator itself
+            yield from train_step.precompute_on_gpu(visitor, self.scheduler, self.engine)
 
-        return pressed(self._bound(borrow), self.ticket, training.sentence, **QUIET).then
+        return on_event(self._with_session(borrow), self.ticket, training.status, **HIDE_PROGRESS).then
 
-    def _followed(self, begun: Any, training: TrainStep) -> None:
+    def _then_watch(self, begun: Any, training: TrainStep) -> None:
         """A training that has begun is watched to its end, and then all that depends on it stands anew."""
-        over = begun.then(self._bound(train_step.watch), self.ticket, training.drawings, **QUIET)
-        over = over.then(self._bound(train_step.state), self.ticket, training.state, **QUIET)
-        self._opens(over)
+        over = begun.then(
+            self._with_session(train_step.watch_training), self.ticket, training.watch_outputs, **HIDE_PROGRESS
+        )
+        over = over.then(
+            self._with_session(train_step.refresh_controls), self.ticket, training.control_outputs, **HIDE_PROGRESS
+        )
+        self._then_update_tabs(over)
 
-    def _opens(self, changed: Any) -> Any:
+    def _then_update_tabs(self, changed: Any) -> Any:
         """After a change the steps that can be used now are open, and the page says what comes next."""
-        return changed.then(self._bound(navigation.stand), self.ticket, self.steps.shown, **QUIET)
+        return changed.then(
+            self._with_session(navigation.update_step_tabs), self.ticket, self.step_tabs.outputs, **HIDE_PROGRESS
+        )
 
-    def _bound(self, handler: Callable[..., Any]) -> Callable[..., Any]:
+    def _with_session(self, handler: Callable[..., Any]) -> Callable[..., Any]:
         """A handler of a visitor as one of a ticket; a generator stays one."""
 
-        def find(ticket: str | None) -> Visitor:
-            visitor = self.visitors.find(ticket)
+        def find(ticket: str | None) -> Session:
+            visitor = self.sessions.get_session(ticket)
             if visitor is None:
-                raise gr.Error(GONE if ticket else EARLY)
+                raise gr.Error(SESSION_EXPIRED_MESSAGE if ticket else NOT_READY_MESSAGE)
             return visitor
 
         if inspect.isgeneratorfunction(handler):
@@ -330,27 +397,27 @@ class Wiring:
         return event
 
 
-def at_this_computer(request: gr.Request) -> bool:
+def is_local_request(request: gr.Request) -> bool:
     """Whether an event comes from a browser on this very computer, and through nobody's hands."""
     host = (request.headers.get("host") or "").rsplit(":", 1)[0].strip("[]")
     handed_on = any(name.lower().startswith(("x-forwarded", "forwarded", "via")) for name in request.headers)
-    return bool(request.client) and request.client.host in LOOPBACK and host in LOOPBACK and not handed_on
+    return bool(request.client) and request.client.host in LOOPBACK_HOSTS and host in LOOPBACK_HOSTS and not handed_on
 
 
-def kept_files(held: Iterable[Any]) -> Iterator[Path]:
+def list_uploaded_files(component_values: Iterable[Any]) -> Iterator[Path]:
     """Those of the files that components hold which lie in Gradio's own folder, and so are its to remove."""
     home = Path(get_upload_folder()).resolve()
-    for value in held:
+    for value in component_values:
         for path in value if isinstance(value, list) else [value]:
             if isinstance(path, str) and path and Path(path).resolve().is_relative_to(home):
                 yield Path(path)
 
 
-def _picked(event: gr.SelectData) -> tuple[str | None, str | None]:
-    return model_step.pick(event.row_value)
+def _get_picked_backbone(event: gr.SelectData) -> tuple[str | None, str | None]:
+    return model_step.select_backbone(event.row_value)
 
 
-def _with_event(handler: Callable[..., Any]) -> Callable[..., Any]:
+def _with_event_data(handler: Callable[..., Any]) -> Callable[..., Any]:
     """What our own components send travels in the event, not in a value."""
     if inspect.isgeneratorfunction(handler):
 

@@ -8,28 +8,28 @@ from __future__ import annotations
 import io
 import socket
 
-EVERYBODY = "0.0.0.0"
-ANYWHERE = ("192.0.2.1", 9)  # set aside for examples; connecting a datagram's socket sends nothing
-LESS = (
+ALL_INTERFACES = "0.0.0.0"
+PROBE_ADDRESS = ("192.0.2.1", 9)  # set aside for examples; connecting a datagram's socket sends nothing
+PLAIN_HTTP_NOTE = (
     "Over plain http a browser opens no camera and pastes no images: phones and other computers choose files, or take "
     "single photographs with a phone's own camera. On this computer everything works at http://127.0.0.1:{port}/"
 )
 
 
-def own_address() -> str:
+def find_lan_address() -> str:
     """This computer's address in the network that it is in; the loopback's where it is in none."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(ANYWHERE)
+            probe.connect(PROBE_ADDRESS)
             return probe.getsockname()[0]
         except OSError:
             return "127.0.0.1"
 
 
-def invitation(host: str, port: int) -> str:
+def format_invitation(host: str, port: int) -> str:
     """What to write on the board: the address, its QR code, and what this way cannot do."""
     import segno
 
     address, code = f"http://{host}:{port}/", io.StringIO()
     segno.make(address, error="l", micro=False).terminal(code, border=2, compact=True)
-    return f"\n{code.getvalue()}\nEverybody in this network: {address}\n{LESS.format(port=port)}\n"
+    return f"\n{code.getvalue()}\nEverybody in this network: {address}\n{PLAIN_HTTP_NOTE.format(port=port)}\n"

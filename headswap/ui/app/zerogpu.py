@@ -14,44 +14,44 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from headswap.common.devices import ON_LOAN
-from headswap.features.inference import Cuts, Run
-from headswap.networks.stage import channels_last
+from headswap.common.devices import ZEROGPU_ENV
+from headswap.features.inference import MultiOutput, StageRunner
+from headswap.networks.stage import to_channels_last
 
-SECONDS = 60  # for which a call may hold the GPU; an anonymous visitor has two minutes of it a day
-AT_ONCE = 32  # pictures that fit every GPU
+GPU_CALL_SECONDS = 60  # for which a call may hold the GPU; an anonymous visitor has two minutes of it a day
+GPU_BATCH_SIZE = 32  # pictures that fit every GPU
 
 
-def features(parts: Sequence[nn.Module], cuts: Sequence[int], batch: Tensor) -> list[Tensor]:
+def compute_features_on_gpu(stages: Sequence[nn.Module], boundaries: Sequence[int], batch: Tensor) -> list[Tensor]:
     """What arrives after so many of the parts, for each cut: ``[N, ...]`` on the processor, as ``batch`` is."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    plain = Cuts(parts, cuts).eval().to(device)
+    plain = MultiOutput(stages, boundaries).eval().to(device)
     exact = torch.backends.cudnn.flags(allow_tf32=False) if device.type == "cuda" else torch.no_grad()
     with torch.no_grad(), exact:
-        told = [[each.cpu() for each in plain(channels_last(x.to(device)))] for x in batch.split(AT_ONCE)]
+        told = [[each.cpu() for each in plain(to_channels_last(x.to(device)))] for x in batch.split(GPU_BATCH_SIZE)]
     return [torch.cat(each) for each in zip(*told, strict=True)]
 
 
-class Borrowed:
+class ZeroGpuEngine:
     """An engine that asks for a GPU with every batch. Batches are large, because each call costs a process."""
 
-    batch = 128  # pictures: 77 MB of pixels travel
+    batch_size = 128  # pictures: 77 MB of pixels travel
 
     def __init__(self, spaces: Any) -> None:
         """``spaces`` is the module of that name; its decorator has to be met when the program starts."""
-        self._features = spaces.GPU(duration=SECONDS)(features)
+        self._gpu_compute_features = spaces.GPU(duration=GPU_CALL_SECONDS)(compute_features_on_gpu)
 
-    def __call__(self, parts: Sequence[nn.Module], cuts: Sequence[int]) -> Run:
+    def __call__(self, stages: Sequence[nn.Module], boundaries: Sequence[int]) -> StageRunner:
         """A function from what arrives before ``parts`` to what arrives after so many of them."""
-        return lambda batch: self._features(list(parts), tuple(cuts), batch)
+        return lambda batch: self._gpu_compute_features(list(stages), tuple(boundaries), batch)
 
 
-def engine() -> Borrowed | None:
+def create_zerogpu_engine() -> ZeroGpuEngine | None:
     """The engine of this Space; None where no GPU can be borrowed."""
-    if not os.environ.get(ON_LOAN):
+    if not os.environ.get(ZEROGPU_ENV):
         return None
     try:
         import spaces
     except ImportError:
         return None
-    return Borrowed(spaces)
+    return ZeroGpuEngine(spaces)

@@ -12,18 +12,20 @@ from html import escape
 
 import gradio as gr
 
-from headswap.common.text import count
+from headswap.common.text import format_count
 from headswap.data.dataset import LabelledImages
-from headswap.networks.catalogue import BUNDLED, Backbone, backbones, find, too_large
-from headswap.training.plan import views_of
-from headswap.ui.panels.help_notes import note
-from headswap.ui.sessions.chosen_network import known, measured
-from headswap.ui.sessions.job import Turns
-from headswap.ui.sessions.session import Visitor
+from headswap.networks.catalogue import BUNDLED, Backbone, backbones, explain_download_refusal, find_backbone
+from headswap.training.plan import choose_num_views
+from headswap.ui.panels.help_notes import build_note
+from headswap.ui.sessions.chosen_network import get_measured_seconds, measure_seconds_per_image
+from headswap.ui.sessions.job import Scheduler
+from headswap.ui.sessions.session import Session
 
-OFFERED = (*BUNDLED, "resnet18", "vgg16")
-MOST = 200  # million weights; larger ones would hold everybody up, and are measured only if they are chosen
-COLUMNS = {
+FEATURED_BACKBONES = (*BUNDLED, "resnet18", "vgg16")
+MAX_MEASURED_MILLION_WEIGHTS = (
+    200  # million weights; larger ones would hold everybody up, and are measured only if they are chosen
+)
+COLUMN_WIDTHS = {
     "backbone": "150px",
     "seconds": "88px",
     "% on ImageNet": "136px",
@@ -35,74 +37,76 @@ COLUMNS = {
     "family": "130px",
     "licence": "220px",
 }
-WAITING = "Choose images in the first step; then the seconds that this machine needs for them can be measured."
+NO_IMAGES_MESSAGE = (
+    "Choose images in the first step; then the seconds that this machine needs for them can be measured."
+)
 
 
 @dataclass(frozen=True)
-class Comparison:
+class BackbonePanel:
     """The components."""
 
-    opened: gr.Accordion
+    accordion: gr.Accordion
     table: gr.Dataframe
-    measure: gr.Button
-    stop: gr.Button
-    told: gr.HTML
+    measure_button: gr.Button
+    stop_button: gr.Button
+    status: gr.HTML
 
     @property
-    def shown(self) -> list[gr.components.Component]:
+    def outputs(self) -> list[gr.components.Component]:
         """What ``show`` and ``measure`` give, in order."""
-        return [self.table, self.told, self.measure, self.stop]
+        return [self.table, self.status, self.measure_button, self.stop_button]
 
 
-def build() -> Comparison:
+def build() -> BackbonePanel:
     """The components, without events."""
     with gr.Accordion("Compare all backbones", open=False, elem_id="comparison") as opened:
-        told = gr.HTML(_said(WAITING), elem_id="measured", apply_default_css=False)
+        told = gr.HTML(_render_status(NO_IMAGES_MESSAGE), elem_id="measured", apply_default_css=False)
         with gr.Row():
             measure = gr.Button("Measure them on this machine", interactive=False, elem_id="measure")
             stop = gr.Button("Stop measuring", interactive=False, elem_id="stop-measuring")
         table = gr.Dataframe(
-            [_row(row, None) for row in backbones()],
-            headers=list(COLUMNS),
-            column_widths=list(COLUMNS.values()),
+            [_table_row(row, None) for row in backbones()],
+            headers=list(COLUMN_WIDTHS),
+            column_widths=list(COLUMN_WIDTHS.values()),
             interactive=False,
             label="The dots in a heading sort; press a row to choose it",
             elem_id="backbones",
             max_height=420,
         )
-        note("backbones")
-    return Comparison(opened, table, measure, stop, told)
+        build_note("backbones")
+    return BackbonePanel(opened, table, measure, stop, told)
 
 
-def show(visitor: Visitor) -> tuple[object, ...]:
+def refresh(visitor: Session) -> tuple[object, ...]:
     """The table with what was measured so far; values for ``Comparison.shown``."""
-    return _shown(visitor, gr.skip() if visitor.measuring else _said(_sum_of(visitor)))
+    return _panel_outputs(visitor, gr.skip() if visitor.is_measuring_speed else _render_status(_summary_text(visitor)))
 
 
-def measure(visitor: Visitor, turns: Turns) -> Iterator[tuple[object, ...]]:
+def measure_backbones(visitor: Session, scheduler: Scheduler) -> Iterator[tuple[object, ...]]:
     """Measure one backbone after another, each in a turn, what is here first; values for ``Comparison.shown``."""
-    if visitor.wanting or not visitor.measure():
-        yield show(visitor)
+    if visitor.untrainable_reason or not visitor.try_start_measuring():
+        yield refresh(visitor)
         return
     try:
-        waiting = [row.name for row in _in_order(visitor) if known(row.name) is None]
+        waiting = [row.name for row in _measurable_backbones(visitor) if get_measured_seconds(row.name) is None]
         for number, name in enumerate(waiting, 1):
-            yield _shown(visitor, _said(f"Measuring {escape(name)}, {number} of {len(waiting)}."))
-            if not visitor.measuring:
+            yield _panel_outputs(visitor, _render_status(f"Measuring {escape(name)}, {number} of {len(waiting)}."))
+            if not visitor.is_measuring_speed:
                 break
-            with turns.turn():
-                measured(name)
+            with scheduler.compute_slot():
+                measure_seconds_per_image(name)
     finally:
-        visitor.measuring = False
-    yield show(visitor)
+        visitor.is_measuring_speed = False
+    yield refresh(visitor)
 
 
-def stop(visitor: Visitor) -> None:
+def stop_measuring(visitor: Session) -> None:
     """Measure no further than the one that is being measured."""
-    visitor.measuring = False
+    visitor.is_measuring_speed = False
 
 
-def reading_bound(images: LabelledImages, pace: float) -> float:
+def max_reading_seconds(images: LabelledImages, seconds_per_image: float) -> float:
     """Seconds that it takes at most to read these images once, where a picture takes ``pace``.
 
     The engines that read them are up to four times faster than the network as it stands.
@@ -111,70 +115,78 @@ def reading_bound(images: LabelledImages, pace: float) -> float:
         InputError: if they cannot be split.
     """
     learned, checked = map(len, images.split())
-    return (learned * views_of(learned + checked, pace) + checked) * pace
+    return (learned * choose_num_views(learned + checked, seconds_per_image) + checked) * seconds_per_image
 
 
-def terms(row: Backbone) -> str:
+def license_text(row: Backbone) -> str:
     """Under which licence a backbone's weights come, in words."""
-    return (row.licence or "an unknown licence") + ", not for commercial use" * row.non_commercial
+    return (row.license or "an unknown licence") + ", not for commercial use" * row.is_non_commercial
 
 
-def _rows(visitor: Visitor) -> list[Backbone]:
+def _listed_backbones(visitor: Session) -> list[Backbone]:
     """The catalogue, and what the visitor has chosen beyond it."""
     rows = list(backbones())
     chosen = visitor.choice.backbone
-    return rows if chosen in [row.name for row in rows] else [find(chosen), *rows]
+    return rows if chosen in [row.name for row in rows] else [find_backbone(chosen), *rows]
 
 
-def _in_order(visitor: Visitor) -> list[Backbone]:
+def _measurable_backbones(visitor: Session) -> list[Backbone]:
     """What is measured, in its order: what is offered, what is on this machine, then the others by their size."""
-    rows = [row for row in _rows(visitor) if not too_large(row) and (row.million_weights or math.inf) <= MOST]
-    return sorted(rows, key=lambda row: (row.name not in OFFERED, row.needs_download, row.million_weights))
+    rows = [
+        row
+        for row in _listed_backbones(visitor)
+        if not explain_download_refusal(row) and (row.million_weights or math.inf) <= MAX_MEASURED_MILLION_WEIGHTS
+    ]
+    return sorted(rows, key=lambda row: (row.name not in FEATURED_BACKBONES, row.needs_download, row.million_weights))
 
 
-def _shown(visitor: Visitor, told: object) -> tuple[object, ...]:
-    images = None if visitor.wanting else visitor.images
+def _panel_outputs(visitor: Session, status: object) -> tuple[object, ...]:
+    images = None if visitor.untrainable_reason else visitor.images
     return (
-        [_row(row, images) for row in _rows(visitor)],
-        told,
-        gr.Button(interactive=images is not None and not visitor.measuring),
-        gr.Button(interactive=visitor.measuring),
+        [_table_row(row, images) for row in _listed_backbones(visitor)],
+        status,
+        gr.Button(interactive=images is not None and not visitor.is_measuring_speed),
+        gr.Button(interactive=visitor.is_measuring_speed),
     )
 
 
-def _said(words: str) -> str:
+def _render_status(words: str) -> str:
     return f'<p class="hs-hint" role="status" aria-live="polite">{words}</p>'
 
 
-def _sum_of(visitor: Visitor) -> str:
+def _summary_text(visitor: Session) -> str:
     """What the column of seconds means, and what is not in it."""
-    if visitor.wanting:
-        return WAITING
-    rows = _rows(visitor)
-    here = sum(known(row.name) is not None for row in rows)
-    left_out = len(rows) - len(_in_order(visitor))
-    beyond = f" The {count(left_out, 'largest one', 'largest ones')} are measured only once chosen." if left_out else ""
+    if visitor.untrainable_reason:
+        return NO_IMAGES_MESSAGE
+    rows = _listed_backbones(visitor)
+    here = sum(get_measured_seconds(row.name) is not None for row in rows)
+    left_out = len(rows) - len(_measurable_backbones(visitor))
+    beyond = (
+        f" The {format_count(left_out, 'largest one', 'largest ones')} are measured only once chosen."
+        if left_out
+        else ""
+    )
     return (
-        f"<b>seconds</b>: to read your {count(len(visitor.images), 'image')} once on this machine, at most. "
+        f"<b>seconds</b>: to read your {format_count(len(visitor.images), 'image')} once on this machine, at most. "
         f"Measured for {here} of {len(rows)}.{beyond}"
     )
 
 
-def _sensible(number: float) -> float:
+def _round_seconds(number: float) -> float:
     return round(number, 1) if number < 10 else round(number)
 
 
-def _row(row: Backbone, images: LabelledImages | None) -> list[str | float | None]:
-    pace = known(row.name) if images else None
+def _table_row(row: Backbone, images: LabelledImages | None) -> list[str | float | None]:
+    pace = get_measured_seconds(row.name) if images else None
     return [
         row.name,
-        None if pace is None else _sensible(reading_bound(images, pace)),
+        None if pace is None else _round_seconds(max_reading_seconds(images, pace)),
         row.accuracy and round(row.accuracy, 1),
         row.million_weights and round(row.million_weights, 1),
         row.features,
-        row.side,
+        row.input_size,
         ("to download" if row.needs_download else "here") if row.has_weights else "none",
         row.megabytes and round(row.megabytes),
         row.family,
-        "not commercial, " * row.non_commercial + row.licence,
+        "not commercial, " * row.is_non_commercial + row.license,
     ]

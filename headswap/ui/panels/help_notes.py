@@ -9,7 +9,7 @@ import gradio as gr
 
 from headswap.ui.static.assets import read_static
 
-DROPOUT = (
+DROPOUT_NOTE = (
     "At each step of the training a random share of what flows through is left out, so that no weight can rely on a "
     "few others: <b>dropout</b>, against <b>overfitting</b>. An answer uses everything."
 )
@@ -41,7 +41,7 @@ NOTES = {
     "pretrained": (
         "Without it the weights are random: <b>training from scratch</b>, which wants thousands of pictures of a class."
     ),
-    **{f"{head}-dropout": DROPOUT for head in ("linear", "bottleneck", "mlp", "attention")},
+    **{f"{head}-dropout": DROPOUT_NOTE for head in ("linear", "bottleneck", "mlp", "attention")},
     "bottleneck-bottleneck_dim": "How many numbers are left of the features. The fewer, the less there is to overfit.",
     "attention-dim": "How many numbers describe each place of the picture; four heads of attention share them.",
     "attention-layers": "How often the places of a picture look at one another: each layer is a transformer block.",
@@ -120,13 +120,13 @@ NOTES = {
 }
 
 
-def note(about: str) -> gr.HTML:
+def build_note(target_id: str) -> gr.HTML:
     """The note about this control or drawing, to be placed after it."""
-    words = f'<p role="note">{NOTES[about]}</p>'
-    return gr.HTML(words, elem_id=f"note-{about}", elem_classes="hs-note", apply_default_css=False)
+    words = f'<p role="note">{NOTES[target_id]}</p>'
+    return gr.HTML(words, elem_id=f"note-{target_id}", elem_classes="hs-note", apply_default_css=False)
 
 
-def switch() -> gr.HTML:
+def build_notes_switch() -> gr.HTML:
     """The switch that shows all notes; it is remembered for as long as the tab is open."""
     return gr.HTML(
         '<button type="button" class="hs-button" role="switch" aria-checked="false" '

@@ -11,86 +11,88 @@ from html import escape
 import gradio as gr
 
 from headswap.common.errors import InputError
-from headswap.common.text import seconds
+from headswap.common.text import format_duration
 from headswap.features.frozen_pass import FrozenPass
 from headswap.training.events import Step
-from headswap.training.lr_finder import HIGHEST, LOWEST, RateTest, find_rate
-from headswap.ui.panels.help_notes import note
-from headswap.ui.sessions.chosen_network import network
-from headswap.ui.sessions.job import Turns
-from headswap.ui.sessions.session import Visitor
+from headswap.training.lr_finder import MAX_LR, MIN_LR, RateTest, lr_find
+from headswap.ui.panels.help_notes import build_note
+from headswap.ui.sessions.chosen_network import build_seeded_network
+from headswap.ui.sessions.job import Scheduler
+from headswap.ui.sessions.session import Session
 from headswap.ui.views import line_chart
-from headswap.ui.views.html import problem_card
+from headswap.ui.views.html import render_problem_card
 
-DECADES = round(math.log10(HIGHEST / LOWEST))
+NUM_DECADES = round(math.log10(MAX_LR / MIN_LR))
 
 
 @dataclass(frozen=True)
-class Rates:
+class LrFinderPanel:
     """The components."""
 
-    find: gr.Button
-    told: gr.HTML
+    find_button: gr.Button
+    result: gr.HTML
 
 
-def build() -> Rates:
+def build() -> LrFinderPanel:
     """The components, without events."""
     button = gr.Button("Find a learning rate for the head", elem_id="find-rate")
-    note("find-rate")
-    return Rates(button, gr.HTML(elem_id="rates", apply_default_css=False))
+    build_note("find-rate")
+    return LrFinderPanel(button, gr.HTML(elem_id="rates", apply_default_css=False))
 
 
-def find(visitor: Visitor, turns: Turns) -> Iterator[str]:
+def find_learning_rate(visitor: Session, scheduler: Scheduler) -> Iterator[str]:
     """Run the test on the visitor's images with a network of its own; values for ``told``."""
-    if visitor.wanting:
-        yield problem_card(visitor.wanting)
+    if visitor.untrainable_reason:
+        yield render_problem_card(visitor.untrainable_reason)
         return
-    yield _said("Building the network; it may wait for its turn on this machine.")
+    yield _render_status("Building the network; it may wait for its turn on this machine.")
     images = visitor.images
     try:
-        model = network(visitor.choice, images, turns, lambda done, total: None)
-        with closing(find_rate(model, images)) as events:
+        model = build_seeded_network(visitor.choice, images, scheduler, lambda done, total: None)
+        with closing(lr_find(model, images)) as events:
             while True:
-                with turns.turn():
+                with scheduler.compute_slot():
                     event = next(events, None)
                 if event is None:
                     return
-                yield _told(event)
+                yield _render_event(event)
     except (InputError, ValueError) as error:
-        yield problem_card(str(error))
+        yield render_problem_card(str(error))
 
 
-def _told(event: FrozenPass | Step | RateTest) -> str:
+def _render_event(event: FrozenPass | Step | RateTest) -> str:
     match event:
         case FrozenPass():
-            return _said(
+            return _render_status(
                 f"Reading the images through the frozen stages: {event.done:,} of {event.total:,} views, "
-                f"{seconds(event.left)} left."
+                f"{format_duration(event.left)} left."
             )
         case Step():
-            return _said(f"The rate rises: step {event.step} of {event.steps}.")
-    return drawn(event)
+            return _render_status(f"The rate rises: step {event.step} of {event.steps}.")
+    return render_lr_curve(event)
 
 
-def _said(words: str) -> str:
+def _render_status(words: str) -> str:
     return f'<p class="hs-sentence" role="status" aria-live="polite">{escape(words)}</p>'
 
 
-def drawn(test: RateTest) -> str:
+def render_lr_curve(rate_test: RateTest) -> str:
     """The loss over the rates, a decade for each step across, and what they suggest."""
-    places = [math.log10(rate / LOWEST) for rate in test.rates]
-    points = tuple(zip(places, test.losses, strict=True))
-    suggestion = min(points, key=lambda point: abs(point[0] - math.log10(test.suggestion / LOWEST)))
-    words = f"The loss falls most steeply at a rate of {test.suggestion:.2g}: learn at about that, or somewhat below."
-    chart = line_chart.Chart(
+    places = [math.log10(rate / MIN_LR) for rate in rate_test.rates]
+    points = tuple(zip(places, rate_test.losses, strict=True))
+    suggestion = min(points, key=lambda point: abs(point[0] - math.log10(rate_test.suggestion / MIN_LR)))
+    words = (
+        f"The loss falls most steeply at a rate of {rate_test.suggestion:.2g}: learn at about that, or somewhat below."
+    )
+    chart = line_chart.LineChart(
         "Loss while the rate rises",
         (),
         (line_chart.Series("loss", points, "validation"),),
-        DECADES,
+        NUM_DECADES,
         marker=suggestion,
-        mark="steepest",
-        across="rate",
-        names=tuple((place, f"{LOWEST * 10**place:g}") for place in range(DECADES + 1)),
-        said=words,
+        marker_text="steepest",
+        x_label="rate",
+        x_ticks=tuple((place, f"{MIN_LR * 10**place:g}") for place in range(NUM_DECADES + 1)),
+        alt_text=words,
     )
-    return f'<div class="hs-charts">{line_chart.draw(chart)}</div>{_said(words)}'
+    return f'<div class="hs-charts">{line_chart.render_line_chart(chart)}</div>{_render_status(words)}'

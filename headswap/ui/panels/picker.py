@@ -16,15 +16,15 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from headswap.common.errors import InputError
-from headswap.common.limits import limits
-from headswap.data.sources import ENDINGS
+from headswap.common.limits import get_limits
+from headswap.data.sources import IMAGE_EXTENSIONS
 from headswap.ui.static.assets import read_static
 
 SCRIPTS = ("shrink", "sending", "camera", "picker")  # one program in the end: each uses what stands before it
-LONGEST_NAME = 4096  # characters, of all folders together
-LONGEST_BURST = 64
+MAX_NAME_LENGTH = 4096  # characters, of all folders together
+MAX_BURST_LENGTH = 64
 
-TEMPLATE = """
+PICKER_TEMPLATE = """
 <div class="hs-picker">
   <div class="hs-drop">
     <p class="hs-way">Drop a folder, a zip or images here</p>
@@ -76,7 +76,7 @@ TEMPLATE = """
   <input type="file" class="hs-capture-input" hidden aria-label="A photograph of this class"
     accept="image/*" capture="environment">
 </div>
-""".replace("ENDINGS", ",".join(sorted(ENDINGS)))
+""".replace("ENDINGS", ",".join(sorted(IMAGE_EXTENSIONS)))
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Upload:
     burst: str
 
 
-def picker() -> gr.HTML:
+def build_picker() -> gr.HTML:
     """The drop area.
 
     Its ``submit`` event carries ``files``, a list for ``received``; ``label``, the class of all of them, or "" where
@@ -96,18 +96,18 @@ def picker() -> gr.HTML:
     Set ``says`` to tell of the reading, ``told`` to another number when it is over, ``loaded`` once there are images.
     """
     return gr.HTML(
-        html_template=TEMPLATE,  # names no property: it would be drawn anew, and lose what was typed
+        html_template=PICKER_TEMPLATE,  # names no property: it would be drawn anew, and lose what was typed
         js_on_load="\n".join(read_static(f"{name}.js") for name in SCRIPTS),
         apply_default_css=False,
         elem_id="picker",
-        most=limits().images,
+        most=get_limits().images,
         loaded=False,
         says="",
         told=0,
     )
 
 
-def received(files: object) -> list[Upload]:
+def parse_uploads(files: object) -> list[Upload]:
     """What the browser sent.
 
     ``gr.HTML`` checks no path, so a page could name any file of the server: only regular files inside Gradio's own
@@ -116,29 +116,29 @@ def received(files: object) -> list[Upload]:
     Raises:
         InputError: if anything else stands in the list.
     """
-    home, most = Path(get_upload_folder()).resolve(), limits().images
+    home, most = Path(get_upload_folder()).resolve(), get_limits().images
     try:
         if len(files) > most:  # type: ignore[arg-type]
             raise InputError(f"More than {most:,} files are not read at once. Take fewer.")
-        return [_checked(entry, home) for entry in files]  # type: ignore[attr-defined]
+        return [_parse_upload(entry, home) for entry in files]  # type: ignore[attr-defined]
     except InputError:
         raise
     except (TypeError, KeyError, AttributeError, OSError, ValueError, RuntimeError) as error:  # or links in a circle
         raise InputError("The list of files could not be read. Choose the folder again.") from error
 
 
-def _checked(entry: dict[str, object], home: Path) -> Upload:
+def _parse_upload(entry: dict[str, object], upload_folder: Path) -> Upload:
     name, path, burst = entry["name"], entry["path"], entry.get("burst", "")
-    for text, longest in ((name, LONGEST_NAME), (path, LONGEST_NAME), (burst, LONGEST_BURST)):
+    for text, longest in ((name, MAX_NAME_LENGTH), (path, MAX_NAME_LENGTH), (burst, MAX_BURST_LENGTH)):
         if not isinstance(text, str) or len(text) > longest:
             raise ValueError("no text, or an endless one")
     place = Path(path)
-    if not place.resolve(strict=True).is_relative_to(home) or not stat.S_ISREG(os.lstat(place).st_mode):
+    if not place.resolve(strict=True).is_relative_to(upload_folder) or not stat.S_ISREG(os.lstat(place).st_mode):
         raise InputError("A file that was named was not uploaded here. Choose the folder again.")
     return Upload(name, place, burst)
 
 
-def forget(uploads: Iterable[Upload]) -> None:
+def delete_uploads(uploads: Iterable[Upload]) -> None:
     """Remove uploads once they have been read: whoever learns an upload's path can fetch it."""
     for upload in uploads:
         upload.path.unlink(missing_ok=True)

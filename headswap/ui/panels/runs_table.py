@@ -8,34 +8,34 @@ from typing import Any
 
 import gradio as gr
 
-from headswap.common.text import percent, seconds
+from headswap.common.text import format_duration, format_percent
 from headswap.networks.classifier import ACCURACY
-from headswap.training.events import Figures
-from headswap.ui.panels.help_notes import note
-from headswap.ui.sessions.run_summary import Ran
-from headswap.ui.sessions.session import Visitor
+from headswap.training.events import ClassificationMetrics
+from headswap.ui.panels.help_notes import build_note
+from headswap.ui.sessions.run_summary import RunSummary
+from headswap.ui.sessions.session import Session
 from headswap.ui.views import line_chart
-from headswap.ui.views.network import TITLES, title
+from headswap.ui.views.network import HEAD_TITLES, backbone_title
 
-MOST_CURVES = 5  # of the newest runs, and the one whose model answers
-INSTEAD = {"frozen": "the frozen network kept", "reference": "the head solved at once kept"}
+MAX_CURVES = 5  # of the newest runs, and the one whose model answers
+CANDIDATE_LABELS = {"frozen": "the frozen network kept", "reference": "the head solved at once kept"}
 
 
 @dataclass(frozen=True)
-class Runs:
+class RunsPanel:
     """The components."""
 
-    room: gr.Column
+    container: gr.Column
     table: gr.Dataframe
     chart: gr.HTML
 
     @property
-    def shown(self) -> list[gr.components.Component]:
+    def outputs(self) -> list[gr.components.Component]:
         """What ``show`` gives, in order."""
-        return [self.room, self.table, self.chart]
+        return [self.container, self.table, self.chart]
 
 
-def build() -> Runs:
+def build() -> RunsPanel:
     """The components, without events."""
     with gr.Column(visible=False, elem_id="runs") as room:
         table = gr.Dataframe(
@@ -47,73 +47,73 @@ def build() -> Runs:
             elem_id="runs-table",
             max_height=360,
         )
-        note("runs-table")
+        build_note("runs-table")
         chart = gr.HTML(elem_id="runs-chart", apply_default_css=False)
-    return Runs(room, table, chart)
+    return RunsPanel(room, table, chart)
 
 
-def show(visitor: Visitor) -> tuple[Any, ...]:
+def refresh(visitor: Session) -> tuple[Any, ...]:
     """The visitor's runs: values for ``Runs.shown``."""
-    if not visitor.runs:
+    if not visitor.run_summaries:
         return gr.Column(visible=False), gr.Dataframe(value=None), ""
-    return gr.Column(visible=True), gr.Dataframe(value=rows(visitor)), drawn(visitor)
+    return gr.Column(visible=True), gr.Dataframe(value=table_rows(visitor)), render_curves(visitor)
 
 
-def answering(visitor: Visitor) -> int:
+def active_run_number(visitor: Session) -> int:
     """The number of the run whose model answers now; 0 where it is none of them."""
-    return visitor.trained.number if visitor.trained else 0
+    return visitor.trained_model.run_number if visitor.trained_model else 0
 
 
-def rows(visitor: Visitor) -> list[list[str]]:
+def table_rows(visitor: Session) -> list[list[str]]:
     """A row for each run: the one whose model answers first, then the newest."""
-    now = answering(visitor)
-    return [_row(ran, visitor, ran.number == now) for ran in _in_order(visitor.runs, now)]
+    now = active_run_number(visitor)
+    return [_table_row(ran, visitor, ran.number == now) for ran in _sort_runs(visitor.run_summaries, now)]
 
 
-def _in_order(runs: Sequence[Ran], now: int) -> list[Ran]:
-    return sorted(runs, key=lambda ran: (ran.number != now, -ran.number))
+def _sort_runs(runs: Sequence[RunSummary], active_number: int) -> list[RunSummary]:
+    return sorted(runs, key=lambda ran: (ran.number != active_number, -ran.number))
 
 
-def _row(ran: Ran, visitor: Visitor, now: bool) -> list[str]:
-    instead = visitor.trained.instead if now else ""
-    figures = visitor.trained.figures if instead else ran.figures
+def _table_row(summary: RunSummary, visitor: Session, is_active: bool) -> list[str]:
+    instead = visitor.trained_model.active_candidate if is_active else ""
+    figures = visitor.trained_model.validation_metrics if instead else summary.validation_metrics
     return [
-        f"{ran.number}, answers now" if now else str(ran.number),
-        title(ran.backbone),
-        TITLES.get(ran.head, ran.head),
-        f"{ran.plan}; {INSTEAD[instead]}" if instead else ran.plan,
-        _right(figures),
-        seconds(ran.seconds),
+        f"{summary.number}, answers now" if is_active else str(summary.number),
+        backbone_title(summary.backbone),
+        HEAD_TITLES.get(summary.head, summary.head),
+        f"{summary.schedule_text}; {CANDIDATE_LABELS[instead]}" if instead else summary.schedule_text,
+        _accuracy_text(figures),
+        format_duration(summary.seconds),
     ]
 
 
-def _right(told: Figures) -> str:
-    low, high = told.interval
-    between = f"{told.right} of {told.of}, {percent(told.right / told.of)} ({percent(low)} to {percent(high)})"
-    return between if told.metric == ACCURACY else f"{told.metric} {told.score:.2f}; {between}"
+def _accuracy_text(figures: ClassificationMetrics) -> str:
+    low, high = figures.interval
+    between = f"{figures.correct} of {figures.total}, {format_percent(figures.correct / figures.total)} ({format_percent(low)} to {format_percent(high)})"
+    return between if figures.metric == ACCURACY else f"{figures.metric} {figures.score:.2f}; {between}"
 
 
-def drawn(visitor: Visitor) -> str:
+def render_curves(visitor: Session) -> str:
     """The runs' validation curves over one another; nothing while there are fewer than two."""
-    now = answering(visitor)
-    runs = [ran for ran in _in_order(visitor.runs, now) if ran.curve][:MOST_CURVES]
+    now = active_run_number(visitor)
+    runs = [ran for ran in _sort_runs(visitor.run_summaries, now) if ran.validation_curve][:MAX_CURVES]
     if len(runs) < 2:
         return ""
-    metric = runs[0].figures.metric
-    named = [(f"run {ran.number}", TITLES.get(ran.head, ran.head), ran) for ran in runs]
+    metric = runs[0].validation_metrics.metric
+    named = [(f"run {ran.number}", HEAD_TITLES.get(ran.head, ran.head), ran) for ran in runs]
     series = tuple(
-        line_chart.Series(name, ran.curve, "validation" if ran.number == now else f"other{place % 4}")
+        line_chart.Series(name, ran.validation_curve, "validation" if ran.number == now else f"other{place % 4}")
         for place, (name, _, ran) in enumerate(named)
     )
-    ends = ", ".join(f"{name} ({head}) {percent(ran.curve[-1][1])}" for name, head, ran in named)
-    return line_chart.draw(
-        line_chart.Chart(
+    ends = ", ".join(f"{name} ({head}) {format_percent(ran.validation_curve[-1][1])}" for name, head, ran in named)
+    return line_chart.render_line_chart(
+        line_chart.LineChart(
             f"{metric.capitalize()} on the validation images, run by run",
             (),
             series,
-            max(ran.curve[-1][0] for ran in runs),
-            percent=True,
-            aligned=True,
-            said=f"{metric.capitalize()} on the validation images after the last epoch: {ends}.",
+            max(ran.validation_curve[-1][0] for ran in runs),
+            is_percent=True,
+            labels_at_right=True,
+            alt_text=f"{metric.capitalize()} on the validation images after the last epoch: {ends}.",
         )
     )

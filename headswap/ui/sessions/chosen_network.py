@@ -8,21 +8,21 @@ from itertools import chain
 
 import torch
 
-from headswap.common.rng import Seeded
+from headswap.common.rng import SeededRandomMode
 from headswap.data.dataset import LabelledImages
-from headswap.networks.classifier import Classifier, adapt, crown
-from headswap.ui.sessions.job import Turns
-from headswap.ui.sessions.session import Choice
+from headswap.networks.classifier import Classifier, adapt, attach_head
+from headswap.ui.sessions.job import Scheduler
+from headswap.ui.sessions.session import ModelChoice
 
 SEED = 0  # of what is random in a new network: the same choices give the same curve
-PASSES = 3  # of which the fastest counts
-SLOW = 0.25  # seconds a picture; a pass as long as that is long enough to be measured once
-MEASURING = threading.Lock()
-_paces: dict[str, float] = {}
+NUM_TIMING_PASSES = 3  # of which the fastest counts
+SLOW_SECONDS_PER_IMAGE = 0.25  # seconds a picture; a pass as long as that is long enough to be measured once
+TIMING_LOCK = threading.Lock()
+_seconds_per_image: dict[str, float] = {}
 
 
-def make(
-    choice: Choice,
+def build_chosen_network(
+    choice: ModelChoice,
     classes: Sequence[str] | int,
     multi_label: bool = False,
     pretrained: bool = True,
@@ -37,52 +37,54 @@ def make(
         multi_label=multi_label,
         crop=choice.crop,
         progress=progress,
-        head_options=choice.options,
+        head_options=choice.head_options,
     )
 
 
-def network(choice: Choice, images: LabelledImages, turns: Turns, progress: Callable[[int, int], None]) -> Classifier:
+def build_seeded_network(
+    choice: ModelChoice, images: LabelledImages, scheduler: Scheduler, progress: Callable[[int, int], None]
+) -> Classifier:
     """The chosen network; what is random in it is the same each time."""
     learned = None
     if choice.pretrained:  # takes no turn: a download is no work for the processor
-        with Seeded(SEED):
-            learned = make(choice, images.classes, images.multi_label, progress=progress)
-    with turns.turn(), Seeded(SEED):
+        with SeededRandomMode(SEED):
+            learned = build_chosen_network(choice, images.classes, images.multi_label, progress=progress)
+    with scheduler.compute_slot(), SeededRandomMode(SEED):
         if learned:
-            return crown(learned, choice.head, **choice.options)
-        return make(choice, images.classes, images.multi_label)
+            return attach_head(learned, choice.head, **choice.head_options)
+        return build_chosen_network(choice, images.classes, images.multi_label)
 
 
-def preview(choice: Choice, classes: Sequence[str] | int, multi_label: bool = False) -> Classifier:
+def build_meta_network(choice: ModelChoice, classes: Sequence[str] | int, multi_label: bool = False) -> Classifier:
     """The chosen network without its weights' numbers: quick to build and as large as its names."""
     try:
         with torch.device("meta"):
-            return make(choice, classes, multi_label, pretrained=False)
+            return build_chosen_network(choice, classes, multi_label, pretrained=False)
     except (NotImplementedError, RuntimeError):  # RegNets compute with tensors while they are built
-        return make(choice, classes, multi_label, pretrained=False)
+        return build_chosen_network(choice, classes, multi_label, pretrained=False)
 
 
-def measured(backbone: str) -> float:
+def measure_seconds_per_image(backbone: str) -> float:
     """Seconds that a picture takes through a network of this name on this machine, measured once."""
-    with MEASURING:  # one at a time, for the time's sake and for memory's
-        if backbone not in _paces:
-            _paces[backbone] = _measure(backbone)
-        return _paces[backbone]
+    with TIMING_LOCK:  # one at a time, for the time's sake and for memory's
+        if backbone not in _seconds_per_image:
+            _seconds_per_image[backbone] = _time_network(backbone)
+        return _seconds_per_image[backbone]
 
 
-def known(backbone: str) -> float | None:
+def get_measured_seconds(backbone: str) -> float | None:
     """What ``measured`` has measured; None of a network that it has not."""
-    return _paces.get(backbone)
+    return _seconds_per_image.get(backbone)
 
 
-def _measure(backbone: str) -> float:
-    model = preview(Choice(backbone, "linear", pretrained=False), 2)
+def _time_network(backbone: str) -> float:
+    model = build_meta_network(ModelChoice(backbone, "linear", pretrained=False), 2)
     if next(model.parameters()).is_meta:
         model.to_empty(device="cpu")
         for tensor in chain(model.parameters(), model.buffers()):
             tensor.detach().zero_()  # what was in memory before could be numbers that are slow to compute with
-    fastest = model.pace()
-    for _ in range(PASSES - 1):
-        if fastest < SLOW:
-            fastest = min(fastest, model.pace())
+    fastest = model.measure_seconds_per_image()
+    for _ in range(NUM_TIMING_PASSES - 1):
+        if fastest < SLOW_SECONDS_PER_IMAGE:
+            fastest = min(fastest, model.measure_seconds_per_image())
     return fastest

@@ -7,8 +7,8 @@ them along, so that there is one copy of each.
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parents[2]
-ASSETS = next(filter(Path.is_dir, (_PACKAGE / "assets", _PACKAGE.parent / "assets")), _PACKAGE / "assets")
-SAMPLE, LOGO = ASSETS / "leaves", ASSETS / "logo.svg"
+ASSETS_DIR = next(filter(Path.is_dir, (_PACKAGE / "assets", _PACKAGE.parent / "assets")), _PACKAGE / "assets")
+SAMPLE_DIR, LOGO_PATH = ASSETS_DIR / "leaves", ASSETS_DIR / "logo.svg"
 
 
 def read_static(name: str) -> str:

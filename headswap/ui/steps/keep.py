@@ -14,72 +14,74 @@ from types import MappingProxyType
 
 import gradio as gr
 
-from headswap.common.atomic import write
+from headswap.common.atomic import atomic_write_bytes
 from headswap.common.errors import InputError
-from headswap.common.text import count, listed, size
+from headswap.common.text import format_bytes, format_count, join_names
 from headswap.data.dataset import LabelledImages
-from headswap.export.deploy import onnx_kit, space
-from headswap.export.hub import push
-from headswap.export.model_card import told
-from headswap.export.model_file import SUFFIX, opened, save
+from headswap.export.deploy import onnx_kit, space_kit
+from headswap.export.hub import push_to_hub
+from headswap.export.model_card import format_result
+from headswap.export.model_file import MODEL_FILE_SUFFIX, load_and_verify, save
 from headswap.export.onnx import export_program
 from headswap.export.script import eject
-from headswap.networks.catalogue import find
+from headswap.networks.catalogue import find_backbone
 from headswap.networks.classifier import Classifier
-from headswap.ui.panels.backbone_table import terms
-from headswap.ui.panels.help_notes import note
-from headswap.ui.sessions.chosen_network import preview
-from headswap.ui.sessions.job import Turns
-from headswap.ui.sessions.session import Trained, Visitor
-from headswap.ui.views.html import problem_card
-from headswap.ui.views.network import draw, head_title, head_weights, title
+from headswap.ui.panels.backbone_table import license_text
+from headswap.ui.panels.help_notes import build_note
+from headswap.ui.sessions.chosen_network import build_meta_network
+from headswap.ui.sessions.job import Scheduler
+from headswap.ui.sessions.session import Session, TrainedModel
+from headswap.ui.views.html import render_problem_card
+from headswap.ui.views.network import backbone_title, count_head_parameters, head_title, render_network
 
-NAMED = "my model"
-MAKING = '<p class="hs-card hs-hint" role="status">Making the file, and comparing its answers with the model.</p>'
-LONGEST = 60  # characters of a name
-NOTHING = "No model has learned anything yet. Press Train in the third step, or open a model that you kept."
-NOT_THEIRS = (
+DEFAULT_NAME = "my model"
+EXPORTING_HTML = (
+    '<p class="hs-card hs-hint" role="status">Making the file, and comparing its answers with the model.</p>'
+)
+MAX_NAME_LENGTH = 60  # characters of a name
+NO_MODEL_MESSAGE = "No model has learned anything yet. Press Train in the third step, or open a model that you kept."
+LOGIN_REQUIRED_MESSAGE = (
     "Log in first: this computer's own token is only for who sits at it. Or download the page of its own and push it "
     "yourself."
 )
 # Pressed by the page itself as soon as the file is made; by then the link has its address.
-PRESS = "(file) => { if (file) setTimeout(() => document.querySelector('#made-file').click(), 150); }"
+CLICK_DOWNLOAD_JS = "(file) => { if (file) setTimeout(() => document.querySelector('#made-file').click(), 150); }"
 
 
 @dataclass(frozen=True)
-class Way:
+class ExportFormat:
     """A way to take a model along."""
 
     title: str
-    sentence: str
-    make: Callable[[Classifier, Path, str, LabelledImages | None, LabelledImages | None], tuple[Path, str]]
+    description: str
+    export_file: Callable[[Classifier, Path, str, LabelledImages | None, LabelledImages | None], tuple[Path, str]]
 
 
 @dataclass(frozen=True)
 class KeepStep:
     """The step's components; ``ways`` are the buttons by their names in ``WAYS``."""
 
-    strip: gr.HTML
-    card: gr.HTML
+    stage_strip: gr.HTML
+    summary: gr.HTML
     name: gr.Textbox
-    along: gr.Checkbox
-    ways: dict[str, gr.Button]
-    made: gr.HTML
-    file: gr.DownloadButton
-    repository: gr.Textbox
-    kind: gr.Radio
-    push: gr.Button
-    pushed: gr.HTML
-    opening: gr.File
-    opened: gr.HTML
+    include_images: gr.Checkbox
+    format_buttons: dict[str, gr.Button]
+    export_status: gr.HTML
+    download_button: gr.DownloadButton
+    repo_id: gr.Textbox
+    repo_type: gr.Radio
+    push_button: gr.Button
+    push_status: gr.HTML
+    model_file: gr.File
+    open_status: gr.HTML
 
     @property
-    def shown(self) -> list[gr.components.Component]:
+    def refresh_outputs(self) -> list[gr.components.Component]:
         """What ``prepare`` gives, in order."""
-        return [self.strip, self.card, *self.ways.values(), self.push]
+        return [self.stage_strip, self.summary, *self.format_buttons.values(), self.push_button]
 
 
-def build(pushing: bool, login: bool) -> KeepStep:
+def build(can_push: bool, has_login: bool) -> KeepStep:
     """The step's components, without events.
 
     Args:
@@ -90,7 +92,7 @@ def build(pushing: bool, login: bool) -> KeepStep:
     card = gr.HTML(elem_id="keep-card", apply_default_css=False)
     with gr.Row(equal_height=False):
         with gr.Column(min_width=280):
-            name = gr.Textbox(NAMED, label="What to call it", max_length=LONGEST, elem_id="model-name")
+            name = gr.Textbox(DEFAULT_NAME, label="What to call it", max_length=MAX_NAME_LENGTH, elem_id="model-name")
         with gr.Column(min_width=280):
             along = gr.Checkbox(
                 False,
@@ -98,18 +100,18 @@ def build(pushing: bool, login: bool) -> KeepStep:
                 info="Small ones, as examples. Without the tick no image leaves this page; drawn ones check the files.",
                 elem_id="along",
             )
-            note("along")
+            build_note("along")
     ways = {}
     with gr.Row(elem_id="ways", equal_height=True):
-        for key, way in WAYS.items():
+        for key, way in EXPORT_FORMATS.items():
             with gr.Column(min_width=230, elem_classes="hs-way"):
-                gr.HTML(f"<h3>{way.title}</h3><p>{way.sentence}</p>", apply_default_css=False)
+                gr.HTML(f"<h3>{way.title}</h3><p>{way.description}</p>", apply_default_css=False)
                 ways[key] = gr.Button("Download", elem_id=f"take-{key}", interactive=False)
-    note("ways")
+    build_note("ways")
     made = gr.HTML(elem_id="made", apply_default_css=False)
     file = gr.DownloadButton(visible="hidden", elem_id="made-file")
-    with gr.Accordion("Push it to the Hugging Face hub", open=False, visible=pushing):
-        if login:
+    with gr.Accordion("Push it to the Hugging Face hub", open=False, visible=can_push):
+        if has_login:
             gr.LoginButton()
         repository = gr.Textbox(label="Repository", placeholder="your-name/flowers", elem_id="repository")
         kind = gr.Radio(
@@ -121,38 +123,57 @@ def build(pushing: bool, login: bool) -> KeepStep:
         push_button = gr.Button("Push, so that only you see it", elem_id="push", interactive=False)
         pushed = gr.HTML(elem_id="pushed", apply_default_css=False)
     with gr.Accordion("Open a model that you kept", open=False, elem_id="open-model"):
-        opening = gr.File(file_types=[SUFFIX], label=f"A {SUFFIX} file", elem_id="opening", height=120)
+        opening = gr.File(
+            file_types=[MODEL_FILE_SUFFIX], label=f"A {MODEL_FILE_SUFFIX} file", elem_id="opening", height=120
+        )
         opened = gr.HTML(elem_id="opened", apply_default_css=False)
     return KeepStep(
         drawing, card, name, along, ways, made, file, repository, kind, push_button, pushed, opening, opened
     )
 
 
-def prepare(visitor: Visitor) -> tuple[object, ...]:
+def refresh(visitor: Session) -> tuple[object, ...]:
     """What there is to take along: values for ``KeepStep.shown``."""
-    trained = visitor.trained
-    buttons = [gr.Button(interactive=trained is not None) for _ in (*WAYS, "push")]
+    trained = visitor.trained_model
+    buttons = [gr.Button(interactive=trained is not None) for _ in (*EXPORT_FORMATS, "push")]
     if trained is None:
-        model = preview(visitor.choice, visitor.classes)
-        return draw(model, model.outline(), ()), f'<p class="hs-sentence">{NOTHING}</p>', *buttons
-    return draw(trained.model, trained.model.outline(), trained.learned), _card(trained), *buttons
+        model = build_meta_network(visitor.choice, visitor.classes)
+        return (
+            render_network(model, model.summarize_stages(), ()),
+            f'<p class="hs-sentence">{NO_MODEL_MESSAGE}</p>',
+            *buttons,
+        )
+    return (
+        render_network(trained.model, trained.model.summarize_stages(), trained.trained_stages),
+        _render_summary(trained),
+        *buttons,
+    )
 
 
-def take(visitor: Visitor, turns: Turns, way: str, name: str, along: bool) -> tuple[str | None, str]:
+def export_model(
+    visitor: Session, scheduler: Scheduler, format_name: str, name: str, include_images: bool
+) -> tuple[str | None, str]:
     """Make a file and compare it with the model; values for ``file`` and ``made``."""
-    if visitor.trained is None:
-        return None, problem_card(NOTHING)
+    if visitor.trained_model is None:
+        return None, render_problem_card(NO_MODEL_MESSAGE)
     try:
-        with turns.turn():
-            path, proof = _make(visitor, way, name, along)
+        with scheduler.compute_slot():
+            path, proof = _export_file(visitor, format_name, name, include_images)
     except InputError as error:
-        return None, problem_card(str(error))
-    said = f"<b>{escape(path.name)}</b>, {size(path.stat().st_size)}. {escape(proof)}"
+        return None, render_problem_card(str(error))
+    said = f"<b>{escape(path.name)}</b>, {format_bytes(path.stat().st_size)}. {escape(proof)}"
     return str(path), f'<p class="hs-card hs-hint" role="status">{said}</p>'
 
 
-def push_it(
-    visitor: Visitor, turns: Turns, repository: str, kind: str, name: str, along: bool, token: str | None, allowed: bool
+def push_model(
+    visitor: Session,
+    scheduler: Scheduler,
+    repo_id: str,
+    repo_type: str,
+    name: str,
+    include_images: bool,
+    token: str | None,
+    is_allowed: bool,
 ) -> str:
     """Push the model, or a page of its own; the value of ``pushed``.
 
@@ -160,129 +181,153 @@ def push_it(
         token: the visitor's own; without one that of this computer is used.
         allowed: whether the visitor may push by it.
     """
-    if visitor.trained is None or not allowed:
-        return problem_card(NOT_THEIRS if visitor.trained else NOTHING)
-    model, images, stem = visitor.trained.model, _images(visitor) if along else None, stem_of(name)
+    if visitor.trained_model is None or not is_allowed:
+        return render_problem_card(LOGIN_REQUIRED_MESSAGE if visitor.trained_model else NO_MODEL_MESSAGE)
+    model, images, stem = (
+        visitor.trained_model.model,
+        _training_images(visitor) if include_images else None,
+        clean_file_stem(name),
+    )
     try:
-        with turns.turn():
-            kit = (space if kind == "space" else onnx_kit)(model, stem, images)
+        with scheduler.compute_slot():
+            kit = (space_kit if repo_type == "space" else onnx_kit)(model, stem, images)
             files = dict(kit.files)
-            if kind == "model":
-                path, _ = _make(visitor, "headswap", name, along)
+            if repo_type == "model":
+                path, _ = _export_file(visitor, "headswap", name, include_images)
                 files[path.name] = path.read_bytes()
-        address = push(files, repository.strip(), space=kind == "space", token=token)
+        address = push_to_hub(files, repo_id.strip(), space=repo_type == "space", token=token)
     except InputError as error:
-        return problem_card(str(error))
+        return render_problem_card(str(error))
     return f'<p class="hs-card hs-hint" role="status">Pushed to <a href="{escape(address)}">{escape(address)}</a>.</p>'
 
 
-def open_model(visitor: Visitor, path: str | None) -> tuple[str, str]:
+def open_model(visitor: Session, path: str | None) -> tuple[str, str]:
     """A model from its file in place of what was trained; values for ``opened`` and ``name``."""
     if path is None:
         return gr.skip(), gr.skip()
-    if visitor.training:
-        return problem_card("A training runs; stop it or wait for its end, then open the model."), gr.skip()
+    if visitor.is_training:
+        return render_problem_card("A training runs; stop it or wait for its end, then open the model."), gr.skip()
     try:
-        model, damage = opened(path)
+        model, damage = load_and_verify(path)
     except InputError as error:
-        return problem_card(str(error)), gr.skip()
-    visitor.open(model)
-    known = escape(listed(model.classes, most=8))
-    warning = problem_card(damage) if damage else ""
+        return render_problem_card(str(error)), gr.skip()
+    visitor.use_loaded_model(model)
+    known = escape(join_names(model.classes, max_names=8))
+    warning = render_problem_card(damage) if damage else ""
     return (
         f'{warning}<p class="hs-card hs-hint" role="status">Opened: it knows {known}. Test it in the fourth step. To '
         "teach it more, choose images in the first step, those of a new class too, and press Train: it learns on.</p>",
-        Path(path).name.removesuffix(SUFFIX)[:LONGEST],
+        Path(path).name.removesuffix(MODEL_FILE_SUFFIX)[:MAX_NAME_LENGTH],
     )
 
 
-def script(visitor: Visitor) -> str:
+def render_script(visitor: Session) -> str:
     """What was just learned as a script of plain PyTorch, for reading; or why there is none, as a comment."""
-    if visitor.trained is None:
-        return f"# {NOTHING}"
+    if visitor.trained_model is None:
+        return f"# {NO_MODEL_MESSAGE}"
     try:
-        return eject(visitor.trained.model, _fitting_images(visitor))
+        return eject(visitor.trained_model.model, _matching_images(visitor))
     except InputError as error:
         return f"# {error}"
 
 
-def stem_of(name: str) -> str:
+def clean_file_stem(name: str) -> str:
     """A name as a file's, whatever somebody has typed."""
-    return re.sub(r"[^\w-]+", " ", name).strip(" -")[:LONGEST] or NAMED
+    return re.sub(r"[^\w-]+", " ", name).strip(" -")[:MAX_NAME_LENGTH] or DEFAULT_NAME
 
 
-def _make(visitor: Visitor, way: str, name: str, along: bool) -> tuple[Path, str]:
-    known = _fitting_images(visitor)
-    return WAYS[way].make(visitor.trained.model, visitor.room(), stem_of(name), known if along else None, known)
+def _export_file(visitor: Session, format_name: str, name: str, include_images: bool) -> tuple[Path, str]:
+    known = _matching_images(visitor)
+    return EXPORT_FORMATS[format_name].export_file(
+        visitor.trained_model.model,
+        visitor.ensure_export_dir(),
+        clean_file_stem(name),
+        known if include_images else None,
+        known,
+    )
 
 
-def _images(visitor: Visitor) -> LabelledImages | None:
+def _training_images(visitor: Session) -> LabelledImages | None:
     """The images that the model learned from, while they are there."""
-    lesson = visitor.job.lesson if visitor.job else None
+    lesson = visitor.job.training_setup if visitor.job else None
     return lesson.images if lesson else visitor.images
 
 
-def _fitting_images(visitor: Visitor) -> LabelledImages | None:
-    images = _images(visitor)
-    return images if images and set(images.classes) == set(visitor.trained.model.classes) else None
+def _matching_images(visitor: Session) -> LabelledImages | None:
+    images = _training_images(visitor)
+    return images if images and set(images.classes) == set(visitor.trained_model.model.classes) else None
 
 
-def _card(trained: Trained) -> str:
+def _render_summary(trained: TrainedModel) -> str:
     model, record = trained.model, trained.model.record
-    row = find(model.backbone)
-    weights = f"{head_title(model)}, {count(head_weights(model), 'weight')}"
-    stages = trained.learned
+    row = find_backbone(model.backbone)
+    weights = f"{head_title(model)}, {format_count(count_head_parameters(model), 'weight')}"
+    stages = trained.trained_stages
     facts = {
-        "Backbone": f"{title(model.backbone)}; its weights come under {terms(row)}",
+        "Backbone": f"{backbone_title(model.backbone)}; its weights come under {license_text(row)}",
         "Head": weights,
-        "Classes": listed(model.classes, most=12),
-        "Learned": f"the head and the stages {listed(stages)}" if stages else "the head",
-        "Accuracy": told(record.result) if record else "nothing is known of it",
+        "Classes": join_names(model.classes, max_names=12),
+        "Learned": f"the head and the stages {join_names(stages)}" if stages else "the head",
+        "Accuracy": format_result(record.result) if record else "nothing is known of it",
     }
     rows = "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
     return f'<dl class="hs-card hs-facts">{rows}</dl>'
 
 
-def _bundle(model: Classifier, room: Path, stem: str, along: LabelledImages | None, _: object) -> tuple[Path, str]:
-    path = room / f"{stem}{SUFFIX}"
-    return path, save(model, path, along).sentence
+def _export_headswap(
+    model: Classifier, directory: Path, stem: str, sample_images: LabelledImages | None, _: object
+) -> tuple[Path, str]:
+    path = directory / f"{stem}{MODEL_FILE_SUFFIX}"
+    return path, save(model, path, sample_images).sentence
 
 
-def _onnx(model: Classifier, room: Path, stem: str, along: LabelledImages | None, _: object) -> tuple[Path, str]:
-    kit, path = onnx_kit(model, stem, along), room / f"{stem}-onnx.zip"
-    write(path, kit.zipped())
-    return path, kit.proof.sentence
+def _export_onnx_kit(
+    model: Classifier, directory: Path, stem: str, sample_images: LabelledImages | None, _: object
+) -> tuple[Path, str]:
+    kit, path = onnx_kit(model, stem, sample_images), directory / f"{stem}-onnx.zip"
+    atomic_write_bytes(path, kit.to_zip())
+    return path, kit.parity.sentence
 
 
-def _space(model: Classifier, room: Path, stem: str, along: LabelledImages | None, _: object) -> tuple[Path, str]:
-    kit, path = space(model, stem, along), room / f"{stem}-space.zip"
-    write(path, kit.zipped())
-    return path, kit.proof.sentence
+def _export_space_kit(
+    model: Classifier, directory: Path, stem: str, sample_images: LabelledImages | None, _: object
+) -> tuple[Path, str]:
+    kit, path = space_kit(model, stem, sample_images), directory / f"{stem}-space.zip"
+    atomic_write_bytes(path, kit.to_zip())
+    return path, kit.parity.sentence
 
 
-def _program(model: Classifier, room: Path, stem: str, *_: object) -> tuple[Path, str]:
-    path = room / f"{stem}.pt2"
+def _export_pt2(model: Classifier, directory: Path, stem: str, *_: object) -> tuple[Path, str]:
+    path = directory / f"{stem}.pt2"
     return path, export_program(model, path).sentence
 
 
-def _script(model: Classifier, room: Path, stem: str, _: object, learned: LabelledImages | None) -> tuple[Path, str]:
-    path = room / f"{stem}.py"
-    write(path, eject(model, learned).encode())
+def _export_script(
+    model: Classifier, directory: Path, stem: str, _: object, training_images: LabelledImages | None
+) -> tuple[Path, str]:
+    path = directory / f"{stem}.py"
+    atomic_write_bytes(path, eject(model, training_images).encode())
     return path, "It wants a folder with one sub-folder for each class, and PyTorch; nothing of headswap."
 
 
-WAYS: Mapping[str, Way] = MappingProxyType(
+EXPORT_FORMATS: Mapping[str, ExportFormat] = MappingProxyType(
     {
-        "headswap": Way("The model", "One file to open here again, to test it, to teach it more.", _bundle),
-        "onnx": Way(
+        "headswap": ExportFormat(
+            "The model", "One file to open here again, to test it, to teach it more.", _export_headswap
+        ),
+        "onnx": ExportFormat(
             "For other programs",
             "ONNX with code for Python and for a browser, which checks itself when it is run.",
-            _onnx,
+            _export_onnx_kit,
         ),
-        "script": Way(
-            "The lesson", "A readable script of plain PyTorch that does once more what this page did.", _script
+        "script": ExportFormat(
+            "The lesson", "A readable script of plain PyTorch that does once more what this page did.", _export_script
         ),
-        "space": Way("A page of its own", "A folder for a Hugging Face Space: drop an image, see what it is.", _space),
-        "program": Way("For PyTorch alone", "A .pt2 program: torch.export.load, no code of ours.", _program),
+        "space": ExportFormat(
+            "A page of its own", "A folder for a Hugging Face Space: drop an image, see what it is.", _export_space_kit
+        ),
+        "program": ExportFormat(
+            "For PyTorch alone", "A .pt2 program: torch.export.load, no code of ours.", _export_pt2
+        ),
     }
 )

@@ -11,29 +11,29 @@ import gradio as gr
 import torch
 
 from headswap.common.errors import InputError
-from headswap.common.text import count, listed, million, seconds
+from headswap.common.text import format_count, format_duration, format_millions, join_names
 from headswap.data.decoding import read_pixels
-from headswap.networks.catalogue import DEFAULT, backbones, find, too_large
-from headswap.networks.classifier import Classifier, crown
-from headswap.networks.heads import ACTIVATIONS, HEADS, head_options, head_sentence
-from headswap.networks.stage import count_weights
-from headswap.training.plan import outlook
+from headswap.networks.catalogue import DEFAULT_BACKBONE, backbones, explain_download_refusal, find_backbone
+from headswap.networks.classifier import Classifier, attach_head
+from headswap.networks.heads import ACTIVATIONS, HEADS, describe_head, get_head_options
+from headswap.networks.stage import count_parameters
+from headswap.training.plan import describe_dataset_fit
 from headswap.ui.panels import backbone_table
-from headswap.ui.panels.backbone_table import OFFERED, Comparison, reading_bound, terms
-from headswap.ui.panels.help_notes import NOTES, note
-from headswap.ui.panels.stage_strip import pressed_strip
-from headswap.ui.sessions.chosen_network import measured, preview
+from headswap.ui.panels.backbone_table import FEATURED_BACKBONES, BackbonePanel, license_text, max_reading_seconds
+from headswap.ui.panels.help_notes import NOTES, build_note
+from headswap.ui.panels.stage_strip import build_stage_strip
+from headswap.ui.sessions.chosen_network import build_meta_network, measure_seconds_per_image
 from headswap.ui.sessions.job import Run
-from headswap.ui.sessions.next_training import wanted_stages
-from headswap.ui.sessions.session import Choice, Visitor
-from headswap.ui.views.html import problem_card, thumbnail
-from headswap.ui.views.network import TITLES, draw, head_title, head_weights, title
+from headswap.ui.sessions.next_training import count_unfrozen_stages
+from headswap.ui.sessions.session import ModelChoice, Session
+from headswap.ui.views.html import make_thumbnail_url, render_problem_card
+from headswap.ui.views.network import HEAD_TITLES, backbone_title, count_head_parameters, head_title, render_network
 
-SEEN = 6  # images in the preview of what the network sees
-CROPS = {"centre": "The centre, as its weights were trained", "fit": "The whole image, squeezed to a square"}
-WIDEST = 8192  # units of a layer that the page allows
-MOST = {"layers": 4}  # of other whole numbers
-LABELS = {
+NUM_PREVIEW_IMAGES = 6  # images in the preview of what the network sees
+CROP_LABELS = {"centre": "The centre, as its weights were trained", "fit": "The whole image, squeezed to a square"}
+MAX_LAYER_WIDTH = 8192  # units of a layer that the page allows
+MAX_OPTION_VALUES = {"layers": 4}  # of other whole numbers
+OPTION_LABELS = {
     "dropout": "Dropout: share of the features left out at each step",
     "bottleneck_dim": "Width of the bottleneck",
     "activation": "Activation",
@@ -47,50 +47,59 @@ LABELS = {
 class ModelStep:
     """The step's components; ``options`` are those of all heads, ``(head, option)`` to component."""
 
-    strip: gr.HTML
-    sentence: gr.HTML
+    stage_strip: gr.HTML
+    choice_text: gr.HTML
     advice: gr.HTML
     backbone: gr.Radio
-    other: gr.Dropdown
+    other_backbone: gr.Dropdown
     head: gr.Radio
     crop: gr.Radio
     pretrained: gr.Checkbox
-    seen: gr.HTML
-    groups: dict[str, gr.Group]
-    options: dict[tuple[str, str], gr.components.Component]
+    input_preview: gr.HTML
+    option_groups: dict[str, gr.Group]
+    option_controls: dict[tuple[str, str], gr.components.Component]
     problem: gr.HTML
-    comparison: Comparison
-    onward: gr.Button
+    backbone_panel: BackbonePanel
+    next_button: gr.Button
 
     @property
-    def choices(self) -> list[gr.components.Component]:
+    def choose_inputs(self) -> list[gr.components.Component]:
         """What ``choose`` takes, in order."""
-        return [self.backbone, self.other, self.head, self.crop, self.pretrained, *self.options.values()]
+        return [
+            self.backbone,
+            self.other_backbone,
+            self.head,
+            self.crop,
+            self.pretrained,
+            *self.option_controls.values(),
+        ]
 
 
 def build() -> ModelStep:
     """The step's components, without events."""
-    drawing = pressed_strip("model-strip")
+    drawing = build_stage_strip("model-strip")
     sentence = gr.HTML(elem_id="model-sentence", apply_default_css=False)
     advice = gr.HTML(elem_id="model-advice", apply_default_css=False)
     with gr.Row(equal_height=False):
         with gr.Column(min_width=300):
-            offered = {name: _backbone_title(name) for name in OFFERED}
-            backbone = _radio(offered, "Backbone: what has already learned to see", "backbone")
-            other = _other_backbones()
-            note("backbone")
-            crop = _radio(CROPS, "What it sees of an image", "crop")
-            note("crop")
+            offered = {name: _backbone_choice_label(name) for name in FEATURED_BACKBONES}
+            backbone = _build_radio(offered, "Backbone: what has already learned to see", "backbone")
+            other = _build_backbone_dropdown()
+            build_note("backbone")
+            crop = _build_radio(CROP_LABELS, "What it sees of an image", "crop")
+            build_note("crop")
             shown = gr.HTML(elem_id="seen", apply_default_css=False)
         with gr.Column(min_width=300):
-            head = _radio({name: _head_title(name) for name in HEADS}, "Head: what will learn your classes", "head")
-            note("head")
+            head = _build_radio(
+                {name: _head_choice_label(name) for name in HEADS}, "Head: what will learn your classes", "head"
+            )
+            build_note("head")
             with gr.Accordion("More", open=False):
                 pretrained = gr.Checkbox(
                     True, label="Begin with what the backbone has learned from ImageNet", elem_id="pretrained"
                 )
-                note("pretrained")
-                groups, options = _head_options()
+                build_note("pretrained")
+                groups, options = _build_option_groups()
     problem = gr.HTML(elem_id="model-problem", apply_default_css=False)
     compared = backbone_table.build()
     onward = gr.Button("Go on to the training", variant="primary", elem_id="onward-train")
@@ -98,15 +107,15 @@ def build() -> ModelStep:
     return ModelStep(drawing, sentence, advice, *choices, shown, groups, options, problem, compared, onward)
 
 
-def _radio(titles: Mapping[str, str], label: str, elem_id: str) -> gr.Radio:
+def _build_radio(titles: Mapping[str, str], label: str, elem_id: str) -> gr.Radio:
     """A choice below each other, the first of it chosen."""
     choices = [(title, name) for name, title in titles.items()]
     return gr.Radio(choices, value=choices[0][1], label=label, elem_id=elem_id, elem_classes="hs-column")
 
 
-def _other_backbones() -> gr.Dropdown:
+def _build_backbone_dropdown() -> gr.Dropdown:
     return gr.Dropdown(
-        [(_backbone_title(row.name), row.name) for row in backbones() if row.name not in OFFERED],
+        [(_backbone_choice_label(row.name), row.name) for row in backbones() if row.name not in FEATURED_BACKBONES],
         value=None,
         label="Or another one: any of torchvision's, or timm/ and a name of timm's",
         allow_custom_value=True,
@@ -114,20 +123,26 @@ def _other_backbones() -> gr.Dropdown:
     )
 
 
-def _head_options() -> tuple[dict[str, gr.Group], dict[tuple[str, str], gr.components.Component]]:
+def _build_option_groups() -> tuple[dict[str, gr.Group], dict[tuple[str, str], gr.components.Component]]:
     """A group of controls for each head, of which one is shown; and the controls by head and option."""
     groups, options = {}, {}
     for name in HEADS:
         with gr.Group(visible=name == next(iter(HEADS))) as groups[name]:
-            for option, default in head_options(name).items():
-                options[name, option] = _control(option, default, elem_id=f"{name}-{option}")
+            for option, default in get_head_options(name).items():
+                options[name, option] = _build_option_control(option, default, elem_id=f"{name}-{option}")
                 if f"{name}-{option}" in NOTES:  # a head that somebody has registered brings none
-                    note(f"{name}-{option}")
+                    build_note(f"{name}-{option}")
     return groups, options
 
 
-def choose(
-    visitor: Visitor, backbone: str | None, other: str | None, head: str, crop: str, pretrained: bool, *values: Any
+def choose_network(
+    visitor: Session,
+    backbone: str | None,
+    other_backbone: str | None,
+    head: str,
+    crop: str,
+    pretrained: bool,
+    *option_values: Any,
 ) -> tuple[Any, ...]:
     """Remember the choice and draw it.
 
@@ -136,66 +151,81 @@ def choose(
     """
     shown = [gr.Group(visible=name == head) for name in HEADS]
     try:
-        choice = Choice(other or backbone or DEFAULT, head, _options(head, values), crop, pretrained)
-        if refusal := too_large(find(choice.backbone)):
+        choice = ModelChoice(
+            other_backbone or backbone or DEFAULT_BACKBONE,
+            head,
+            _parse_head_options(head, option_values),
+            crop,
+            pretrained,
+        )
+        if refusal := explain_download_refusal(find_backbone(choice.backbone)):
             raise InputError(refusal)
-        model = preview(choice, visitor.classes, visitor.multi_label)
+        model = build_meta_network(choice, visitor.classes, visitor.multi_label)
     except (InputError, ValueError) as error:
-        return gr.skip(), gr.skip(), problem_card(str(error)), gr.skip(), gr.skip(), *shown
-    visitor.choose(choice)
-    told = going_on(visitor) + sentence(model, choice)
-    return drawn(visitor, model), told, "", seen(visitor, model), _weighed(model, values), *shown
+        return gr.skip(), gr.skip(), render_problem_card(str(error)), gr.skip(), gr.skip(), *shown
+    visitor.set_choice(choice)
+    told = render_resume_notice(visitor) + describe_choice(model, choice)
+    return (
+        render_chosen_network(visitor, model),
+        told,
+        "",
+        render_input_preview(visitor, model),
+        _update_head_choices(model, option_values),
+        *shown,
+    )
 
 
-def ask(visitor: Visitor, sent: object) -> str:
+def click_stage(visitor: Session, event_data: object) -> str:
     """A block was pressed: learning is wanted from there on. Gives a value for ``strip``."""
-    if not visitor.training:
-        visitor.stages = asked(sent)
-    return drawn(visitor, preview(visitor.choice, visitor.classes))
+    if not visitor.is_training:
+        visitor.num_unfrozen_stages = parse_num_stages(event_data)
+    return render_chosen_network(visitor, build_meta_network(visitor.choice, visitor.classes))
 
 
-def asked(sent: object) -> int | None:
+def parse_num_stages(event_data: object) -> int | None:
     """How many of the last stages are to learn, as a press says; None for what no press sends."""
-    number = getattr(sent, "learning", None)
+    number = getattr(event_data, "learning", None)
     return number if isinstance(number, int) and number >= 0 else None
 
 
-def drawn(visitor: Visitor, model: Classifier) -> str:
+def render_chosen_network(visitor: Session, model: Classifier) -> str:
     """The strip of a network that has yet to learn, with what the visitor wants of it."""
-    outline = model.outline()
-    learning = [stage.name for stage in outline[len(outline) - wanted_stages(visitor, model) :]]
-    return draw(model, outline, learning, pressing="waits" if visitor.training else "asks")
+    outline = model.summarize_stages()
+    learning = [stage.name for stage in outline[len(outline) - count_unfrozen_stages(visitor, model) :]]
+    return render_network(model, outline, learning, interaction="waits" if visitor.is_training else "asks")
 
 
-def advise(visitor: Visitor) -> str:
+def render_advice(visitor: Session) -> str:
     """What the visitor's images promise with the choice, and how long this machine needs to read them."""
     if visitor.images is None:
         return ""
     try:
-        promised = outlook(visitor.images, preview(visitor.choice, visitor.classes, visitor.multi_label))
-        reading = _reading(visitor)
+        promised = describe_dataset_fit(
+            visitor.images, build_meta_network(visitor.choice, visitor.classes, visitor.multi_label)
+        )
+        reading = _reading_time_text(visitor)
     except (InputError, ValueError):  # which the first step and the choice itself have said
         return ""
     read = f"Reading the images through the frozen stages, once, {reading}."
-    return f'<p class="hs-hint">{escape(promised)} {_reach(visitor)} {read}</p>'
+    return f'<p class="hs-hint">{escape(promised)} {_frozen_accuracy_text(visitor)} {read}</p>'
 
 
-def _reading(visitor: Visitor) -> str:
+def _reading_time_text(visitor: Session) -> str:
     """How long this machine takes to read the visitor's images: as it did for the last training, or at most."""
     run = _last_run(visitor)
-    if run and run.read and run.read.done == run.read.total:
-        return f"took this machine <b>{seconds(run.read.seconds)}</b> the last time"
-    bound = reading_bound(visitor.images, measured(visitor.choice.backbone))
-    return f"takes this machine <b>{seconds(bound)} at most</b>"
+    if run and run.frozen_pass and run.frozen_pass.done == run.frozen_pass.total:
+        return f"took this machine <b>{format_duration(run.frozen_pass.seconds)}</b> the last time"
+    bound = max_reading_seconds(visitor.images, measure_seconds_per_image(visitor.choice.backbone))
+    return f"takes this machine <b>{format_duration(bound)} at most</b>"
 
 
-def _last_run(visitor: Visitor) -> Run | None:
+def _last_run(visitor: Session) -> Run | None:
     """What is known of a training that had the chosen backbone and these images."""
     job = visitor.job
     return job.run if job and job.model and job.model.backbone == visitor.choice.backbone else None
 
 
-def _reach(visitor: Visitor) -> str:
+def _frozen_accuracy_text(visitor: Session) -> str:
     """How far the frozen features go with these images, as the last training has measured, or how the next one will."""
     run = _last_run(visitor)
     if run is None or run.reference is None:
@@ -203,7 +233,7 @@ def _reach(visitor: Visitor) -> str:
             "Whether yours do is not known beforehand: each training first solves a head at once on the frozen "
             "features, the dashed line of its curves, and what that names rightly shows how far they go."
         )
-    right, of = run.reference.figures.right, run.reference.figures.of
+    right, of = run.reference.validation_metrics.correct, run.reference.validation_metrics.total
     left = f"{of - right} {'is' if of - right == 1 else 'are'} left"
     rest = f"{left} to gain by unfreezing" if right < of else "unfreezing has nothing left to gain there"
     return (
@@ -212,28 +242,28 @@ def _reach(visitor: Visitor) -> str:
     )
 
 
-def seen(visitor: Visitor, model: Classifier) -> str:
+def render_input_preview(visitor: Session, model: Classifier) -> str:
     """What the network gets to see of some of the visitor's images."""
     if visitor.images is None:
         return ""
     wanted, count = model.preprocess, len(visitor.images)
-    places = sorted({count * i // SEEN for i in range(min(SEEN, count))})
+    places = sorted({count * i // NUM_PREVIEW_IMAGES for i in range(min(NUM_PREVIEW_IMAGES, count))})
     # Read anew: asking the images for another size would empty their store.
     read = (read_pixels(visitor.images.paths[i], wanted.resize, wanted.interpolation) for i in places)
-    pictures = "".join(f'<img alt="" src="{thumbnail(wanted.square(pixels))}">' for pixels in read)
+    pictures = "".join(f'<img alt="" src="{make_thumbnail_url(wanted.crop_to_square(pixels))}">' for pixels in read)
     return f'<p class="hs-hint">What the network sees of your images:</p><div class="hs-thumbs">{pictures}</div>'
 
 
-def sentence(model: Classifier, choice: Choice) -> str:
+def describe_choice(model: Classifier, choice: ModelChoice) -> str:
     """What the choice means, in a sentence."""
-    row = find(choice.backbone)
+    row = find_backbone(choice.backbone)
     if not choice.pretrained:
         return (
             '<p class="hs-card hs-wrong hs-sentence"><b>Random weights.</b> This backbone has seen nothing yet: a few '
             "images a class cannot teach it to see, and a frozen random stage stays random. It is here to compare.</p>"
         )
-    body = count_weights(model) - head_weights(model)
-    licence = f"Its weights come under {escape(terms(row))}." if row.has_weights else ""
+    body = count_parameters(model) - count_head_parameters(model)
+    licence = f"Its weights come under {escape(license_text(row))}." if row.has_weights else ""
     size = "" if row.megabytes is None else f" ({row.megabytes:.0f} MB)"
     download = (
         f"They are fetched{size} when you press Train; the EfficientNets need no download."
@@ -241,86 +271,92 @@ def sentence(model: Classifier, choice: Choice) -> str:
         else ""
     )
     return (
-        f'<p class="hs-sentence">The backbone brings <b>{million(body)} weights</b> that have seen ImageNet; the new '
-        f"head adds <b>{count(head_weights(model), 'weight')}</b> for {count(len(model.classes), 'class', 'classes')}, "
+        f'<p class="hs-sentence">The backbone brings <b>{format_millions(body)} weights</b> that have seen ImageNet; the new '
+        f"head adds <b>{format_count(count_head_parameters(model), 'weight')}</b> for {format_count(len(model.classes), 'class', 'classes')}, "
         f"and learns first. {' '.join(filter(None, (licence, download, escape(model.note))))}</p>"
     )
 
 
-def going_on(visitor: Visitor) -> str:
+def render_resume_notice(visitor: Session) -> str:
     """That the next training goes on with what the visitor has, where it does, and what a choice here would change."""
-    if not visitor.going_on or visitor.trained is None:
+    if not visitor.resume_training or visitor.trained_model is None:
         return ""
-    model = visitor.trained.model
+    model = visitor.trained_model.model
     return (
         '<p class="hs-card hs-hint" id="model-going-on"><b>The next training goes on with the model that you have</b>: '
-        f"{escape(title(model.backbone))} with the head {escape(head_title(model))} for "
-        f"{escape(listed(model.classes, most=8))}. What is drawn and chosen here would be a new one: it begins once "
+        f"{escape(backbone_title(model.backbone))} with the head {escape(head_title(model))} for "
+        f"{escape(join_names(model.classes, max_names=8))}. What is drawn and chosen here would be a new one: it begins once "
         "you choose something else here, or <i>A new head</i> in the Train step.</p>"
     )
 
 
-def _head_title(name: str, weights: str = "") -> str:
+def _head_choice_label(name: str, num_weights_text: str = "") -> str:
     """A head in the choice: its name, its sentence, and its weights where they are known."""
-    return f"{TITLES.get(name, name.capitalize())}{weights and f', {weights}'} — {head_sentence(name)}"
+    return f"{HEAD_TITLES.get(name, name.capitalize())}{num_weights_text and f', {num_weights_text}'} — {describe_head(name)}"
 
 
-def _weighed(model: Classifier, values: Sequence[Any]) -> gr.Radio:
+def _update_head_choices(model: Classifier, option_values: Sequence[Any]) -> gr.Radio:
     """The choice of heads with the weights that each would have on this backbone, with the options as they stand."""
-    return gr.Radio([(_head_title(name, _weights(model, name, values)), name) for name in HEADS])
+    return gr.Radio([(_head_choice_label(name, _head_size_text(model, name, option_values)), name) for name in HEADS])
 
 
-def _weights(model: Classifier, head: str, values: Sequence[Any]) -> str:
+def _head_size_text(model: Classifier, head: str, option_values: Sequence[Any]) -> str:
     """How many weights this head would have; nothing where it cannot be."""
     try:
         with torch.device("meta"):
-            return count(head_weights(crown(model, head, **_options(head, values))), "weight")
+            return format_count(
+                count_head_parameters(attach_head(model, head, **_parse_head_options(head, option_values))), "weight"
+            )
     except (InputError, ValueError):  # said once it is chosen
         return ""
 
 
-def _backbone_title(name: str) -> str:
-    row = find(name)
+def _backbone_choice_label(name: str) -> str:
+    row = find_backbone(name)
     weights = "" if row.million_weights is None else f"{row.million_weights:.1f} million weights"
     accuracy = "" if row.accuracy is None else f"{row.accuracy:.0f} % on ImageNet"
     size = "" if row.megabytes is None else f"{row.megabytes:.0f} MB "
     where = (f"{size}to download" if row.needs_download else "on this machine") if row.has_weights else "no weights"
-    limits = "not for commercial use" if row.non_commercial else ""
-    return f"{title(name)} — {', '.join(filter(None, (weights, accuracy, where, limits)))}"
+    limits = "not for commercial use" if row.is_non_commercial else ""
+    return f"{backbone_title(name)} — {', '.join(filter(None, (weights, accuracy, where, limits)))}"
 
 
-def pick(row: list[Any]) -> tuple[str | None, str | None]:
+def select_backbone(table_row: list[Any]) -> tuple[str | None, str | None]:
     """The values of ``backbone`` and ``other`` after a row of the table was pressed."""
-    name = row[0]
-    return (name, None) if name in OFFERED else (None, name)
+    name = table_row[0]
+    return (name, None) if name in FEATURED_BACKBONES else (None, name)
 
 
-def _control(option: str, default: Any, elem_id: str) -> gr.components.Component:
-    told = {"label": LABELS.get(option, option), "elem_id": elem_id}
+def _build_option_control(option: str, default: Any, elem_id: str) -> gr.components.Component:
+    told = {"label": OPTION_LABELS.get(option, option), "elem_id": elem_id}
     if isinstance(default, float):
         return gr.Slider(0, 0.9, value=default, step=0.05, **told)
     if isinstance(default, int):
-        return gr.Number(default, precision=0, minimum=1, maximum=MOST.get(option, WIDEST), **told)
+        return gr.Number(
+            default, precision=0, minimum=1, maximum=MAX_OPTION_VALUES.get(option, MAX_LAYER_WIDTH), **told
+        )
     if isinstance(default, str):
         return gr.Dropdown(list(ACTIVATIONS), value=default, **told)
     return gr.Textbox(", ".join(map(str, default)), **told)
 
 
-def _options(head: str, values: Sequence[Any]) -> dict[str, Any]:
+def _parse_head_options(head: str, option_values: Sequence[Any]) -> dict[str, Any]:
     """This head's options out of those of all heads; widths in a text become numbers."""
-    keys = [(name, option) for name in HEADS for option in head_options(name)]
-    mine = {option: value for (name, option), value in zip(keys, values, strict=True) if name == head}
+    keys = [(name, option) for name in HEADS for option in get_head_options(name)]
+    mine = {option: value for (name, option), value in zip(keys, option_values, strict=True) if name == head}
     for option, value in mine.items():
         if value is None:
-            raise InputError(f"The field '{LABELS.get(option, option)}' is empty; give it a value.")
-    return {option: _widths(value) if option.endswith("dims") else value for option, value in mine.items()}
+            raise InputError(f"The field '{OPTION_LABELS.get(option, option)}' is empty; give it a value.")
+    return {option: _parse_widths(value) if option.endswith("dims") else value for option, value in mine.items()}
 
 
-def _widths(text: str) -> tuple[int, ...]:
+def _parse_widths(text: str) -> tuple[int, ...]:
     try:
         widths = tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
         widths = ()
-    if not widths or not all(1 <= width <= WIDEST for width in widths) or len(widths) > 8:
-        raise InputError(f"The widths '{text}' are not numbers from 1 to {WIDEST} with commas between; try 1024, 512.")
+    if not widths or not all(1 <= width <= MAX_LAYER_WIDTH for width in widths) or len(widths) > 8:
+        raise InputError(
+            f"The widths '{text}' are not numbers from 1 to {MAX_LAYER_WIDTH} with commas between; try 1024, 512."
+        )
     return widths

@@ -11,31 +11,33 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from headswap.common.errors import InputError, PictureError
-from headswap.common.text import count, harmless, listed, percent
+from headswap.common.errors import ImageReadError, InputError
+from headswap.common.text import format_count, format_percent, join_names, sanitize
 from headswap.data.decoding import read_pixels
-from headswap.data.label_tables import written
-from headswap.data.sources import ENDINGS
+from headswap.data.label_tables import format_csv
+from headswap.data.sources import IMAGE_EXTENSIONS
 from headswap.networks.classifier import Classifier
 from headswap.ui.panels import held_out_samples, mistakes
-from headswap.ui.panels.help_notes import note
-from headswap.ui.panels.mistakes import Judging
-from headswap.ui.panels.picker import forget, received
-from headswap.ui.sessions.chosen_network import preview
-from headswap.ui.sessions.job import Turns
-from headswap.ui.sessions.session import Answer, Answers, Visitor
+from headswap.ui.panels.help_notes import build_note
+from headswap.ui.panels.mistakes import MistakesPanel
+from headswap.ui.panels.picker import delete_uploads, parse_uploads
+from headswap.ui.sessions.chosen_network import build_meta_network
+from headswap.ui.sessions.job import Scheduler
+from headswap.ui.sessions.session import ImagePrediction, PredictionBatch, Session
 from headswap.ui.static.assets import read_static
-from headswap.ui.views.html import data_address, problem_card, thumbnail
-from headswap.ui.views.network import draw, head_title, title
+from headswap.ui.views.html import make_thumbnail_url, render_problem_card, to_data_url
+from headswap.ui.views.network import backbone_title, head_title, render_network
 
-MOST = 300  # images at once
-SHOWN = 50  # of them with their bars; the table has all
-BARS = 6  # for each image
-NOTHING = "No model has learned anything yet. Press Train in the third step, or open one that you kept in the fifth."
-TOO_EARLY = "No model has learned anything yet. Press Train in the third step, then drop the images again."
-UNSURE = 0.6  # of two classes one always gets a half
-CAMERA = {"video": {"width": {"ideal": 320}, "height": {"ideal": 240}}}
-EVERY = 1.0  # seconds between two looks of the camera
+MAX_IMAGES = 300  # images at once
+MAX_SHOWN_IMAGES = 50  # of them with their bars; the table has all
+MAX_BARS = 6  # for each image
+NO_MODEL_MESSAGE = (
+    "No model has learned anything yet. Press Train in the third step, or open one that you kept in the fifth."
+)
+DROP_AGAIN_MESSAGE = "No model has learned anything yet. Press Train in the third step, then drop the images again."
+CONFIDENCE_THRESHOLD = 0.6  # of two classes one always gets a half
+CAMERA_CONSTRAINTS = {"video": {"width": {"ideal": 320}, "height": {"ideal": 240}}}
+CAMERA_INTERVAL = 1.0  # seconds between two looks of the camera
 
 
 @dataclass(frozen=True)
@@ -44,20 +46,20 @@ class TestStep:
 
     __test__ = False  # not a test, whatever pytest thinks of the name
 
-    strip: gr.HTML
-    state: gr.HTML
+    stage_strip: gr.HTML
+    status: gr.HTML
     files: gr.File
     camera: gr.Image
-    tries: gr.HTML
-    unsure: gr.Slider
+    samples_html: gr.HTML
+    threshold: gr.Slider
     answers: gr.HTML
-    judging: Judging
-    onward: gr.Button
+    mistakes_panel: MistakesPanel
+    next_button: gr.Button
 
     @property
-    def ready(self) -> list[gr.components.Component]:
+    def refresh_outputs(self) -> list[gr.components.Component]:
         """What ``prepare`` gives, in order."""
-        return [self.strip, self.state, self.tries, self.unsure]
+        return [self.stage_strip, self.status, self.samples_html, self.threshold]
 
 
 def build() -> TestStep:
@@ -70,7 +72,7 @@ def build() -> TestStep:
                 with gr.Tab("Files"):
                     files = gr.File(
                         file_count="multiple",
-                        file_types=["image", *sorted(ENDINGS)],
+                        file_types=["image", *sorted(IMAGE_EXTENSIONS)],
                         label="Drop new images here, or paste them",
                         elem_id="new-images",
                         height=180,
@@ -82,7 +84,7 @@ def build() -> TestStep:
                         type="pil",
                         format="jpeg",
                         label="The camera: an answer about once a second",
-                        webcam_options=gr.WebcamOptions(mirror=False, constraints=CAMERA),
+                        webcam_options=gr.WebcamOptions(mirror=False, constraints=CAMERA_CONSTRAINTS),
                         height=280,
                         elem_id="test-camera",
                     )
@@ -90,13 +92,15 @@ def build() -> TestStep:
                         '<p class="hs-rest">A browser lends its camera only to this computer itself or over https.</p>',
                         apply_default_css=False,
                     )
-            note("new-images")
+            build_note("new-images")
             held_back = held_out_samples.build("test-tries")
-            unsure = gr.Slider(0, 1, UNSURE, step=0.05, label="Below this the answer is 'not sure'", elem_id="unsure")
-            note("unsure")
+            unsure = gr.Slider(
+                0, 1, CONFIDENCE_THRESHOLD, step=0.05, label="Below this the answer is 'not sure'", elem_id="unsure"
+            )
+            build_note("unsure")
         with gr.Column(scale=3, min_width=300):
             answers = gr.HTML(
-                _hint(),
+                _render_placeholder(),
                 js_on_load=read_static("pasting.js"),
                 elem_id="answers",
                 apply_default_css=False,
@@ -106,166 +110,183 @@ def build() -> TestStep:
     return TestStep(drawing, state, files, camera, held_back, unsure, answers, judged, onward)
 
 
-def _hint() -> str:
+def _render_placeholder() -> str:
     return '<p class="hs-card hs-hint">The answers appear here: a bar for each class, and how sure the model is.</p>'
 
 
-def prepare(visitor: Visitor) -> tuple[Any, ...]:
+def refresh(visitor: Session) -> tuple[Any, ...]:
     """The model that would answer, and what can be tried: values for ``TestStep.ready``."""
-    if visitor.trained is None:
-        missing = f"<p class='hs-sentence'>{NOTHING}</p>"
-        model = preview(visitor.choice, visitor.classes)
-        return draw(model, model.outline(), ()), missing, "", gr.Slider(visible=True)
-    model, figures = visitor.trained.model, visitor.trained.figures
+    if visitor.trained_model is None:
+        missing = f"<p class='hs-sentence'>{NO_MODEL_MESSAGE}</p>"
+        model = build_meta_network(visitor.choice, visitor.classes)
+        return render_network(model, model.summarize_stages(), ()), missing, "", gr.Slider(visible=True)
+    model, figures = visitor.trained_model.model, visitor.trained_model.validation_metrics
     it = "before it learned again from all images, it" if model.record and model.record.refitted else "it"
     rightly = "with all their labels" if model.multi_label else "rightly"
-    named = f"; {it} named {figures.right} of {figures.of} validation images {rightly}" if figures else ""
+    named = f"; {it} named {figures.correct} of {figures.total} validation images {rightly}" if figures else ""
     words = (
-        f"<p class='hs-sentence'>{title(model.backbone)} answers through its {head_title(model)} head{named}. "
-        f"It knows <b>{escape(listed(model.classes, most=8))}</b> and nothing else.</p>"
+        f"<p class='hs-sentence'>{backbone_title(model.backbone)} answers through its {head_title(model)} head{named}. "
+        f"It knows <b>{escape(join_names(model.classes, max_names=8))}</b> and nothing else.</p>"
     )
     # Of several labels each has a threshold of its own.
-    strip = draw(model, model.outline(), visitor.trained.learned)
-    return strip, words, held_out_samples.offered(visitor), gr.Slider(visible=not model.multi_label)
+    strip = render_network(model, model.summarize_stages(), visitor.trained_model.trained_stages)
+    return strip, words, held_out_samples.render_samples(visitor), gr.Slider(visible=not model.multi_label)
 
 
-def classify(visitor: Visitor, turns: Turns, paths: Sequence[str] | None, unsure: float = UNSURE) -> str:
+def predict_files(
+    visitor: Session, scheduler: Scheduler, paths: Sequence[str] | None, threshold: float = CONFIDENCE_THRESHOLD
+) -> str:
     """The answers for uploaded images, as HTML; an image that cannot be read says so in its place."""
-    return _classify(visitor, turns, [(Path(path).name, Path(path)) for path in paths or ()], unsure)
+    return _predict_all(visitor, scheduler, [(Path(path).name, Path(path)) for path in paths or ()], threshold)
 
 
-def paste(visitor: Visitor, turns: Turns, sent: object, unsure: float = UNSURE) -> str:
+def predict_pasted(
+    visitor: Session, scheduler: Scheduler, event_data: object, threshold: float = CONFIDENCE_THRESHOLD
+) -> str:
     """The answers for images that were pasted, which are let go of once they have been read."""
     uploads: list[Any] = []
     try:
-        uploads.extend(received(getattr(sent, "files", None)))
-        named = [(harmless(Path(upload.name).name) or "pasted", upload.path) for upload in uploads]
-        return _classify(visitor, turns, named, unsure)
+        uploads.extend(parse_uploads(getattr(event_data, "files", None)))
+        named = [(sanitize(Path(upload.name).name) or "pasted", upload.path) for upload in uploads]
+        return _predict_all(visitor, scheduler, named, threshold)
     except InputError as error:
-        return problem_card(str(error))
+        return render_problem_card(str(error))
     finally:
-        forget(uploads)
+        delete_uploads(uploads)
 
 
-def try_one(visitor: Visitor, turns: Turns, sent: object, unsure: float = UNSURE) -> Any:
+def predict_sample(
+    visitor: Session, scheduler: Scheduler, event_data: object, threshold: float = CONFIDENCE_THRESHOLD
+) -> Any:
     """The answer for an image that was held back and pressed."""
-    found = held_out_samples.pressed(visitor, sent)
+    found = held_out_samples.find_sample(visitor, event_data)
     if found is None:
         return gr.skip()
     shows, path = found
-    with turns.beside():
-        answer = _answer(visitor.trained.model, f"An image of {shows}", path)
-    visitor.answers = Answers(visitor.trained, (replace(answer, shows=shows),), 1)
-    return _told(visitor.answers, unsure)
+    with scheduler.inference_slot():
+        answer = _predict_image(visitor.trained_model.model, f"An image of {shows}", path)
+    visitor.predictions = PredictionBatch(visitor.trained_model, (replace(answer, true_label=shows),), 1)
+    return render_answers(visitor.predictions, threshold)
 
 
-def return_to(visitor: Visitor, turns: Turns, paths: Sequence[str] | None, unsure: float = UNSURE) -> Any:
+def refresh_answers(
+    visitor: Session, scheduler: Scheduler, paths: Sequence[str] | None, threshold: float = CONFIDENCE_THRESHOLD
+) -> Any:
     """The answers again, if another model gave those that are shown."""
-    if visitor.answers is None or visitor.answers.by is visitor.trained:
+    if visitor.predictions is None or visitor.predictions.trained_model is visitor.trained_model:
         return gr.skip()
-    return classify(visitor, turns, paths, unsure)
+    return predict_files(visitor, scheduler, paths, threshold)
 
 
-def tell(visitor: Visitor, unsure: float) -> Any:
+def rerender_answers(visitor: Session, threshold: float) -> Any:
     """The same answers with another border of what is sure."""
-    if visitor.answers is None:
+    if visitor.predictions is None:
         return gr.skip()
-    return _told(visitor.answers, unsure)
+    return render_answers(visitor.predictions, threshold)
 
 
-def look(visitor: Visitor, turns: Turns, frame: Image.Image | None, unsure: float = UNSURE) -> Any:
+def predict_frame(
+    visitor: Session, scheduler: Scheduler, frame: Image.Image | None, threshold: float = CONFIDENCE_THRESHOLD
+) -> Any:
     """The answer to what the camera sees now."""
     if frame is None:
         return gr.skip()
-    if visitor.trained is None:
-        return problem_card(NOTHING)
-    with turns.beside():
-        answer = _answer(visitor.trained.model, "what the camera sees", frame)
-    visitor.answers = Answers(visitor.trained, (answer,), 1)
-    return _told(visitor.answers, unsure)
+    if visitor.trained_model is None:
+        return render_problem_card(NO_MODEL_MESSAGE)
+    with scheduler.inference_slot():
+        answer = _predict_image(visitor.trained_model.model, "what the camera sees", frame)
+    visitor.predictions = PredictionBatch(visitor.trained_model, (answer,), 1)
+    return render_answers(visitor.predictions, threshold)
 
 
-def _classify(visitor: Visitor, turns: Turns, named: Sequence[tuple[str, Path]], unsure: float) -> str:
-    if not named:
-        visitor.answers = None
-        return _hint()
-    trained, answers = visitor.trained, []
+def _predict_all(
+    visitor: Session, scheduler: Scheduler, named_paths: Sequence[tuple[str, Path]], threshold: float
+) -> str:
+    if not named_paths:
+        visitor.predictions = None
+        return _render_placeholder()
+    trained, answers = visitor.trained_model, []
     if trained is None:
-        return problem_card(TOO_EARLY)
-    for name, path in named[:MOST]:
-        with turns.beside():
-            answers.append(_answer(trained.model, name, path))
-    visitor.answers = Answers(trained, tuple(answers), len(named))
-    return _told(visitor.answers, unsure)
+        return render_problem_card(DROP_AGAIN_MESSAGE)
+    for name, path in named_paths[:MAX_IMAGES]:
+        with scheduler.inference_slot():
+            answers.append(_predict_image(trained.model, name, path))
+    visitor.predictions = PredictionBatch(trained, tuple(answers), len(named_paths))
+    return render_answers(visitor.predictions, threshold)
 
 
-def _answer(model: Classifier, name: str, picture: Path | Image.Image) -> Answer:
+def _predict_image(model: Classifier, name: str, image_source: Path | Image.Image) -> ImagePrediction:
     try:
-        pixels = read_pixels(picture, model.preprocess.resize, model.preprocess.interpolation)
-    except PictureError as error:
-        return Answer(name, problem=str(PictureError(name, error.reason)))
+        pixels = read_pixels(image_source, model.preprocess.resize, model.preprocess.interpolation)
+    except ImageReadError as error:
+        return ImagePrediction(name, problem=str(ImageReadError(name, error.reason)))
     except InputError as error:
-        return Answer(name, problem=str(error))
-    labels = tuple(model.labels(pixels)) if model.multi_label else None
-    return Answer(name, thumbnail(pixels, 160), tuple(model.predict(pixels)), labels)
+        return ImagePrediction(name, problem=str(error))
+    labels = tuple(model.predict_labels(pixels)) if model.multi_label else None
+    return ImagePrediction(name, make_thumbnail_url(pixels, 160), tuple(model.predict(pixels)), labels)
 
 
-def _told(answers: Answers, unsure: float) -> str:
-    shown, read = answers.each[:SHOWN], [answer for answer in answers.each if answer.ranked]
+def render_answers(answers: PredictionBatch, threshold: float) -> str:
+    shown, read = (
+        answers.predictions[:MAX_SHOWN_IMAGES],
+        [answer for answer in answers.predictions if answer.ranked_probabilities],
+    )
     words = []
-    if answers.of > len(answers.each):
-        words.append(f"The first {len(answers.each)} of {answers.of:,} images were answered.")
-    if len(answers.each) > len(shown):
-        words.append(f"The first {len(shown)} of {len(answers.each)} are shown; the table has all of them.")
+    if answers.num_images > len(answers.predictions):
+        words.append(f"The first {len(answers.predictions)} of {answers.num_images:,} images were answered.")
+    if len(answers.predictions) > len(shown):
+        words.append(f"The first {len(shown)} of {len(answers.predictions)} are shown; the table has all of them.")
     elif len(read) > 1:
-        words.append(f"{count(len(read), 'image')} answered.")
+        words.append(f"{format_count(len(read), 'image')} answered.")
     head = ""
     if len(read) > 1:
-        link = f'<a class="hs-button" download="answers.csv" href="{_table(read, unsure)}">Download as a table</a>'
+        link = f'<a class="hs-button" download="answers.csv" href="{_answers_csv_url(read, threshold)}">Download as a table</a>'
         head = f'<div class="hs-heading"><p class="hs-sentence">{" ".join(words)}</p>{link}</div>'
-    return f'<div role="status">{head}{"".join(_shown(answer, unsure) for answer in shown)}</div>'
+    return f'<div role="status">{head}{"".join(_render_answer(answer, threshold) for answer in shown)}</div>'
 
 
-def _table(answers: Iterable[Answer], unsure: float) -> str:
+def _answers_csv_url(answers: Iterable[ImagePrediction], threshold: float) -> str:
     """All answers as a CSV, the classes in one order: those of the first answer, by name."""
     answers = list(answers)
-    names = sorted(name for name, _ in answers[0].ranked)
+    names = sorted(name for name, _ in answers[0].ranked_probabilities)
     rows = []
     for answer in answers:
-        shares = dict(answer.ranked)
-        best, share = answer.ranked[0]
-        said = best if share >= unsure else "not sure"
+        shares = dict(answer.ranked_probabilities)
+        best, share = answer.ranked_probabilities[0]
+        said = best if share >= threshold else "not sure"
         if answer.labels is not None:
             said = ";".join(answer.labels)
         rows.append((answer.name, said, best, f"{share:.4f}", *(f"{shares[name]:.4f}" for name in names)))
-    text = written(("file", "answer", "most likely", "its probability", *names), rows)
-    return data_address(text.encode("utf-8-sig"), "text/csv")
+    text = format_csv(("file", "answer", "most likely", "its probability", *names), rows)
+    return to_data_url(text.encode("utf-8-sig"), "text/csv")
 
 
-def _shown(answer: Answer, unsure: float) -> str:
+def _render_answer(answer: ImagePrediction, threshold: float) -> str:
     if answer.problem:
-        return problem_card(answer.problem)
-    bars = "".join(_bar(name, probability) for name, probability in answer.ranked[:BARS])
-    rest = len(answer.ranked) - BARS
+        return render_problem_card(answer.problem)
+    bars = "".join(
+        _render_probability_bar(name, probability) for name, probability in answer.ranked_probabilities[:MAX_BARS]
+    )
+    rest = len(answer.ranked_probabilities) - MAX_BARS
     more = f"<p class='hs-rest'>and {rest} less likely</p>" if rest > 0 else ""
-    if answer.shows:
-        more += f"<p class='hs-rest'>Its label says <b>{escape(answer.shows)}</b>.</p>"
+    if answer.true_label:
+        more += f"<p class='hs-rest'>Its label says <b>{escape(answer.true_label)}</b>.</p>"
     return (
         f'<article class="hs-card hs-answer"><img alt="{escape(answer.name)}" title="{escape(answer.name)}" '
-        f'src="{answer.picture}"><div><p class="hs-verdict">{_verdict(answer, unsure)}</p>{bars}{more}</div></article>'
+        f'src="{answer.data_url}"><div><p class="hs-verdict">{_answer_text(answer, threshold)}</p>{bars}{more}</div></article>'
     )
 
 
-def _verdict(answer: Answer, unsure: float) -> str:
+def _answer_text(answer: ImagePrediction, threshold: float) -> str:
     if answer.labels is not None:
-        return escape(listed(answer.labels)) or "None of the labels"
-    best, share = answer.ranked[0]
-    return f"{escape(best)}, {percent(share)}" if share >= unsure else f"Not sure; perhaps {escape(best)}"
+        return escape(join_names(answer.labels)) or "None of the labels"
+    best, share = answer.ranked_probabilities[0]
+    return f"{escape(best)}, {format_percent(share)}" if share >= threshold else f"Not sure; perhaps {escape(best)}"
 
 
-def _bar(name: str, probability: float) -> str:
+def _render_probability_bar(name: str, probability: float) -> str:
     return (
         f'<div class="hs-bar-row"><span class="hs-bar-name" title="{escape(name)}">{escape(name)}</span>'
         f'<span class="hs-bar-track"><span style="width:{probability:.1%}"></span></span>'
-        f'<span class="hs-bar-figure">{percent(probability)}</span></div>'
+        f'<span class="hs-bar-figure">{format_percent(probability)}</span></div>'
     )

@@ -4,34 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from headswap.networks.classifier import Classifier, StageOutline
-from headswap.networks.stage import count_weights
+from headswap.networks.classifier import Classifier, StageSummary
+from headswap.networks.stage import count_parameters
 from headswap.ui.views import stage_strip
 
-TITLES = {"mlp": "MLP", "lda": "LDA"}
+HEAD_TITLES = {"mlp": "MLP", "lda": "LDA"}
 
 
-def draw(
+def render_network(
     model: Classifier,
-    outline: Sequence[StageOutline],
-    learning: Sequence[str],
+    stage_outlines: Sequence[StageSummary],
+    trainable_stages: Sequence[str],
     kept_bytes: int | None = None,
-    pressing: str = "",
+    interaction: str = "",
 ) -> str:
     """The strip of a model: its stages, those named in ``learning`` in the colour of what learns, and its head."""
     blocks = [
-        stage_strip.Block(s.name, s.shape, s.weights, "learning" if s.name in learning else "still") for s in outline
+        stage_strip.StageBlock(s.name, s.shape, s.num_parameters, "learning" if s.name in trainable_stages else "still")
+        for s in stage_outlines
     ]
-    head = stage_strip.Block(type(model.head).__name__.lower(), (len(model.classes),), head_weights(model), "head")
-    return stage_strip.draw(stage_strip.Strip((*blocks, head), kept_bytes, pressing))
+    head = stage_strip.StageBlock(
+        type(model.head).__name__.lower(), (len(model.classes),), count_head_parameters(model), "head"
+    )
+    return stage_strip.render_stage_strip(stage_strip.StageStrip((*blocks, head), kept_bytes, interaction))
 
 
-def head_weights(model: Classifier) -> int:
+def count_head_parameters(model: Classifier) -> int:
     """How many numbers the head has to learn."""
-    return count_weights(model.head)
+    return count_parameters(model.head)
 
 
-def title(name: str) -> str:
+def backbone_title(name: str) -> str:
     """A backbone's name as its paper writes it."""
     return name.replace("efficientnet_lite", "EfficientNet-Lite").replace("resnet", "ResNet-").replace("vgg", "VGG-")
 
@@ -39,4 +42,4 @@ def title(name: str) -> str:
 def head_title(model: Classifier) -> str:
     """What to call a model's head."""
     name = type(model.head).__name__.lower()
-    return TITLES.get(name, name)
+    return HEAD_TITLES.get(name, name)

@@ -13,39 +13,41 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from headswap.common.text import count, listed, size, weights
+from headswap.common.text import format_bytes, format_count, format_weight_count, join_names
 from headswap.ui.views import theme
 
-TALLEST = 112 * 112  # positions of the largest map that is drawn at full height: a stem halves 224 pixels
+FULL_HEIGHT_POSITIONS = 112 * 112  # positions of the largest map that is drawn at full height: a stem halves 224 pixels
 
 
 @dataclass(frozen=True)
-class Block:
+class StageBlock:
     """One stage, the pool when it has weights, or the head."""
 
     name: str  # "stem", "layer1", "linear"
     shape: tuple[int, ...]  # of one image's output: (112, 14, 14), (197, 768) tokens, (1280,); the head's (classes,)
-    weights: int  # number of parameters
+    num_parameters: int  # number of parameters
     state: str  # "still", "learning" or "head"
 
 
 @dataclass(frozen=True)
-class Strip:
+class StageStrip:
     """The blocks in order, the head last."""
 
-    blocks: tuple[Block, ...]
-    kept_bytes: int | None = None  # kept for each image at the boundary; None when nothing has been computed
-    pressing: str = ""  # "asks" where a press on a block asks for learning from there on, "waits" where not just now
+    blocks: tuple[StageBlock, ...]
+    cached_bytes_per_image: int | None = (
+        None  # kept for each image at the boundary; None when nothing has been computed
+    )
+    press_mode: str = ""  # "asks" where a press on a block asks for learning from there on, "waits" where not just now
 
 
-def draw(strip: Strip) -> str:
+def render_stage_strip(strip: StageStrip) -> str:
     """The strip as HTML, as wide as its place; a stage's block carries `data-stage`, its index.
 
     Where blocks can be pressed each carries `data-learning`: how many of the last stages learn from there on.
     """
-    blocks, still = strip.blocks, _standing(strip)
-    widest = max([TALLEST, *(_positions(block) for block in blocks)])
-    row = "".join(_block(strip, index, still, widest) for index in range(len(blocks)))
+    blocks, still = strip.blocks, _count_frozen(strip)
+    widest = max([FULL_HEIGHT_POSITIONS, *(_count_positions(block) for block in blocks)])
+    row = "".join(_render_block(strip, index, still, widest) for index in range(len(blocks)))
     longest = max((len(block.name) for block in blocks), default=0)
     looks = "hs-plan" + " hs-crowded" * (len(blocks) > 10) + " hs-none" * (still == 0)
     # A name that is turned on its side needs a block as tall as it is long; longer ones end in an ellipsis.
@@ -53,89 +55,97 @@ def draw(strip: Strip) -> str:
     if still == 0:
         room += ";--notch:0px"
     return (
-        f'<div class="hs-strip" role="{"group" if strip.pressing else "img"}" aria-label="{escape(describe(strip))}">'
+        f'<div class="hs-strip" role="{"group" if strip.press_mode else "img"}" aria-label="{escape(describe_strip(strip))}">'
         f'<div class="{looks}" style="{room}">'
-        f'<div class="hs-blocks"><div class="hs-boundary"><span>{_boundary(strip)}</span></div>{row}</div>'
-        f"{_groups(blocks, still)}</div></div>"
+        f'<div class="hs-blocks"><div class="hs-boundary"><span>{_boundary_label(strip)}</span></div>{row}</div>'
+        f"{_render_groups(blocks, still)}</div></div>"
     )
 
 
-def describe(strip: Strip) -> str:
+def describe_strip(strip: StageStrip) -> str:
     """The strip in a sentence: "Stages stem to 5 stand still; 6, 7, last and the head learn."."""
     if not strip.blocks:
         return "No network is chosen yet."
     still, learning, head = (
         [block.name for block in strip.blocks if block.state == state] for state in ("still", "learning", "head")
     )
-    movers = [*(learning if len(learning) <= 3 else [_span(learning)]), *(["the head"] if head else [])]
-    learn = f"{listed(movers)} {_verb('learn', len(learning + head))}"
+    movers = [*(learning if len(learning) <= 3 else [_format_range(learning)]), *(["the head"] if head else [])]
+    learn = f"{join_names(movers)} {_conjugate('learn', len(learning + head))}"
     if head and not learning:
         learn = "only the head learns"
     if not still:
         return f"Nothing stands still: {learn}."
-    stand = f"Stage{'s' * (len(still) > 1)} {_span(still)} {_verb('stand', len(still))} still"
-    kept = "" if strip.kept_bytes is None else f" {size(strip.kept_bytes)} an image is kept at the boundary."
+    stand = f"Stage{'s' * (len(still) > 1)} {_format_range(still)} {_conjugate('stand', len(still))} still"
+    kept = (
+        ""
+        if strip.cached_bytes_per_image is None
+        else f" {format_bytes(strip.cached_bytes_per_image)} an image is kept at the boundary."
+    )
     return f"{stand}; {learn}.{kept}" if movers else f"{stand}.{kept}"
 
 
-def _standing(strip: Strip) -> int:
+def _count_frozen(strip: StageStrip) -> int:
     """How many blocks lie left of the boundary."""
     moving = (index for index, block in enumerate(strip.blocks) if block.state != "still")
     return next(moving, len(strip.blocks))
 
 
-def _block(strip: Strip, index: int, still: int, widest: int) -> str:
+def _render_block(strip: StageStrip, index: int, num_frozen: int, widest: int) -> str:
     block = strip.blocks[index]
-    name, many = escape(block.name), weights(block.weights)
-    height = math.log(_positions(block)) / math.log(widest)  # each halving of the side is one equal step down
+    name, many = escape(block.name), format_weight_count(block.num_parameters)
+    height = math.log(_count_positions(block)) / math.log(widest)  # each halving of the side is one equal step down
     long = next(least for least in (9, 6, 3, 0) if len(block.name) >= least)  # when it turns on its side
-    looks = f"hs-block hs-{escape(block.state)}" + " hs-first" * (0 < still == index)
+    looks = f"hs-block hs-{escape(block.state)}" + " hs-first" * (0 < num_frozen == index)
     stage = "" if block.state == "head" else f' data-stage="{index}"'
     second = many if block.state == "head" else "tokens" if len(block.shape) == 2 else ""
-    tag, press = ("button", _press(strip, index, still)) if strip.pressing else ("div", "")
+    tag, press = ("button", _button_attributes(strip, index, num_frozen)) if strip.press_mode else ("div", "")
     return (
         f'<{tag} class="{looks}"{stage}{press} title="{name}: {many}">'
         f'<span class="hs-bar" style="--h:{height:.3f}"><span class="hs-name hs-{long}">{name}</span></span>'
-        f'<span class="hs-shape"><span>{_shape(block)}</span><span>{second}</span></span></{tag}>'
+        f'<span class="hs-shape"><span>{_format_output_shape(block)}</span><span>{second}</span></span></{tag}>'
     )
 
 
-def _press(strip: Strip, index: int, still: int) -> str:
+def _button_attributes(strip: StageStrip, index: int, num_frozen: int) -> str:
     """What makes a block a button, and what it then says and asks for."""
     stages = [block.name for block in strip.blocks if block.state != "head"]
     moved = stages[index:]
-    names = listed(moved) if len(moved) <= 3 else _span(moved)
+    names = join_names(moved) if len(moved) <= 3 else _format_range(moved)
     says = f"Let {names} learn too" if moved else "Let only the head learn"
-    now = str(index == still).lower()
-    waits = ' disabled=""' if strip.pressing == "waits" else ""
+    now = str(index == num_frozen).lower()
+    waits = ' disabled=""' if strip.press_mode == "waits" else ""
     return f' type="button" data-learning="{len(moved)}" aria-pressed="{now}" aria-label="{escape(says)}"{waits}'
 
 
-def _groups(blocks: tuple[Block, ...], still: int) -> str:
+def _render_groups(blocks: tuple[StageBlock, ...], num_frozen: int) -> str:
     """The brackets below: colour is never the only sign."""
-    moving = blocks[still:]
+    moving = blocks[num_frozen:]
     only_head = len(moving) == 1 and moving[0].state == "head"
-    state, learn = ("head", "the head learns") if only_head else ("learning", _verb("learn", len(moving)))
+    state, learn = ("head", "the head learns") if only_head else ("learning", _conjugate("learn", len(moving)))
     return (
         '<div class="hs-groups">'
-        f'<div class="hs-group hs-still"><span>{_verb("stand", still)} still</span></div>'
+        f'<div class="hs-group hs-still"><span>{_conjugate("stand", num_frozen)} still</span></div>'
         f'<div class="hs-group hs-{state}"><span>{learn}</span></div></div>'
     )
 
 
-def _boundary(strip: Strip) -> str:
-    return "boundary" if strip.kept_bytes is None else f"boundary: {size(strip.kept_bytes)} an image kept"
+def _boundary_label(strip: StageStrip) -> str:
+    return (
+        "boundary"
+        if strip.cached_bytes_per_image is None
+        else f"boundary: {format_bytes(strip.cached_bytes_per_image)} an image kept"
+    )
 
 
-def _positions(block: Block) -> int:
+def _count_positions(block: StageBlock) -> int:
     """In how many places the output says something: a map's pixels, the tokens, one for a vector."""
     places = {3: block.shape[1:], 2: block.shape[:1]}.get(len(block.shape), ())
     return max(1, math.prod(places))
 
 
-def _shape(block: Block) -> str:
+def _format_output_shape(block: StageBlock) -> str:
     if block.state == "head":
-        return count(block.shape[0], "class", "classes")
+        return format_count(block.shape[0], "class", "classes")
     if len(block.shape) == 3:
         channels, height, width = block.shape
         return f"{channels}·{height}²" if height == width else f"{channels}·{height}×{width}"
@@ -144,24 +154,26 @@ def _shape(block: Block) -> str:
     return "·".join(map(str, block.shape))
 
 
-def _span(names: list[str]) -> str:
-    return listed(names) if len(names) < 3 else f"{names[0]} to {names[-1]}"
+def _format_range(names: list[str]) -> str:
+    return join_names(names) if len(names) < 3 else f"{names[0]} to {names[-1]}"
 
 
-def _verb(verb: str, subjects: int) -> str:
+def _conjugate(verb: str, subjects: int) -> str:
     return f"{verb}s" if subjects == 1 else verb
 
 
-def _demo() -> dict[str, str]:
+def _demo_strips() -> dict[str, str]:
     def row(
         names: str, shapes: list[tuple[int, ...]], still: int, head: str, kept: int | None = None, pressing: str = ""
     ) -> str:
         states = ["still" if index < still else "learning" for index in range(len(shapes))]
         stages = [
-            Block(name, shape, 9 * shape[0] ** 2, state)
+            StageBlock(name, shape, 9 * shape[0] ** 2, state)
             for name, shape, state in zip(names.split(), shapes, states, strict=True)
         ]
-        return draw(Strip((*stages, Block(head, (3,), 3 * (shapes[-1][0] + 1), "head")), kept, pressing))
+        return render_stage_strip(
+            StageStrip((*stages, StageBlock(head, (3,), 3 * (shapes[-1][0] + 1), "head")), kept, pressing)
+        )
 
     lite = [(32, 112, 112), (16, 112, 112), (24, 56, 56), (40, 28, 28), (80, 14, 14), (112, 14, 14)]
     lite += [(192, 7, 7), (320, 7, 7), (1280, 7, 7)]
@@ -185,4 +197,4 @@ def _demo() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(theme.gallery(_demo()), encoding="utf-8")
+    Path(sys.argv[1]).write_text(theme.render_gallery(_demo_strips()), encoding="utf-8")

@@ -2,7 +2,7 @@
 
 from headswap.ui.static.assets import read_static
 
-GALLERY = """
+GALLERY_CSS = """
 body { margin: 0; font-family: system-ui, sans-serif }
 section { padding: 24px 0; background: var(--hs-page) }
 section > div { margin: auto }
@@ -10,7 +10,7 @@ h2 { margin: 40px 0 8px; color: var(--hs-soft); font-size: 12px; font-weight: 40
 """
 
 
-def css() -> str:
+def read_css() -> str:
     """The style sheet. Hand it to Gradio inside ``head="<style>...</style>"``: its ``css=`` drops ``@container`` rules.
 
     Components that show a drawing want ``apply_default_css=False``, or Gradio recolours their text.
@@ -18,7 +18,7 @@ def css() -> str:
     return read_static("page.css")
 
 
-def gallery(drawings: dict[str, str]) -> str:
+def render_gallery(drawings: dict[str, str]) -> str:
     """A page that shows each drawing light and dark, wide and on a phone, for whoever works on one."""
     shown = "".join(f"<h2>{title}</h2>{drawing}" for title, drawing in drawings.items())
     rooms = "".join(
@@ -26,5 +26,5 @@ def gallery(drawings: dict[str, str]) -> str:
         for width in (1056, 320)
         for mode in ("light", "dark")
     )
-    head = f'<meta charset="utf-8"><title>headswap: drawings</title><style>{css()}{GALLERY}</style>'
+    head = f'<meta charset="utf-8"><title>headswap: drawings</title><style>{read_css()}{GALLERY_CSS}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{rooms}</body></html>'

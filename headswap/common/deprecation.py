@@ -1,0 +1,73 @@
+"""Old names that still work for one release: attributes, constructor arguments and function arguments.
+
+Each use warns with ``DeprecationWarning`` and says the new name.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+T = TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def warn_renamed(old: str, new: str, stacklevel: int = 3) -> None:
+    """Warn that ``old`` is called ``new`` now; ``stacklevel`` as for ``warnings.warn``, 3 for the caller's caller."""
+    warnings.warn(
+        f"{old} is called {new} now; the old name goes with the next release.", DeprecationWarning, stacklevel
+    )
+
+
+def renamed_attributes(**new_names: str) -> Callable[[type[T]], type[T]]:
+    """Let a class answer to old names of its attributes, methods and constructor arguments.
+
+    Args:
+        **new_names: the new name for each old one, such as ``right="correct"``.
+    """
+
+    def decorate(cls: type[T]) -> type[T]:
+        for old, new in new_names.items():
+            setattr(cls, old, _Alias(old, new))
+        cls.__init__ = renamed_arguments(**new_names)(cls.__init__)  # type: ignore[misc]  # the same signature
+        return cls
+
+    return decorate
+
+
+def renamed_arguments(**new_names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let a function take old names of its keyword arguments.
+
+    Args:
+        **new_names: the new name for each old one, such as ``beforehand="precomputed"``.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+            return function(*args, **_translate(kwargs, new_names))  # type: ignore[arg-type]  # keys alone are changed
+
+        return wrapper
+
+    return decorate
+
+
+def _translate(given: Mapping[str, Any], new_names: Mapping[str, str]) -> dict[str, Any]:
+    """The keyword arguments under their new names, with a warning for each old one."""
+    for old in given.keys() & new_names.keys():
+        warn_renamed(f"The argument {old}", new_names[old], stacklevel=4)
+    return {new_names.get(name, name): value for name, value in given.items()}
+
+
+class _Alias:
+    """Reads an attribute, a method or a class method under its old name."""
+
+    def __init__(self, old: str, new: str) -> None:
+        self.old, self.new = old, new
+
+    def __get__(self, instance: object | None, owner: type) -> Any:
+        warn_renamed(f"{owner.__name__}.{self.old}", self.new)
+        return getattr(owner if instance is None else instance, self.new)

@@ -1,0 +1,51 @@
+"""What was renamed still works for one release, and says what it is called now."""
+
+import warnings
+
+import pytest
+from drawings import NARROW, small_model
+
+import headswap
+from headswap import Phase, Plan
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("find_rate", headswap.lr_find), ("findings", headswap.check), ("keep", headswap.restore)]
+)
+def test_a_function_is_found_by_its_old_name(old, new):
+    with pytest.warns(DeprecationWarning, match=rf"headswap\.{old} is called headswap\.{new.__name__} now"):
+        assert getattr(headswap, old) is new
+
+
+def test_what_never_was_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'find_rat'"):
+        headswap.find_rat  # noqa: B018, asking is what is tested
+
+
+def test_a_field_is_given_and_read_by_its_old_name():
+    with pytest.warns(DeprecationWarning, match="head_rate is called head_lr now"):
+        phase = Phase(1, 0, head_rate=2e-3)
+    with pytest.warns(DeprecationWarning, match=r"Phase\.head_rate is called head_lr now"):
+        assert phase.head_rate == phase.head_lr == 2e-3
+
+
+def test_a_class_method_is_called_by_its_old_name():
+    with pytest.warns(DeprecationWarning, match=r"Plan\.named is called from_name now"):
+        assert Plan.named("head only") == Plan.from_name("head only")
+
+
+def test_a_head_of_ones_own_may_still_say_what_it_takes():
+    class OfMaps(headswap.networks.heads.Attention):
+        input_kind = None
+        takes = "map"
+
+    with pytest.warns(DeprecationWarning, match="takes is called input_kind now"):
+        assert headswap.networks.heads.has_map_input(OfMaps)
+
+
+def test_the_new_names_warn_of_nothing():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        phase = Phase(1, 0, head_lr=1e-3, layer_decay=0.5)
+        assert small_model(["a", "b"], backbone=NARROW).predict_proba([]).shape == (0, 2)
+        assert Plan((phase,), checkpoint="last").phases[0].layer_decay == 0.5
