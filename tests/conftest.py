@@ -14,11 +14,11 @@ import pytest
 import torch
 from browsing import chromium, serving
 from drawings import NARROW, load_shapes, small_model
-from pictures import FLOWERS, folder, nothing_left_in
+from pictures import FLOWERS, folder, load_files, nothing_left_in
 from PIL import Image, ImageDraw
 
 from headswap.common import devices
-from headswap.data.loading import load_files, load_images
+from headswap.data.loading import load_images
 from headswap.ui.sessions.job import Scheduler
 from headswap.ui.sessions.session import Session
 

@@ -34,7 +34,8 @@ from headswap.common.errors import InputError
 from headswap.common.plain_data import dataclass_to_dict
 from headswap.data.checks import check
 from headswap.data.dataset import LabelledImages, load_report_to_dict
-from headswap.data.loading import LoadingProgress, load_images_with_progress
+from headswap.data.ingest import LoadingProgress
+from headswap.data.loading import load_images_with_progress
 from headswap.data.sources import list_image_files
 from headswap.evaluation.evaluate import evaluate
 from headswap.export.deploy import DeployKit, onnx_kit, space_kit

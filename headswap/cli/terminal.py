@@ -25,7 +25,7 @@ from rich.text import Text
 
 from headswap.common.plain_data import dataclass_to_dict, event_to_dict, predictions_to_dicts
 from headswap.common.text import sanitize
-from headswap.data.label_tables import format_csv
+from headswap.data.csv_tables import format_csv
 from headswap.evaluation.evaluate import Evaluation
 from headswap.features.frozen_pass import FrozenPass
 from headswap.training.cross_validation import CrossValidated, Fold

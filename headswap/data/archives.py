@@ -1,6 +1,6 @@
-"""What a zip or a tar lists, and how its files are unpacked: whatever its headers promise.
+"""Lists and unpacks zip and tar archives safely, rejecting links, devices, overlaps and decompression bombs.
 
-Nothing is unpacked by its name; links, devices, bombs and overlaps end here. Knows nothing of pictures.
+Trusts no size in a header and unpacks no file by its name. Knows nothing of images.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from headswap.common.errors import ImageReadError, InputError
 from headswap.common.limits import MEGABYTE, get_limits
@@ -30,58 +30,66 @@ from headswap.data.sources import (
     link_or_copy_counted,
 )
 
-_UNPACK_ALLOWANCE_BYTES = 64 * MEGABYTE  # may be unpacked whatever the archive's own size
-_MAX_ZIP_DIRECTORY_BYTES = 16 * MEGABYTE  # of a zip: names for a few hundred thousand files
-_MAX_TAR_HEADER_BYTES = MEGABYTE  # of a tar: a name or other words before a file
-_ZIP_LOCAL_HEADER_BYTES = 30  # bytes of a zip's file, before its name
-_MAX_MEMBERS_PER_IMAGE = 5  # times as many members as there may be images
+_UNPACK_ALLOWANCE_BYTES = 64 * MEGABYTE  # that may be unpacked, however small the archive
+_MAX_ZIP_DIRECTORY_BYTES = 16 * MEGABYTE  # enough for the names of a few hundred thousand files
+_MAX_TAR_HEADER_BYTES = MEGABYTE  # of one file: its name and attributes
+_ZIP_LOCAL_HEADER_BYTES = 30  # before the name of a file
+_MAX_MEMBERS_PER_IMAGE = 5  # as many times the limit of images may an archive list members
+_GZIP_MAGIC = b"\x1f\x8b"
+_TAR_MAGIC, _TAR_MAGIC_OFFSET = b"ustar", 257
+_LINK_REASON = "is a link, which is not followed"
 
 
 @contextmanager
 def open_archive(path: Path, source_name: str) -> Iterator[Iterator[SourceFile]]:
-    """The files in a zip, a tar or a tar.gz; what they were unpacked to goes when this is left.
+    """Open a zip, tar or tar.gz and give an iterator over its files, which are unpacked while the context is open.
+
+    Args:
+        path: the archive.
+        source_name: what messages call it.
 
     Raises:
-        InputError: if it is neither, is damaged, encrypted or a bomb, or may not be read.
+        InputError: if it is none of these, is damaged, encrypted or a bomb, or may not be read; while iterating, too.
     """
-    neither = f"{source_name} is neither a folder nor a zip or tar.gz; give one that holds {EXPECTED_LAYOUT}."
-    if not path.is_file():  # a named pipe would be waited for
-        raise InputError(neither)
+    unsupported = f"{source_name} is neither a folder nor a zip or tar.gz; give one that holds {EXPECTED_LAYOUT}."
+    if not path.is_file():  # opening a named pipe would block
+        raise InputError(unsupported)
     try:
-        with open(path, "rb") as stream:
-            start = stream.read(512)
+        with open(path, "rb") as file:
+            start = file.read(512)
     except OSError as error:
         raise InputError(f"{source_name} may not be read; change its permissions.") from error
-    packed = path.stat().st_size
-    if start[:2] == b"\x1f\x8b" or start[257:262] == b"ustar":
+    counter = _make_unpack_counter(source_name, path.stat().st_size)
+    if start.startswith(_GZIP_MAGIC) or start.startswith(_TAR_MAGIC, _TAR_MAGIC_OFFSET):
         with tempfile.TemporaryDirectory(prefix="headswap-") as folder:
-            yield _iter_tar_members(path, source_name, Path(folder), _make_unpack_counter(source_name, packed))
+            yield _iter_tar_members(path, source_name, Path(folder), counter)
         return
     with (
         BoundedFile(path, _MAX_ZIP_DIRECTORY_BYTES, f"{source_name} lists too many files; take fewer.") as stream,
-        _open_zip(stream, source_name, neither) as archive,
+        _open_zip(stream, source_name, unsupported) as archive,
     ):
-        yield _iter_zip_members(archive, source_name, _make_unpack_counter(source_name, packed))
+        yield _iter_zip_members(archive, source_name, counter)
 
 
 def _make_unpack_counter(source_name: str, archive_bytes: int) -> ByteCounter:
-    """Counts what comes out of an archive of so many bytes."""
-    most = get_limits()
-    if _UNPACK_ALLOWANCE_BYTES + most.ratio * archive_bytes < most.unpacked_bytes:
-        refusal = (
-            f"{source_name} unpacks to more than {most.ratio} times its size, as bombs do; pack the pictures again."
+    """Make the counter that limits what an archive of ``archive_bytes`` bytes may unpack to."""
+    limits = get_limits()
+    max_bytes = _UNPACK_ALLOWANCE_BYTES + limits.ratio * archive_bytes
+    if max_bytes < limits.unpacked_bytes:
+        return ByteCounter(
+            max_bytes,
+            f"{source_name} unpacks to more than {limits.ratio} times its size, as bombs do; pack the pictures again.",
         )
-        return ByteCounter(_UNPACK_ALLOWANCE_BYTES + most.ratio * archive_bytes, refusal)
-    size = f"{most.unpacked_megabytes / 1024:.3g} GB"
+    size = f"{limits.unpacked_megabytes / 1024:.3g} GB"
     return ByteCounter(
-        most.unpacked_bytes, f"{source_name} unpacks to more than {size}; make the pictures smaller or take fewer."
+        limits.unpacked_bytes, f"{source_name} unpacks to more than {size}; make the pictures smaller or take fewer."
     )
 
 
 # Zip
 
 
-def _open_zip(stream: BinaryIO, source_name: str, unsupported_message: str) -> zipfile.ZipFile:
+def _open_zip(stream: IO[bytes], source_name: str, unsupported_message: str) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(stream)
     except InputError:
@@ -95,30 +103,29 @@ def _open_zip(stream: BinaryIO, source_name: str, unsupported_message: str) -> z
 
 
 def _iter_zip_members(archive: zipfile.ZipFile, source_name: str, unpack_counter: ByteCounter) -> Iterator[SourceFile]:
-    listed = archive.infolist()
-    if any(member.flag_bits & 0x1 for member in listed):
+    members = archive.infolist()
+    if any(member.flag_bits & 0x1 for member in members):
         raise InputError(f"{source_name} is encrypted; unpack it and zip it again without a password.")
-    _check_no_overlap(archive, listed, source_name)
-    for member in listed:
+    _check_no_overlap(archive, members, source_name)
+    for member in members:
         if member.filename.endswith(("/", "\\")):
             continue
         problem = ""
         if stat.S_ISLNK(member.external_attr >> 16):
-            problem = "is a link, which is not followed"
-        # The other methods unpack without a bound on what one read gives.
+            problem = _LINK_REASON
+        # zipfile reads the other methods without a bound on the size of one read.
         elif member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             problem = "is packed by an unusual method; zip it again"
-        peek = partial(_read_member_start, archive, member)
         yield SourceFile.from_name(
             _decode_member_name(member),
             partial(_unpack_zip_member, archive, member, unpack_counter),
             problem,
-            read_start=peek,
+            read_start=partial(_read_member_start, archive, member),
         )
 
 
 def _check_no_overlap(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], source_name: str) -> None:
-    """Files that share their bytes make a bomb of a small zip, and no honest program writes them."""
+    """Refuse members that share bytes: a small zip would be a bomb, and no program writes such zips (Fifield 2019)."""
     end = archive.start_dir
     for member in sorted(members, key=lambda member: member.header_offset, reverse=True):
         if member.header_offset + _ZIP_LOCAL_HEADER_BYTES + member.compress_size > end:
@@ -127,7 +134,7 @@ def _check_no_overlap(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], 
 
 
 def _decode_member_name(member: zipfile.ZipInfo) -> str:
-    """A name as its writer meant it: macOS writes UTF-8 and does not say so."""
+    """Decode a name as UTF-8 where it can be: macOS writes it so without the flag that says so."""
     if not member.flag_bits & 0x800:
         with suppress(UnicodeError):
             return member.filename.encode("cp437").decode("utf-8")
@@ -135,7 +142,7 @@ def _decode_member_name(member: zipfile.ZipInfo) -> str:
 
 
 def _read_member_start(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """The first bytes of a member, whose damage is told when it is unpacked."""
+    """Read the first bytes of a member; none if it is damaged, which unpacking it reports."""
     with suppress(Exception), archive.open(member) as stream:
         return stream.read(SNIFF_BYTES)
     return b""
@@ -158,20 +165,22 @@ def _unpack_zip_member(
 
 
 def _iter_tar_members(path: Path, source_name: str, folder: Path, unpack_counter: ByteCounter) -> Iterator[SourceFile]:
-    """Each file is unpacked when it is listed, because a compressed tar can only be read in one go."""
-    most = _MAX_MEMBERS_PER_IMAGE * get_limits().images
+    """Unpack each file when it is listed, because a compressed tar can be read only once from start to end."""
+    max_members = _MAX_MEMBERS_PER_IMAGE * get_limits().images
     try:
         with (
-            _open_decompressed(path) as plain,
-            _ForwardOnlyStream(plain, unpack_counter, source_name) as stream,
+            _open_decompressed(path) as decompressed,
+            _ForwardOnlyStream(decompressed, unpack_counter, source_name) as stream,
             tarfile.open(fileobj=stream, mode="r:") as archive,
         ):
-            for number in range(most):
+            for number in range(max_members):
                 stream.begin_header()
                 member = archive.next()
                 if member is None:
                     return
-                archive.members, archive.pax_headers = [], {}  # it would keep those of every file
+                # It would keep them for all files.
+                archive.members = []  # type: ignore[attr-defined]  # there, but not in typeshed
+                archive.pax_headers = {}
                 if not member.isdir():
                     yield _read_tar_member(archive, stream, member, folder / f"{number:06d}")
     except InputError:
@@ -179,7 +188,7 @@ def _iter_tar_members(path: Path, source_name: str, folder: Path, unpack_counter
     # A damaged tar raises TarError, but also zlib.error, EOFError, ValueError, UnicodeError and others.
     except Exception as error:
         raise InputError(f"{source_name} is damaged or cut short; make or download it again.") from error
-    raise InputError(f"{source_name} lists more than {most:,} files; take fewer.")
+    raise InputError(f"{source_name} lists more than {max_members:,} files; take fewer.")
 
 
 def _read_tar_member(
@@ -187,53 +196,61 @@ def _read_tar_member(
 ) -> SourceFile:
     problem = ""
     if member.issym() or member.islnk():
-        problem = "is a link, which is not followed"
+        problem = _LINK_REASON
     elif not member.isreg():
         problem = "is not a regular file; give the picture itself"
-    elif member.issparse():  # holes cost nothing in the archive and are as large as anybody likes
+    elif member.issparse():  # a hole of any size costs nothing in the archive
         problem = "is packed with holes; pack it again"
     if problem:
         return SourceFile.from_name(member.name, None, problem)
     stream.begin_content()
+    content = archive.extractfile(member)
+    assert isinstance(content, io.BufferedReader)  # of a regular file
     try:
-        with archive.extractfile(member) as content:
+        with content:
             start = content.peek(SNIFF_BYTES)[:SNIFF_BYTES]
-            found = SourceFile.from_name(member.name, partial(link_or_copy_counted, path), read_start=lambda: start)
-            if found.is_junk or (found.problem and not found.is_table_candidate):
-                return found
+            file = SourceFile.from_name(member.name, partial(link_or_copy_counted, path), read_start=lambda: start)
+            if file.is_junk or (file.problem and not file.is_table_candidate):
+                return file
             copy_stream(content, path)
     except ImageReadError as error:
         path.unlink()
         return SourceFile.from_name(member.name, None, error.reason)
-    return found
+    return file
 
 
 @contextmanager
-def _open_decompressed(path: Path) -> Iterator[BinaryIO]:
+def _open_decompressed(path: Path) -> Iterator[io.BufferedIOBase]:
     with open(path, "rb") as stream:
-        packed = stream.read(2) == b"\x1f\x8b"
+        is_gzip = stream.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
         stream.seek(0)
-        if not packed:
+        if not is_gzip:
             yield stream
             return
-        with gzip.GzipFile(fileobj=stream) as plain:
-            yield plain
+        with gzip.GzipFile(fileobj=stream) as decompressed:
+            yield decompressed
 
 
 class _ForwardOnlyStream(io.RawIOBase):
-    """A stream that is only read onwards, each byte counted, so that skipping costs what reading does."""
+    """A stream that reads forwards only and counts all bytes, those it skips included.
 
-    def __init__(self, stream: BinaryIO, counter: ByteCounter, source_name: str) -> None:
+    A header, which tarfile holds in memory, may have ``_MAX_TAR_HEADER_BYTES`` bytes.
+    """
+
+    def __init__(self, stream: io.BufferedIOBase, counter: ByteCounter, source_name: str) -> None:
         self._stream, self._counter, self._position = stream, counter, 0
-        self._error_message = f"{source_name} has a header of more than {_MAX_TAR_HEADER_BYTES // MEGABYTE} MB, as bombs do; pack it again."
+        self._error_message = (
+            f"{source_name} has a header of more than {_MAX_TAR_HEADER_BYTES // MEGABYTE} MB, as bombs do; "
+            "pack it again."
+        )
         self._header_bytes_left: int | None = _MAX_TAR_HEADER_BYTES
 
     def begin_header(self) -> None:
-        """What is read from here on is a header, which is held in memory."""
+        """Limit what is read from here on as a header."""
         self._header_bytes_left = _MAX_TAR_HEADER_BYTES
 
     def begin_content(self) -> None:
-        """What is read from here on is a file, which is not."""
+        """Lift the limit of a header: what is read from here on is a file's content."""
         self._header_bytes_left = None
 
     def read(self, size: int = -1) -> bytes:
@@ -244,7 +261,7 @@ class _ForwardOnlyStream(io.RawIOBase):
         return self._read_counted(size)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        if offset < self._position:  # a header that leads backwards leads round and round
+        if offset < self._position:  # it could loop for ever
             raise tarfile.ReadError("The archive leads backwards.")
         while self._position < offset and self._read_counted(min(offset - self._position, _MAX_TAR_HEADER_BYTES)):
             pass
@@ -254,10 +271,10 @@ class _ForwardOnlyStream(io.RawIOBase):
         return self._position
 
     def _read_counted(self, size: int) -> bytes:
-        found = self._stream.read(size)
-        self._position += len(found)
-        self._counter.add(len(found))
-        return found
+        content = self._stream.read(size)
+        self._position += len(content)
+        self._counter.add(len(content))
+        return content
 
 
 class BoundedFile(io.FileIO):

@@ -1,6 +1,7 @@
-"""Which file somebody means by a name that was written elsewhere: without its ending or folder, or on another machine.
+"""Matches file names written in a label table to image files, by path, name or stem.
 
-Knows only names, and is sure of them: where a name could mean several files, it means none.
+A name may lack its extension or folders, or have those of another machine; one that could mean several files matches
+none. Knows names only.
 """
 
 from __future__ import annotations
@@ -11,16 +12,23 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from headswap.common.text import sanitize
 from headswap.data.sources import IMAGE_EXTENSIONS
 
-_EXACT_MATCH_SCORE = 10_000  # nearer than any number of folders
+_EXACT_MATCH_SCORE = 10_000  # more than any number of folders
 
 
 @dataclass(frozen=True)
 class FileNameMatch:
-    """The file that a name means, how near the name is to its path, and whether several files are as near."""
+    """The file that a name means.
+
+    Attributes:
+        index: of the file; None if the name means no file, or several.
+        score: number of parent folders that agree; ``_EXACT_MATCH_SCORE`` for the same path.
+        ambiguous: whether several files match equally well.
+    """
 
     index: int | None
     score: int = 0
@@ -28,47 +36,56 @@ class FileNameMatch:
 
 
 class FileNameIndex:
-    """Files by their names.
+    """Index of files by path, name and stem.
 
-    A name means the file with the same path from where it was written; else the one file called so, in any case; else
-    the one called so but for its ending. Of several, it means the one whose folders agree furthest with those written.
+    A name means the file with the same path, relative to the folder of the table or to the top folder; else the file of
+    that name, in any case; else the file of that name but for an image extension, which either may lack. Of several
+    files it means the one with the most equal parent folders, counted from the file upwards.
     """
 
     def __init__(self, paths: Sequence[tuple[str, ...]]) -> None:
-        """``files`` are the parts of each one's path."""
+        """Index the files.
+
+        Args:
+            paths: the parts of each file's path.
+        """
         self._paths = paths
-        self._index_by_path = {parts: place for place, parts in reversed(list(enumerate(paths)))}
+        self._index_by_path = {parts: index for index, parts in reversed(list(enumerate(paths)))}  # the first counts
         self._indices_by_name: dict[str, list[int]] = defaultdict(list)
         self._indices_by_stem: dict[str, list[int]] = defaultdict(list)
-        for place, parts in enumerate(paths):
+        for index, parts in enumerate(paths):
             name = parts[-1].casefold()
-            self._indices_by_name[name].append(place)
-            self._indices_by_stem[_strip_image_extension(name)].append(place)
+            self._indices_by_name[name].append(index)
+            self._indices_by_stem[_strip_image_extension(name)].append(index)
         self._cache: dict[tuple[str, tuple[str, ...]], FileNameMatch] = {}
 
     def match_name(self, name: str, base_folder: tuple[str, ...] = ()) -> FileNameMatch:
-        """What a name means that was written in the folder ``home``."""
+        """Match a name that was written in the folder ``base_folder``."""
         key = (name, base_folder)
         if key not in self._cache:
             self._cache[key] = self._match_parts(_split_path(name), base_folder)
         return self._cache[key]
 
+    def find_index(self, name: str, base_folder: tuple[str, ...] = ()) -> int | None:
+        """Index of the file that a name means, as ``match_name`` finds it."""
+        return self.match_name(name, base_folder).index
+
     def match_names(self, names: Iterable[str], base_folder: tuple[str, ...] = ()) -> dict[str, FileNameMatch]:
-        """What each of some names means, written in one place: of two different ones only the nearer means a file."""
-        found = {name: self.match_name(name, base_folder) for name in names}
-        claims: dict[int, dict[tuple[str, ...], int]] = defaultdict(dict)
-        for name, match in found.items():
+        """Match all names of one table: of different names for one file only the best match means it."""
+        matches = {name: self.match_name(name, base_folder) for name in names}
+        scores: dict[int, dict[tuple[str, ...], int]] = defaultdict(dict)  # by file, then by normalized name
+        for name, match in matches.items():
             if match.index is not None:
-                claims[match.index][_normalize_path(name)] = match.score
-        for name, match in found.items():
-            if match.index is not None and len(claims[match.index]) > 1:
-                best = max(claims[match.index].values())
-                nearest = [plain for plain, nearness in claims[match.index].items() if nearness == best]
-                if len(nearest) > 1:
-                    found[name] = FileNameMatch(None, ambiguous=True)
-                elif _normalize_path(name) not in nearest:
-                    found[name] = FileNameMatch(None)
-        return found
+                scores[match.index][_normalize_path(name)] = match.score
+        for name, match in matches.items():
+            if match.index is not None and len(scores[match.index]) > 1:
+                best_score = max(scores[match.index].values())
+                best = [path for path, score in scores[match.index].items() if score == best_score]
+                if len(best) > 1:
+                    matches[name] = FileNameMatch(None, ambiguous=True)
+                elif _normalize_path(name) not in best:
+                    matches[name] = FileNameMatch(None)
+        return matches
 
     def _match_parts(self, parts: tuple[str, ...], base_folder: tuple[str, ...]) -> FileNameMatch:
         if not parts:
@@ -77,30 +94,30 @@ class FileNameIndex:
             if path in self._index_by_path:
                 return FileNameMatch(self._index_by_path[path], _EXACT_MATCH_SCORE)
         name = parts[-1].casefold()
-        called = (
+        candidates = (
             self._indices_by_name.get(name)
             or self._indices_by_stem.get(_strip_image_extension(name))
             or self._indices_by_stem.get(name)
             or []
         )
-        inside = [place for place in called if self._paths[place][: len(base_folder)] == base_folder]
-        by_nearness: dict[int, list[int]] = defaultdict(list)
-        for place in inside or called:
-            by_nearness[_count_matching_folders(self._paths[place][:-1], parts[:-1])].append(place)
-        if not by_nearness:
+        inside = [index for index in candidates if self._paths[index][: len(base_folder)] == base_folder]
+        by_score: dict[int, list[int]] = defaultdict(list)
+        for index in inside or candidates:
+            by_score[_count_matching_folders(self._paths[index][:-1], parts[:-1])].append(index)
+        if not by_score:
             return FileNameMatch(None)
-        nearness = max(by_nearness)
-        places = by_nearness[nearness]
-        return FileNameMatch(places[0], nearness) if len(places) == 1 else FileNameMatch(None, ambiguous=True)
+        score = max(by_score)
+        best = by_score[score]
+        return FileNameMatch(best[0], score) if len(best) == 1 else FileNameMatch(None, ambiguous=True)
 
 
 def has_image_extension(name: str) -> bool:
-    """Whether a name is written like that of a picture's file."""
-    return os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS
+    """Whether a name has the extension of an image file."""
+    return _strip_image_extension(name) != name
 
 
 def _split_path(name: str) -> tuple[str, ...]:
-    """The parts of a path of any machine."""
+    """Parts of a path with slashes or backslashes."""
     text = unicodedata.normalize("NFC", name)
     return tuple(sanitize(part) for part in re.split(r"[/\\]", text) if part not in ("", ".", ".."))
 
@@ -111,16 +128,11 @@ def _normalize_path(name: str) -> tuple[str, ...]:
 
 
 def _strip_image_extension(name: str) -> str:
-    stem, ending = os.path.splitext(name)
-    return stem if ending.lower() in IMAGE_EXTENSIONS else name
+    stem, extension = os.path.splitext(name)
+    return stem if extension.lower() in IMAGE_EXTENSIONS else name
 
 
 def _count_matching_folders(folders: Sequence[str], written: Sequence[str]) -> int:
-    """How many folders are the same, counted from the file upwards."""
+    """Number of equal folders, counted from the file upwards."""
     pairs = zip(reversed(folders), reversed(written), strict=False)
-    number = 0
-    for ours, theirs in pairs:
-        if ours.casefold() != theirs.casefold():
-            break
-        number += 1
-    return number
+    return sum(1 for _ in takewhile(lambda pair: pair[0].casefold() == pair[1].casefold(), pairs))

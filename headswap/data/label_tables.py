@@ -1,33 +1,30 @@
-"""A CSV that says what each image shows, and one for a person to take along. Knows nothing of images.
+"""Finds which columns of a label table hold file names and labels, and reads the labels of each image.
 
-Which column names the files is told by its header and by how many of its cells name one; a column with a label's name
-is the label; else a column of 0 and 1 for each label, or the one column that is left. Labels are taken as they are
-written: "NA" and "None" are labels like any other.
+The file column is found by its header and by how many of its cells name an image. The labels are in a column with a
+label's name; else in one indicator column (0 or 1, yes or no) for each label, or in the one column that is left. Knows
+nothing of images: the caller says which image a name means.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import MappingProxyType
 
-from headswap.common.errors import InputError
-from headswap.common.limits import get_limits
-from headswap.common.text import join_names, sanitize
-
-LABELS_FILE_NAME = (
-    "labels.csv"  # a file of this name in a folder or zip says what the images show, instead of their folders
+from headswap.common.text import format_image_count, sanitize
+from headswap.data.csv_tables import CsvTable
+from headswap.data.label_cells import (
+    FALSE_VALUES,
+    TRUE_VALUES,
+    CellLabels,
+    Rows,
+    format_column_list,
+    read_indicator_columns,
+    read_label_column,
 )
-MAX_TABLE_BYTES = 16 * 1024**2
-_MAX_LISTED_COLUMNS = 6  # columns in a sentence
 
-# Names of columns as people write them, in lower case with _ between words, the likeliest first.
+# Usual column names, in lower case with _ between words, the likeliest first.
 # fmt: off
 _FILE_COLUMNS = (
     "file", "filename", "file_name", "filepath", "file_path", "path", "image", "image_name", "image_file",
@@ -40,10 +37,8 @@ _LABEL_COLUMNS = (
     "diagnosis", "dx", "finding", "emotion", "expression", "genre", "genres", "variety", "grade", "y", "class_id",
     "classid", "label_id", "category_id",
 )
-# Whose cells may be lists.
-_MULTI_LABEL_COLUMNS = ("labels", "classes", "tags", "categories", "targets", "keywords", "genre", "genres")
 _LABEL_SUFFIXES = ("_label", "_labels", "_class", "_classes", "_tag", "_tags", "_category")
-# Of an image, but never what it shows.
+# Data about an image that are never its labels.
 _METADATA_COLUMNS = frozenset(
     {
         "index", "idx", "row", "number", "age", "sex", "gender", "width", "height", "size", "date", "year", "time",
@@ -52,172 +47,153 @@ _METADATA_COLUMNS = frozenset(
     }
 )
 # fmt: on
-_TRUE_VALUES = frozenset({"1", "1.0", "true", "yes", "y", "t", "x"})
-_FALSE_VALUES = frozenset({"0", "0.0", "-1", "-1.0", "false", "no", "n", "f", ""})
 _NUMBER_PATTERN = re.compile(r"[-+]?\d*[.,]?\d+(e[-+]?\d+)?", re.IGNORECASE)
-_LABEL_SEPARATORS = MappingProxyType({";": "semicolons", "|": "bars", ",": "commas", " ": "spaces"})
 _NON_WORD_PATTERN = re.compile(r"[^\w]+")
 
-ImageLookup = Callable[[str], int | None]  # of the image that a name in a table means
-
-
-@dataclass(frozen=True)
-class CsvTable:
-    """A CSV as it is written: its rows of cells, all of one width, the header among them if it has one."""
-
-    name: str
-    rows: tuple[tuple[str, ...], ...] = field(repr=False)
-    delimiter: str
+ImageLookup = Callable[[str], int | None]  # index of the image that a file name in a table means
 
 
 @dataclass(frozen=True)
 class TableColumns:
-    """Which columns of a sheet are what."""
+    """What the columns of a table hold.
 
-    names: tuple[str, ...]  # as the header has them; "column 2" where it has none
-    normalized_header: tuple[str, ...]  # the same in lower case with _ between words, empty where there is none
+    Attributes:
+        names: as the header has them; "column 2" where it has none.
+        normalized_header: the same in lower case with _ between words; "" where there is none.
+        file_column: index of the column of file names.
+        has_file_header: whether the header says so.
+        rows: the rows below the header.
+        num_matched_rows: the rows that name an image.
+    """
+
+    names: tuple[str, ...]
+    normalized_header: tuple[str, ...]
     file_column: int
-    has_file_header: bool  # the header says which column names the files
-    rows: tuple[tuple[str, ...], ...] = field(repr=False)  # the rows below the header
-    num_matched_rows: int  # rows that name an image
+    has_file_header: bool
+    rows: tuple[tuple[str, ...], ...] = field(repr=False)
+    num_matched_rows: int
 
 
 @dataclass(frozen=True)
 class TableLabels:
-    """What one sheet, or several with the same header, say: for each image that they name its labels, or none."""
+    """Labels that a table, or several with the same header, give.
+
+    Attributes:
+        labels: of each image by its index.
+        unlabelled: indices of images with an empty cell.
+        summary: a phrase that says which column is the label, how many classes there are and what is not used.
+        notes: sentences for the user.
+        has_indicator_columns: there is one column for each label, so an image may have none of them.
+        has_explicit_header: the header says which column holds file names and which labels.
+        is_multi_label: an image has more than one label.
+    """
 
     labels: Mapping[int, tuple[str, ...]]
-    unlabelled: frozenset[int]  # images whose cell is empty
-    summary: str  # in a phrase: which column is the label, how many classes, what is not used
+    unlabelled: frozenset[int]
+    summary: str
     notes: tuple[str, ...]
-    has_indicator_columns: bool  # a column for each label, so that an image may carry none of them
-    has_explicit_header: bool  # its header says which column names the files and which the labels
-    is_multi_label: bool  # some image carries more than one label
-
-
-def read_csv_table(path: Path, table_name: str) -> CsvTable:
-    """Read a CSV in UTF-8 or Windows' Western encoding, with commas, semicolons or tabs.
-
-    Raises:
-        InputError: if it is empty, too large, or has fewer than two columns.
-    """
-    if path.stat().st_size > MAX_TABLE_BYTES:
-        raise InputError(
-            f"{table_name} is larger than {MAX_TABLE_BYTES // 1024**2} MB; give a CSV of file names and labels."
-        )
-    raw = path.read_bytes()
-    try:
-        text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-    except UnicodeDecodeError:
-        text = raw.decode("cp1252", errors="replace")
-    text = unicodedata.normalize("NFC", text).lstrip("\r\n ")
-    if told := re.match(r"sep=([,;\t])\r?\n", text):  # which Excel writes, and reads
-        text = text[told.end() :]
-    delimiter = told[1] if told else max(",;\t", key=text.partition("\n")[0].count)
-    table: list[list[str]] = []
-    most = get_limits()
-    try:
-        for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True):
-            if len(table) > most.images or len(row) > most.classes + 1:
-                many = f"{most.images:,} rows or {most.classes:,} columns"
-                raise InputError(f"{table_name} has more than {many} of labels; give a CSV of file names and labels.")
-            if any(cell.strip() for cell in row):
-                table.append([cell.strip() for cell in row])
-    except csv.Error as error:
-        raise InputError(f"{table_name} cannot be read as a CSV ({error}); save it again as CSV.") from error
-    width = max(map(len, table), default=0)
-    if width < 2:
-        raise InputError(f"{table_name} needs two columns: the name of an image's file and its labels.")
-    return CsvTable(table_name, tuple(tuple(row + [""] * (width - len(row))) for row in table), delimiter)
+    has_indicator_columns: bool
+    has_explicit_header: bool
+    is_multi_label: bool
 
 
 def detect_columns(csv_table: CsvTable, find_image: ImageLookup, is_file_name: Callable[[str], bool]) -> TableColumns:
-    """Tell the column that names the files: the one whose cells name most images, by its header where several do.
+    """Find the column of file names: the one whose cells name most images, by its header where several do.
 
     Args:
-        sheet: as ``read_sheet`` gives it.
-        place: which image a cell means, if any.
-        named_file: whether a cell is written like the name of a picture's file.
+        csv_table: the table; whether it has a header is found as well.
+        find_image: gives the index of the image that a cell means, if any.
+        is_file_name: whether a cell is written like the name of an image file.
     """
-    first, width = csv_table.rows[0], len(csv_table.rows[0])
-    header = tuple(_normalize_header(cell) for cell in first)
+    first_row, width = csv_table.rows[0], len(csv_table.rows[0])
+    header = tuple(_normalize_header(cell) for cell in first_row)
     rank = {name: -i for i, name in enumerate(_FILE_COLUMNS)}
-    hits = [sum(find_image(row[i]) is not None for row in csv_table.rows) for i in range(width)]
-    likely = [header[i] in rank and 2 * hits[i] >= max(hits) for i in range(width)]
-    file = max(range(width), key=lambda i: (likely[i], hits[i], rank.get(header[i], -len(rank)), -i))
-    known = header[file] in rank
-    headed = known or (find_image(first[file]) is None and not is_file_name(first[file]))
-    headed = headed or (not hits[file] and any(map(_is_label_column_name, header)))
-    body = csv_table.rows[1:] if headed else csv_table.rows
-    above = headed and find_image(first[file]) is not None  # a header that is a picture's name as well
-    names = tuple((headed and sanitize(cell)) or f"column {i}" for i, cell in enumerate(first, 1))
-    header = header if headed else ("",) * width
-    return TableColumns(names, header, file, known, body, hits[file] - above)
+    matches = [sum(find_image(row[i]) is not None for row in csv_table.rows) for i in range(width)]
+    is_likely = [header[i] in rank and 2 * matches[i] >= max(matches) for i in range(width)]
+    file_column = max(range(width), key=lambda i: (is_likely[i], matches[i], rank.get(header[i], -len(rank)), -i))
+    file_header, names_image = first_row[file_column], find_image(first_row[file_column]) is not None
+    has_file_header = header[file_column] in rank
+    has_header = (
+        has_file_header
+        or (not names_image and not is_file_name(file_header))
+        or (not matches[file_column] and any(map(_is_label_column_name, header)))
+    )
+    return TableColumns(
+        names=tuple((has_header and sanitize(cell)) or f"column {i}" for i, cell in enumerate(first_row, 1)),
+        normalized_header=header if has_header else ("",) * width,
+        file_column=file_column,
+        has_file_header=has_file_header,
+        rows=csv_table.rows[1:] if has_header else csv_table.rows,
+        num_matched_rows=matches[file_column] - (has_header and names_image),
+    )
 
 
 def extract_labels(
     parts: Sequence[tuple[CsvTable, TableColumns, ImageLookup]], single_label: bool = False
 ) -> TableLabels | None:
-    """What sheets with one and the same header say of the images that they name; None where no column is a label.
+    """Read the labels that tables with the same header give to the images that they name.
 
     Args:
-        parts: each sheet with its columns, and which image a name in it means.
-        one_label: whether an image with several labels will be left out.
+        parts: each table with its columns, and which image a file name in it means.
+        single_label: whether an image with several labels will be left out.
+
+    Returns:
+        None if no column holds labels.
     """
-    columns, sheet = parts[0][1], parts[0][0]
-    rows = [(place(row[each.file_column]), row) for _, each, place in parts for row in each.rows]
-    body = [row for _, row in rows]
-    header = columns.normalized_header
-    others = [i for i in range(len(header)) if i != columns.file_column]
-    marks = _find_indicator_columns(header, body, others)
-    label = _find_label_column(header, body, others, marks)
-    if label is None and not marks:
+    table, columns, _ = parts[0]
+    indexed_rows = [
+        (find_image(row[part_columns.file_column]), row)
+        for _, part_columns, find_image in parts
+        for row in part_columns.rows
+    ]
+    other_columns = [i for i in range(len(columns.names)) if i != columns.file_column]
+    found = _read_cells(columns, [row for _, row in indexed_rows], other_columns, table.delimiter)
+    if found is None:
         return None
-    if label is None:
-        used, notes = marks, _describe_mixed_negatives(sheet.name, columns.names, body, marks)
-        said = _CellLabels(
-            _read_indicator_columns(columns.names, body, marks),
-            f"{_format_column_list(columns.names, marks)}, one for each label",
-        )
-    else:
-        used, notes = [label], []
-        said = _read_label_column(columns.names[label], header[label], body, label, sheet.delimiter)
-        notes = [f"{sheet.name}: {note}" for note in said.notes]
-    labels, empty, doubled = _merge_rows_by_image(rows, said.labels)
-    notes += _describe_conflicting_rows(
-        sheet.name, doubled, labels, {place: row[columns.file_column] for place, row in rows}, single_label
-    )
+    label_column, used, cells = found
+    labels, unlabelled, conflicting = _merge_rows_by_image(indexed_rows, cells.labels)
+    file_names = {index: row[columns.file_column] for index, row in indexed_rows}
     classes = {name for names in labels.values() for name in names if not single_label or len(names) == 1}
-    several = any(len(names) > 1 for names in labels.values())
-    idle = [i for i in others if i not in used]
-    phrase = said.description
-    if label is not None:
-        phrase += f", {len(classes)} {'labels' if several and not single_label else 'classes'}"
-    if idle:
-        phrase += f"; {_format_column_list(columns.names, idle)} {'is' if len(idle) == 1 else 'are'} not used"
-    explicit = columns.has_file_header and (label is None or _is_label_column_name(header[label]))
-    return TableLabels(labels, frozenset(empty), phrase, tuple(notes), label is None, explicit, several)
+    is_multi_label = any(len(names) > 1 for names in labels.values())
+    unused = [i for i in other_columns if i not in used]
+    summary = cells.description
+    if label_column is not None:
+        summary += f", {len(classes)} {'labels' if is_multi_label and not single_label else 'classes'}"
+    if unused:
+        summary += f"; {format_column_list(columns.names, unused)} {'is' if len(unused) == 1 else 'are'} not used"
+    return TableLabels(
+        labels=labels,
+        unlabelled=frozenset(unlabelled),
+        summary=summary,
+        notes=tuple(
+            f"{table.name}: {note}"
+            for note in (*cells.notes, *_describe_conflicting_rows(conflicting, labels, file_names, single_label))
+        ),
+        has_indicator_columns=label_column is None,
+        has_explicit_header=columns.has_file_header
+        and (label_column is None or _is_label_column_name(columns.normalized_header[label_column])),
+        is_multi_label=is_multi_label,
+    )
 
 
-def format_csv(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A CSV for a spreadsheet, in which no cell begins a formula, whatever a file was called."""
-    stream = io.StringIO(newline="")
-    csv.writer(stream).writerows([_escape_formula(cell) for cell in row] for row in (header, *rows))
-    return stream.getvalue()
+def _read_cells(
+    columns: TableColumns, rows: Rows, other_columns: Sequence[int], delimiter: str
+) -> tuple[int | None, Sequence[int], CellLabels] | None:
+    """Find the columns that hold labels and read their cells.
 
-
-def _escape_formula(cell: str) -> str:
-    # A spreadsheet trims first, and takes the full-width signs for the plain ones.
-    return f"'{cell}" if cell.lstrip()[:1] in tuple("=+-@|%＝＋－＠") else cell
-
-
-@dataclass(frozen=True)
-class _CellLabels:
-    """What the cells of the rows mean, in the order of the rows: None where nothing is said."""
-
-    labels: Sequence[tuple[str, ...] | None]
-    description: str
-    notes: tuple[str, ...] = ()
+    Returns:
+        The label column (None for indicator columns), all columns used and their labels; None if there are none.
+    """
+    header = columns.normalized_header
+    indicator_columns = _find_indicator_columns(header, rows, other_columns)
+    label_column = _find_label_column(header, rows, other_columns, indicator_columns)
+    if label_column is not None:
+        cells = [row[label_column] for row in rows]
+        labels = read_label_column(columns.names[label_column], header[label_column], cells, delimiter)
+        return label_column, [label_column], labels
+    if indicator_columns:
+        return None, indicator_columns, read_indicator_columns(columns.names, rows, indicator_columns)
+    return None
 
 
 def _normalize_header(name: str) -> str:
@@ -228,191 +204,79 @@ def _is_label_column_name(name: str) -> bool:
     return name in _LABEL_COLUMNS or name.endswith(_LABEL_SUFFIXES)
 
 
-def _format_column_list(names: Sequence[str], places: Sequence[int]) -> str:
-    shown = [names[i].removeprefix("column ") for i in places]
-    return f"column{'s' if len(places) > 1 else ''} {join_names(shown, _MAX_LISTED_COLUMNS, 'others')}"
-
-
-# Which column is the label
-
-
-def _find_indicator_columns(header: Sequence[str], body: Sequence[Sequence[str]], others: Sequence[int]) -> list[int]:
-    """The columns that may mark a label with yes and no: two at least, and neither a constant nor an index."""
+def _find_indicator_columns(header: Sequence[str], rows: Rows, other_columns: Sequence[int]) -> list[int]:
+    """Columns of yes and no, one for each label: at least two, none of them constant or a row number."""
     found = []
-    for i in others:
-        cells = {row[i].casefold() for row in body}
-        counts_up = [row[i] for row in body] == [str(n) for n in range(len(body))]
-        unnamed = not header[i] or header[i].startswith("unnamed") or header[i] in _METADATA_COLUMNS
-        if (
-            cells <= _TRUE_VALUES | _FALSE_VALUES
-            and cells & _TRUE_VALUES
-            and cells & _FALSE_VALUES
-            and not (unnamed or counts_up)
-        ):
+    for i in other_columns:
+        values = {row[i].casefold() for row in rows}
+        is_row_number = [row[i] for row in rows] == [str(number) for number in range(len(rows))]
+        is_named = header[i] and not header[i].startswith("unnamed") and header[i] not in _METADATA_COLUMNS
+        is_binary = values <= TRUE_VALUES | FALSE_VALUES and values & TRUE_VALUES and values & FALSE_VALUES
+        if is_named and is_binary and not is_row_number:
             found.append(i)
-    return found if len(found) > 1 else []  # the cells of one column alone are labels
+    return found if len(found) > 1 else []  # the cells of a single column are the labels themselves
 
 
 def _find_label_column(
-    header: Sequence[str],
-    body: Sequence[Sequence[str]],
-    others: Sequence[int],
-    indicator_columns: Sequence[int],
+    header: Sequence[str], rows: Rows, other_columns: Sequence[int], indicator_columns: Sequence[int]
 ) -> int | None:
-    """The column whose cells are the labels; None where the labels have columns of their own, or there is none."""
-    named = [i for i in others if header[i] in _LABEL_COLUMNS]
+    """Column whose cells are the labels; None if the labels have columns of their own, or there is none."""
+    num_values = {i: len({row[i] for row in rows}) for i in other_columns}
+    named = [i for i in other_columns if header[i] in _LABEL_COLUMNS]
     if named:
         return min(named, key=lambda i: _LABEL_COLUMNS.index(header[i]))
-    ending = [i for i in others if header[i].endswith(_LABEL_SUFFIXES) and len({row[i] for row in body}) > 1]
-    if len(ending) == 1 and ending[0] not in indicator_columns:
-        return ending[0]
-    if len(others) == 1:
-        return others[0]
-    counts = [sum(row[i].casefold() in _TRUE_VALUES for i in indicator_columns) for row in body]
-    words = [i for i in others if i not in indicator_columns and _is_categorical(header[i], [row[i] for row in body])]
-    if indicator_columns and (set(counts) == {1} or not words):
+    with_suffix = [i for i in other_columns if header[i].endswith(_LABEL_SUFFIXES) and num_values[i] > 1]
+    if len(with_suffix) == 1 and with_suffix[0] not in indicator_columns:
+        return with_suffix[0]
+    if len(other_columns) == 1:
+        return other_columns[0]
+    is_one_hot = {sum(row[i].casefold() in TRUE_VALUES for i in indicator_columns) for row in rows} == {1}
+    categorical = [
+        i for i in other_columns if i not in indicator_columns and _is_categorical(header[i], [row[i] for row in rows])
+    ]
+    if indicator_columns and (is_one_hot or not categorical):
         return None
-    if words:
-        return words[0]
-    left = [i for i in others if header[i] not in _METADATA_COLUMNS and len({row[i] for row in body}) > 1]
-    binary = [i for i in left if {row[i].casefold() for row in body} <= _TRUE_VALUES | _FALSE_VALUES]
-    few = [i for i in left if len({row[i] for row in body}) <= len(body) / 2]
-    return next(iter([*binary, *few]), None)
+    if categorical:
+        return categorical[0]
+    candidates = [i for i in other_columns if header[i] not in _METADATA_COLUMNS and num_values[i] > 1]
+    binary = [i for i in candidates if {row[i].casefold() for row in rows} <= TRUE_VALUES | FALSE_VALUES]
+    with_few_values = [i for i in candidates if num_values[i] <= len(rows) / 2]
+    return next(iter([*binary, *with_few_values]), None)
 
 
 def _is_categorical(name: str, cells: Sequence[str]) -> bool:
-    """Whether words recur in it."""
+    """Whether a column holds recurring words and is not known for something else than labels."""
     filled = [cell for cell in cells if cell]
-    different = set(filled)
-    words = not any(_NUMBER_PATTERN.fullmatch(cell) for cell in different)
-    known = name in _METADATA_COLUMNS or name.endswith("_id")  # of a patient, a camera
-    return not known and words and 1 < len(different) < len(filled)
-
-
-# What its cells mean
-
-
-def _read_indicator_columns(
-    names: Sequence[str], body: Sequence[Sequence[str]], indicator_columns: Sequence[int]
-) -> list[tuple[str, ...] | None]:
-    labels = {i: names[i] for i in indicator_columns}
-    return [
-        tuple(labels[i] for i in indicator_columns if row[i].casefold() in _TRUE_VALUES)
-        if any(row[i] for i in indicator_columns)
-        else None
-        for row in body
-    ]
-
-
-def _describe_mixed_negatives(
-    table_name: str, column_names: Sequence[str], body: Sequence[Sequence[str]], indicator_columns: Sequence[int]
-) -> list[str]:
-    both = [i for i in indicator_columns if {"0", "-1"} <= {row[i].removesuffix(".0") for row in body}]
-    return (
-        [f"{table_name}: {_format_column_list(column_names, both)} hold 0 and -1; both are taken for no."]
-        if both
-        else []
-    )
-
-
-def _read_label_column(
-    name: str, normalized_name: str, body: Sequence[Sequence[str]], column: int, delimiter: str
-) -> _CellLabels:
-    """Cells with one label each, or with several between semicolons, bars, and where that is sure commas or spaces."""
-    cells = [row[column] for row in body]
-    different = list(dict.fromkeys(filter(None, cells)))
-    called = _format_column_list([name], [0])
-    several = normalized_name in _MULTI_LABEL_COLUMNS or normalized_name.endswith(("_labels", "_tags", "_classes"))
-    marks, hint = _detect_separators(different, several, delimiter)
-    said = {cell: _split_cell(cell, marks) if marks else (sanitize(cell),) for cell in different}
-    phrase = (
-        f"{called} with {_LABEL_SEPARATORS[marks]} between tags"
-        if marks in _LABEL_SEPARATORS and marks in ", "
-        else called
-    )
-    notes = ()
-    if hint:
-        first = next(cell for cell in different if hint in cell)
-        notes = (
-            f"cells of {called} hold {_LABEL_SEPARATORS[hint]}, such as '{sanitize(first)}', and each cell was taken for one "
-            "label; where it is several labels, separate them with ; or |.",
-        )
-    return _CellLabels([said.get(cell) for cell in cells], phrase, notes)
-
-
-def _detect_separators(unique_cells: Sequence[str], is_multi_label: bool, delimiter: str) -> tuple[str, str]:
-    """The marks that stand between labels in a cell, if any; else a mark that only looks as if it did, if any.
-
-    Args:
-        different: the cells, each once.
-        several: whether the column is named for more than one label, so that a comma or a space may be a mark.
-        delimiter: between the cells.
-    """
-    found = [mark for mark in _LABEL_SEPARATORS if any(mark in cell for cell in unique_cells)]
-    sure = [mark for mark in found if mark in ";|" and mark != delimiter]
-    if any(mark == ";" or _has_recurring_part(unique_cells, mark) for mark in sure):
-        return (";|" if delimiter != ";" else "|"), ""
-    for mark in (mark for mark in found if mark in ", "):
-        parts = _has_only_recurring_parts(unique_cells, mark)
-        if parts and is_multi_label:
-            return mark, ""
-        if parts or (is_multi_label and sum(mark in cell for cell in unique_cells) > 1):
-            return "", mark
-    return "", ""
-
-
-def _split_cell(cell: str, separators: str) -> tuple[str, ...]:
-    parts = [part.strip() for part in re.split(f"[{re.escape(separators)}]", cell)]
-    if "|" in separators and any(part.count("(") != part.count(")") for part in parts):
-        return (sanitize(cell),)  # a formula, such as P(A|B)
-    return tuple(dict.fromkeys(sanitize(part) for part in parts if part))
-
-
-def _has_recurring_part(unique_cells: Iterable[str], separator: str) -> bool:
-    """Whether any part between marks stands in another cell, too: else the mark is a letter like any other."""
-    seen: Counter[str] = Counter()
-    split: set[str] = set()
-    for cell in unique_cells:
-        parts = {part.strip() for part in cell.split(separator)} - {""}
-        seen.update(parts)
-        split.update(parts if len(parts) > 1 else ())
-    return any(seen[part] > 1 for part in split)
-
-
-def _has_only_recurring_parts(unique_cells: Iterable[str], separator: str) -> bool:
-    """Whether cells are lists: each part stands in several of them, and there are fewer parts than cells."""
-    seen: Counter[str] = Counter()
-    number = 0
-    for cell in unique_cells:
-        seen.update({part.strip() for part in cell.split(separator)} - {""})
-        number += 1
-    return bool(seen) and min(seen.values()) > 1 and len(seen) < number
-
-
-# What all rows say of an image
+    values = set(filled)
+    has_words = not any(_NUMBER_PATTERN.fullmatch(cell) for cell in values)
+    is_metadata = name in _METADATA_COLUMNS or name.endswith("_id")  # of a patient, a camera
+    return not is_metadata and has_words and 1 < len(values) < len(filled)
 
 
 def _merge_rows_by_image(
-    rows: Sequence[tuple[int | None, Sequence[str]]], cells: Sequence[tuple[str, ...] | None]
+    indexed_rows: Sequence[tuple[int | None, Sequence[str]]], row_labels: Sequence[tuple[str, ...] | None]
 ) -> tuple[dict[int, tuple[str, ...]], set[int], list[int]]:
-    """For each image its labels, the images of which nothing is said, and those whose rows differ."""
-    found: dict[int, dict[str, None]] = {}
-    said: dict[int, set[tuple[str, ...]]] = defaultdict(set)
-    empty: set[int] = set()
-    for (place, _), cell in zip(rows, cells, strict=True):
-        if place is None:
+    """Join the labels of rows that name the same image.
+
+    Returns:
+        The labels by index of the image, the images with empty cells only, and those whose rows differ.
+    """
+    merged: dict[int, dict[str, None]] = {}
+    variants: dict[int, set[tuple[str, ...]]] = defaultdict(set)
+    unlabelled: set[int] = set()
+    for (index, _), labels in zip(indexed_rows, row_labels, strict=True):
+        if index is None:
             continue
-        if cell is None:
-            empty.add(place)
+        if labels is None:
+            unlabelled.add(index)
         else:
-            found.setdefault(place, {}).update(dict.fromkeys(cell))
-            said[place].add(cell)
-    doubled = [place for place, each in said.items() if len(each) > 1]
-    return {place: tuple(names) for place, names in found.items()}, empty - found.keys(), doubled
+            merged.setdefault(index, {}).update(dict.fromkeys(labels))
+            variants[index].add(labels)
+    conflicting = [index for index, different in variants.items() if len(different) > 1]
+    return {index: tuple(names) for index, names in merged.items()}, unlabelled - merged.keys(), conflicting
 
 
 def _describe_conflicting_rows(
-    table_name: str,
     conflicting: Sequence[int],
     labels: Mapping[int, tuple[str, ...]],
     file_names: Mapping[int | None, str],
@@ -420,10 +284,11 @@ def _describe_conflicting_rows(
 ) -> list[str]:
     if not conflicting:
         return []
-    first, single = conflicting[0], len(conflicting) == 1
-    many = "1 image stands" if single else f"{len(conflicting)} images stand"
-    then = f"{'carries' if single else 'carry'} all their labels"
+    first, is_single = conflicting[0], len(conflicting) == 1
     if single_label:
-        then = f"{'is' if single else 'are'} left out, because one label is wanted"
-    which = f"{sanitize(file_names[first])} ({', '.join(labels[first])})"
-    return [f"{table_name}: {many} in rows that differ, and {then}; the first is {which}."]
+        outcome = f"{'is' if is_single else 'are'} left out, because one label is wanted"
+    else:
+        outcome = f"{'carries' if is_single else 'carry'} all their labels"
+    images = f"{format_image_count(len(conflicting))} {'stands' if is_single else 'stand'}"
+    example = f"{sanitize(file_names[first])} ({', '.join(labels[first])})"
+    return [f"{images} in rows that differ, and {outcome}; the first is {example}."]

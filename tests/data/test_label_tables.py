@@ -8,7 +8,7 @@ from pictures import drawn, own, reasons
 from pictures import folder as drawn_folder
 
 from headswap import InputError, load_images
-from headswap.data import label_tables
+from headswap.data import csv_tables
 
 PICTURES = {"a.png": "red", "b.png": "blue", "c.png": "green", "in/d.png": "red"}
 
@@ -92,7 +92,7 @@ def test_a_table_without_two_columns_is_refused(folder, text):
 
 
 def test_a_table_that_is_too_large_is_refused(folder, monkeypatch):
-    monkeypatch.setattr(label_tables, "MAX_TABLE_BYTES", 3)
+    monkeypatch.setattr(csv_tables, "MAX_TABLE_BYTES", 3)
     with pytest.raises(InputError, match=r"labels\.csv is larger"):
         load_images(folder("file,label\na.png,rose\n").parent)
 
@@ -135,13 +135,13 @@ def test_more_classes_than_can_be_learned_are_refused(folder, monkeypatch):
 
 @pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "|cmd", "\uff1d1", "%1"])
 def test_no_cell_of_a_table_to_take_along_begins_a_formula(cell):
-    [header, row] = csv.reader(io.StringIO(label_tables.format_csv(["file"], [[cell]]), newline=""))
+    [header, row] = csv.reader(io.StringIO(csv_tables.format_csv(["file"], [[cell]]), newline=""))
     assert (header, row) == (["file"], [f"'{cell}"])
 
 
 def test_what_is_written_is_read_again():
     rows = [['a "b"', "x,y"], ["two\nlines", ""], ["2", "NA"]]
-    assert list(csv.reader(io.StringIO(label_tables.format_csv(["n", "m"], rows), newline=""))) == [["n", "m"], *rows]
+    assert list(csv.reader(io.StringIO(csv_tables.format_csv(["n", "m"], rows), newline=""))) == [["n", "m"], *rows]
 
 
 def test_the_only_table_beside_the_pictures_counts_whatever_it_is_called_if_its_header_says_so(folder):

@@ -6,14 +6,14 @@ import stat
 
 import pytest
 import torch
-from pictures import FLOWERS, check_refused, drawn, folder, own, reasons, zipped
+from pictures import FLOWERS, check_refused, drawn, folder, load_files, own, reasons, zipped
 
 import headswap
 from headswap.common.errors import InputError
 from headswap.common.text import natural_sort_key
 from headswap.data import archives
 from headswap.data.dataset import LoadReport
-from headswap.data.loading import load_files, load_images
+from headswap.data.loading import load_images
 
 pytestmark = pytest.mark.usefixtures("private_folders")
 

@@ -8,12 +8,12 @@ import tarfile
 import zipfile
 
 import pytest
-from pictures import FLOWERS, check_refused, folder, reasons, zipped
+from pictures import FLOWERS, check_refused, folder, load_files, reasons, zipped
 from PIL import Image
 
 from headswap.common.errors import InputError
 from headswap.data.dataset import LoadReport
-from headswap.data.loading import load_files, load_images
+from headswap.data.loading import load_images
 from headswap.data.sources import list_image_files
 
 pytestmark = pytest.mark.usefixtures("private_folders")

@@ -6,11 +6,11 @@ from html import escape
 
 import gradio as gr
 import pytest
+from pictures import load_files
 from telling import FINISHED, HEAD, STORY, epoch
 from visiting import Reader, choose, text_of
 
 from headswap.common.errors import InputError
-from headswap.data.loading import load_files
 from headswap.networks.catalogue import DEFAULT_BACKBONE
 from headswap.networks.classifier import adapt
 from headswap.training.events import LabelMetrics

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from headswap.common.errors import InputError
-from headswap.data.loading import load_images
+from headswap.data.loading import load_files_with_progress, load_images
 
 FLOWERS = ("roses/a.png", "roses/b.png", "tulips/a.png", "tulips/b.png")
 
@@ -60,6 +60,12 @@ def check_refused(source, *words, **options):
         load_images(source, **options)
     for word in words:
         assert word in str(caught.value), str(caught.value)
+
+
+def load_files(files):
+    """The images of files that lie anywhere, by pairs of relative name and path."""
+    *_, images = load_files_with_progress([(name, path, "") for name, path in files])
+    return images
 
 
 @contextmanager

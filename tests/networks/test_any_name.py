@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pictures import own
 
 from headswap.common.errors import InputError
-from headswap.data.label_tables import format_csv
+from headswap.data.csv_tables import format_csv
 from headswap.data.loading import load_files_with_progress, load_images
 from headswap.data.sources import SourceFile
 from headswap.ui.views.dataset import render_dataset

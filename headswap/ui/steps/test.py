@@ -13,8 +13,8 @@ from PIL import Image
 
 from headswap.common.errors import ImageReadError, InputError
 from headswap.common.text import format_count, format_percent, join_names, sanitize
+from headswap.data.csv_tables import format_csv
 from headswap.data.decoding import read_pixels
-from headswap.data.label_tables import format_csv
 from headswap.data.sources import IMAGE_EXTENSIONS
 from headswap.networks.classifier import Classifier
 from headswap.ui.panels import held_out_samples, mistakes

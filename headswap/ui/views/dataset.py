@@ -11,8 +11,8 @@ from pathlib import Path
 
 from headswap.common.text import format_count, join_names
 from headswap.data.checks import Finding, check, count_leaking_pairs
+from headswap.data.csv_tables import format_csv
 from headswap.data.dataset import LabelledImages, LoadReport
-from headswap.data.label_tables import format_csv
 from headswap.data.leakage import NO_SEEN_IMAGES, SeenImages
 from headswap.ui.views.html import make_thumbnail_url, to_data_url
 
