@@ -1,1 +1,1 @@
-"""The verbs on a command line: what is typed, what is done, how it is shown."""
+"""The command line: commands, the inputs that they read, and how the terminal shows their results."""

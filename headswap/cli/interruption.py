@@ -1,39 +1,39 @@
-"""Ctrl+C while something is learned: the first press asks to stop, the second ends at once.
+"""Handles Ctrl+C during a training: the first press asks to stop, the second ends at once.
 
-Knows nothing of what is learned and of how anything is said.
+Knows nothing of what is trained and of how anything is shown.
 """
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from types import FrameType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
 class InterruptHandler:
-    """What Ctrl+C (SIGINT) does in a block: it raises ``KeyboardInterrupt``, as always, but after ``wait`` the first
-    press is only noted, so that nothing is torn in the midst of its work, and the second raises.
+    """Context manager that replaces the handler of Ctrl+C (SIGINT).
 
-    Outside the main thread, where no signal arrives, and where the signal is ignored, as behind ``nohup``, nothing
-    changes.
+    A press raises ``KeyboardInterrupt``, as usual. After ``defer`` the first press is only noted, so that no step is
+    interrupted half-way, and the second raises. In other threads than the main one, which receive no signals, and where
+    the signal is ignored, as behind ``nohup``, nothing changes.
 
     Attributes:
-        pressed: whether Ctrl+C was pressed.
-        why: the words that a ``KeyboardInterrupt`` brings along, for a person.
+        is_interrupted: whether Ctrl+C was pressed.
+        message: the message of ``KeyboardInterrupt``, shown to the user.
     """
 
     def __init__(self, message: str = "") -> None:
         self.is_interrupted, self.message = False, message
         self._is_deferred = False
-        self._previous_handler: object = None
+        self._previous_handler: Callable[[int, FrameType | None], Any] | int | None = None
 
     def __enter__(self) -> InterruptHandler:
-        former = signal.getsignal(signal.SIGINT)
-        if threading.current_thread() is threading.main_thread() and former not in (signal.SIG_IGN, None):
+        handler = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is threading.main_thread() and handler not in (signal.SIG_IGN, None):
             self._previous_handler = signal.signal(signal.SIGINT, self._handle_signal)
         return self
 
@@ -43,15 +43,15 @@ class InterruptHandler:
             self._previous_handler = None
 
     def defer(self, message: str) -> None:
-        """From now on the first press waits until somebody looks for it; ``why`` is for the second."""
+        """From now on only note the first press; the second raises with ``message``."""
         self._is_deferred, self.message = True, message
 
     def raise_immediately(self, message: str) -> None:
-        """From now on the first press raises again."""
+        """From now on the first press raises again, with ``message``."""
         self._is_deferred, self.message = False, message
 
-    def until_interrupted(self, events: Iterable[T]) -> Iterator[T]:
-        """These events, up to a press: then the generator that they come from is closed."""
+    def until_interrupted(self, events: Generator[T, None, None]) -> Iterator[T]:
+        """Yield events until a press is noted, and then close their generator."""
         for event in events:
             yield event
             if self.is_interrupted:
@@ -59,6 +59,6 @@ class InterruptHandler:
                 return
 
     def _handle_signal(self, number: int, frame: FrameType | None) -> None:
-        again, self.is_interrupted = self.is_interrupted, True
-        if again or not self._is_deferred:
+        was_interrupted, self.is_interrupted = self.is_interrupted, True
+        if was_interrupted or not self._is_deferred:
             raise KeyboardInterrupt(self.message)

@@ -1,13 +1,14 @@
-"""How a terminal shows what happens: events with a bar, tables, and for machines one JSON object a line.
+"""Shows events, predictions and evaluations in a terminal: progress bars and tables, or one JSON object per line.
 
-Knows nothing of verbs and of how anything is computed.
+Knows nothing of commands and of how anything is computed.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from enum import Enum
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -32,45 +33,75 @@ from headswap.training.cross_validation import CrossValidated, Fold
 from headswap.training.events import Epoch, Event, Kept, PhaseBegins, Reference
 from headswap.training.race import Lap, Won
 
+EXIT_INTERRUPTED = 130  # as shells report what Ctrl+C ended
+
 ProgressEvent = Event | Fold | CrossValidated | Lap | Won
+E = TypeVar("E")
 
 console = Console()
 error_console = Console(stderr=True)
 
 
+class OutputFormat(str, Enum):
+    """Format of printed predictions."""
+
+    TABLE, CSV, JSON = "table", "csv", "json"
+
+
+class ShownEvents:
+    """The last event of each type that was shown."""
+
+    def __init__(self) -> None:
+        self._last: dict[type, object] = {}
+
+    def add(self, event: object) -> None:
+        """Remember an event in place of the former one of its type."""
+        self._last[type(event)] = event
+
+    def get(self, kind: type[E]) -> E | None:
+        """The last event of this type, or None."""
+        event = self._last.get(kind)
+        return event if isinstance(event, kind) else None
+
+
 def print_line(text: str) -> None:
-    """A line as it stands."""
+    """Print a text without markup or highlighting."""
     console.print(text, markup=False, highlight=False)
 
 
 def print_json_line(**fields: Any) -> None:
-    """One JSON object as a line, the moment it is known."""
+    """Print a JSON object as one line, and flush."""
     print(json.dumps(fields, ensure_ascii=False, allow_nan=False), flush=True)
 
 
+def print_text_or_json(text: str, as_json: bool, **fields: Any) -> None:
+    """Print ``fields`` as a JSON object, or else the text."""
+    print_json_line(**fields) if as_json else print_line(text)
+
+
 def make_progress(*extra_columns: ProgressColumn, disable: bool = False) -> Progress:
-    """A bar that goes away when it is through; none where a machine listens."""
+    """Make a progress bar that disappears when it is done."""
     columns = (TextColumn("{task.description}"), BarColumn(), *extra_columns, TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=disable)
 
 
 def make_download_column() -> ProgressColumn:
-    """How much of a download has come."""
+    """Make the column of a progress bar that shows the bytes of a download."""
     return DownloadColumn()
 
 
-def show_events(events: Iterable[ProgressEvent], as_json: bool = False) -> dict[type, ProgressEvent]:
-    """Show them, or tell a machine; returns the last of each kind."""
-    last: dict[type, ProgressEvent] = {}
+def show_events(events: Iterable[ProgressEvent], as_json: bool = False) -> ShownEvents:
+    """Consume events, and show each in a progress bar and by lines, or as JSON."""
+    shown = ShownEvents()
     with make_progress(MofNCompleteColumn(), disable=as_json) as progress:
-        bar = progress.add_task("Frozen stages", total=None)
+        task_id = progress.add_task("Frozen stages", total=None)
         for event in events:
-            last[type(event)] = event
+            shown.add(event)
             if as_json:
                 print_json_line(**event_to_dict(event))
             else:
-                _show_event(event, progress, bar)
-    return last
+                _show_event(event, progress, task_id)
+    return shown
 
 
 def _show_event(event: ProgressEvent, progress: Progress, task_id: TaskID) -> None:
@@ -86,12 +117,14 @@ def _show_event(event: ProgressEvent, progress: Progress, task_id: TaskID) -> No
         case Lap(event=PhaseBegins() as begins):
             progress.update(task_id, total=begins.phase.epochs)
         case Reference():
-            told = event.validation_metrics
-            print_line(f"A head that is solved at once names {told.correct} of {told.total} validation images rightly.")
+            figures = event.validation_metrics
+            print_line(
+                f"A head that is solved at once names {figures.correct} of {figures.total} validation images rightly."
+            )
         case PhaseBegins():
             stages = ", ".join(event.learning_stages)
-            learns = f"Stages {stages} and the head learn" if stages else "The head learns"
-            print_line(f"{learns}; {event.frozen_weights:,} weights stand still.")
+            trained = f"Stages {stages} and the head learn" if stages else "The head learns"
+            print_line(f"{trained}; {event.frozen_weights:,} weights stand still.")
             progress.update(task_id, description="Epochs", total=event.epochs, completed=event.first_epoch - 1)
         case Epoch():
             progress.update(task_id, completed=event.number)
@@ -111,33 +144,39 @@ def _show_kept(kept: Kept) -> None:
 
 
 def show_predictions(
-    predictions: Sequence[tuple[str, list[tuple[str, float]]]], output_format: str, top_k: int = 3
+    predictions: Sequence[tuple[str, list[tuple[str, float]]]], output_format: OutputFormat, top_k: int = 3
 ) -> None:
-    """The answers to images, each the classes with their probabilities, likeliest first: "table", "csv" or "json"."""
-    if output_format == "json":
+    """Print predictions.
+
+    Args:
+        predictions: for each file the classes with their probabilities, the most probable first.
+        output_format: a table of the ``top_k`` classes, or CSV or JSON with all of them.
+        top_k: number of classes in the table.
+    """
+    if output_format is OutputFormat.JSON:
         for file, row in predictions:
             print_json_line(event="Answer", file=file, answers=predictions_to_dicts(row))
-    elif output_format == "csv":
+    elif output_format is OutputFormat.CSV:
         names = sorted({name for _, row in predictions for name, _ in row})
         rows = [[sanitize(file), row[0][0], *(f"{dict(row)[n]:.6f}" for n in names)] for file, row in predictions]
         print(format_csv(["file", "answer", *names], rows), end="")
     else:
         table = Table(Column("image", overflow="fold"), "answer", "probability", "then")
         for file, row in predictions:
-            then = ", ".join(f"{sanitize(name)} {share:.0%}" for name, share in row[1:top_k])
-            table.add_row(*map(Text, (sanitize(file), sanitize(row[0][0]), f"{row[0][1]:.1%}", then)))
+            others = ", ".join(f"{sanitize(name)} {probability:.0%}" for name, probability in row[1:top_k])
+            table.add_row(*map(Text, (sanitize(file), sanitize(row[0][0]), f"{row[0][1]:.1%}", others)))
         console.print(table)
 
 
 def show_evaluation(evaluation: Evaluation, as_json: bool) -> None:
-    """How good a model is."""
+    """Print an evaluation as text or JSON."""
     if not as_json:
         return print_line(str(evaluation))
-    told = dataclass_to_dict(evaluation)
-    told.pop("confusion")
+    fields = dataclass_to_dict(evaluation)
+    fields.pop("confusion")
     figures = {
         "accuracy": evaluation.accuracy,
         "interval": evaluation.interval,
         "confusion": evaluation.confusion.tolist(),
     }
-    return print_json_line(event="Evaluation", **figures, **told)
+    return print_json_line(event="Evaluation", **figures, **fields)

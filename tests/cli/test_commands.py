@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 
 import headswap
 import headswap.ui
-from headswap.cli import commands, terminal
-from headswap.networks.catalogue import backbones
+from headswap.cli import commands, inputs, model_commands, terminal, training_commands
+from headswap.networks.catalogue import backbones, find_backbone
 from headswap.networks.heads import HEADS, describe_head, get_head_options
 from headswap.training.plan import NAMED_PLANS, Phase, Plan
 from headswap.ui.app import lan
@@ -58,7 +58,7 @@ def shorter(monkeypatch):
         head, thawed = plan.phases
         return replace(plan, phases=(replace(head, epochs=20), replace(thawed, epochs=1)))
 
-    monkeypatch.setattr(commands.Plan, "suggest", suggested)
+    monkeypatch.setattr(Plan, "suggest", suggested)
 
 
 def test_training_on_a_folder_classifies_new_images(run, folder, shorter, tmp_path):
@@ -102,7 +102,7 @@ def test_the_command_line_takes_every_kind_of_head(run, folder, head):
 
 def test_the_seed_is_that_of_the_split(folder, monkeypatch):
     plans = []
-    monkeypatch.setattr(commands, "train", lambda model, images, plan: plans.append(plan) or iter(()))
+    monkeypatch.setattr(training_commands, "train", lambda model, images, plan: plans.append(plan) or iter(()))
     for seed in (0, 7):
         assert CliRunner().invoke(commands.cli, ["train", str(folder), "--seed", str(seed)]).exit_code == 0
     assert [plan.seed for plan in plans] == [0, 7]
@@ -112,7 +112,7 @@ def test_the_seed_is_that_of_the_split(folder, monkeypatch):
 def plans(folder, monkeypatch):
     """Runs `headswap train` with these arguments and gives the plan that was trained by."""
     seen = []
-    monkeypatch.setattr(commands, "train", lambda model, images, plan: seen.append(plan) or iter(()))
+    monkeypatch.setattr(training_commands, "train", lambda model, images, plan: seen.append(plan) or iter(()))
 
     def run(*arguments):
         assert CliRunner().invoke(commands.cli, ["train", str(folder), *arguments]).exit_code == 0
@@ -139,7 +139,7 @@ def test_a_plan_that_does_not_exist_or_too_few_folds_are_said_before_anything_is
 
 
 def test_folds_judge_the_head_first_and_a_refit_comes_last(run, folder, monkeypatch):
-    monkeypatch.setattr(commands.Plan, "suggest", lambda images, model: Plan((Phase(1, 0, 1e-3),), views=1))
+    monkeypatch.setattr(Plan, "suggest", lambda images, model: Plan((Phase(1, 0, 1e-3),), views=1))
     status, said = run("train", folder, "--folds", "2", "--refit")
     assert not status
     judged, kept, again = (
@@ -159,7 +159,7 @@ def test_folds_of_more_parts_than_a_class_has_images_are_said_in_a_line(run, fol
 
 def test_every_skipped_file_is_named_as_it_is_called(folder, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(commands, "train", lambda *_: iter(()))
+    monkeypatch.setattr(training_commands, "train", lambda *_: iter(()))
     (folder / "dots" / "[red] torn.png").write_bytes(b"no picture")
     result = CliRunner().invoke(commands.cli, ["train", str(folder)])
     assert result.exit_code == 0
@@ -195,7 +195,7 @@ def test_an_unknown_name_is_said_with_the_nearest(run, folder, option, name, off
 
 def test_a_missing_image_is_said_before_anything_is_trained(run, folder, monkeypatch):
     trained = []
-    monkeypatch.setattr(commands, "train", lambda *_: trained.append(True) or iter(()))
+    monkeypatch.setattr(training_commands, "train", lambda *_: trained.append(True) or iter(()))
     status, said = run("train", folder, "--classify", "nowhere.png")
     assert status not in (0, None) and not trained
     assert "nowhere.png" in said and "does not exist" in said and "Traceback" not in said
@@ -241,7 +241,7 @@ def out(monkeypatch, capsys):
 
 
 def test_a_training_is_saved_and_the_file_answers(run, folder, new, tmp_path, monkeypatch):
-    monkeypatch.setattr(commands.Plan, "suggest", lambda images, model: Plan((Phase(1, 0, 1e-3),), views=1))
+    monkeypatch.setattr(Plan, "suggest", lambda images, model: Plan((Phase(1, 0, 1e-3),), views=1))
     status, said = run("train", folder, "--head", "lda", "--out", tmp_path / "shapes.headswap")
     assert not status and "was loaded again: no difference on 5 images" in said
     status, said = run("predict", tmp_path / "shapes.headswap", new)
@@ -249,7 +249,7 @@ def test_a_training_is_saved_and_the_file_answers(run, folder, new, tmp_path, mo
 
 
 def test_a_place_that_is_none_is_said_before_anything_is_read(run, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(commands, "load_images_with_progress", None)
+    monkeypatch.setattr(inputs, "load_images_with_progress", None)
     status, said = run("train", folder, "--out", tmp_path / "nowhere" / "x.headswap")
     assert status == 1 and "does not exist; make it first" in said
     status, said = run("train", folder, "--out", tmp_path)
@@ -260,8 +260,8 @@ def test_where_nothing_can_be_written_is_said_before_anything_is_read(run, folde
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(commands, "load_images_with_progress", None)
-    monkeypatch.setattr(commands.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(inputs, "load_images_with_progress", None)
+    monkeypatch.setattr(inputs.tempfile, "TemporaryFile", refuse)
     status, said = run("train", folder, "--out", tmp_path / "x.headswap")
     assert status == 1 and "Nothing can be written in" in said and "Permission denied" in said
 
@@ -295,7 +295,7 @@ def test_a_file_that_is_not_as_it_was_saved_is_told_on_the_error_stream_alone(ou
 
 
 def test_going_on_keeps_what_was_held_back_and_says_so(run, kept, tmp_path, monkeypatch):
-    monkeypatch.setattr(commands.Plan, "suggest", lambda images, model: Plan((Phase(1, 0, 1e-3),), views=1))
+    monkeypatch.setattr(Plan, "suggest", lambda images, model: Plan((Phase(1, 0, 1e-3),), views=1))
     status, said = run(
         "train", kept.parent / "shapes", "--from", kept, "--seed", "3", "--out", tmp_path / "on.headswap"
     )
@@ -304,7 +304,7 @@ def test_going_on_keeps_what_was_held_back_and_says_so(run, kept, tmp_path, monk
 
 
 def test_a_kept_model_learns_on_and_takes_a_new_class(run, kept, tmp_path, monkeypatch):
-    monkeypatch.setattr(commands.Plan, "suggest", lambda images, model: Plan((Phase(1, 0, 1e-3),), views=1))
+    monkeypatch.setattr(Plan, "suggest", lambda images, model: Plan((Phase(1, 0, 1e-3),), views=1))
     folder = draw_folder(tmp_path / "more", each=4)
     (folder / "crosses").mkdir()
     for number in range(4):
@@ -421,7 +421,7 @@ def test_an_export_wants_to_know_as_what(run, kept):
 def test_a_push_brings_the_file_or_the_page(run, kept, monkeypatch, as_space):
     pushed = []
     monkeypatch.setattr(
-        commands, "push_to_hub", lambda files, name, **how: pushed.append((files, name, how)) or "https://there"
+        model_commands, "push_to_hub", lambda files, name, **how: pushed.append((files, name, how)) or "https://there"
     )
     status, said = run("push", kept, "me/shapes", *["--space"] * as_space)
     [(files, name, how)] = pushed
@@ -432,7 +432,7 @@ def test_a_push_brings_the_file_or_the_page(run, kept, monkeypatch, as_space):
 
 
 def test_a_machine_hears_every_event_as_one_line(out, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(commands.Plan, "suggest", lambda images, model: Plan((Phase(2, 0, 1e-3),), views=1))
+    monkeypatch.setattr(Plan, "suggest", lambda images, model: Plan((Phase(2, 0, 1e-3),), views=1))
     status, said, errors = out("train", folder, "--out", tmp_path / "x.headswap", "--json")
     told = rows(said)
     assert (status, errors) == (0, "")
@@ -485,6 +485,10 @@ def test_every_verb_is_explained():
         assert (verb.callback.__doc__ or "").split(".")[0].split(",")[0] in " ".join(said.split())
 
 
+def test_the_version_is_printed(run):
+    assert run("--version") == (0, f"headswap {headswap.__version__}")
+
+
 def test_without_a_verb_the_help_is_shown(run):
     status, said = run()
     assert status != 1 and "Usage" in said
@@ -500,7 +504,7 @@ def test_heads_lists_every_head_with_its_options(monkeypatch):
 
 def test_options_of_a_head_reach_it(folder, monkeypatch):
     models = []
-    monkeypatch.setattr(commands, "train", lambda model, *_: models.append(model) or iter(()))
+    monkeypatch.setattr(training_commands, "train", lambda model, *_: models.append(model) or iter(()))
     arguments = ["train", str(folder), "--head", "mlp", "--option", "hidden_dims=8,4", "--option", "dropout=0.5"]
     assert CliRunner().invoke(commands.cli, arguments).exit_code == 0
     assert [models[0].head.hidden1.out_features, models[0].head.hidden2.out_features] == [8, 4]
@@ -520,11 +524,11 @@ def test_a_download_is_shown_while_it_lasts(folder, monkeypatch):
     def slow(*_, progress, **__):
         progress(5, 10)
         told.append(True)
-        raise commands.InputError("No network.")
+        raise headswap.InputError("No network.")
 
-    monkeypatch.setattr(commands, "adapt", slow)
+    monkeypatch.setattr(inputs, "adapt", slow)
     result = CliRunner().invoke(commands.cli, ["train", str(folder)])
-    assert told and isinstance(result.exception, commands.InputError)
+    assert told and isinstance(result.exception, headswap.InputError)
 
 
 def test_the_readme_writes_about_every_head_and_its_options():
@@ -581,13 +585,13 @@ def test_weights_are_fetched_before_class(run, monkeypatch, tmp_path):
 
     def adapt(name, classes, head, *, progress, **_):
         built.append(name)
-        file = headswap.cli.commands.catalogue.find(name).weights_file
+        file = find_backbone(name).weights_file
         if not file.is_file():
             progress(5, 10)
             file.parent.mkdir(parents=True)
             file.write_bytes(b"weights")
 
-    monkeypatch.setattr(commands, "adapt", adapt)
+    monkeypatch.setattr(inputs, "adapt", adapt)
     status, said = run("fetch", "resnet18", "efficientnet_lite0")
     assert not status and built == ["resnet18", "efficientnet_lite0"]
     assert re.search(r"resnet18: 4\d MB fetched, \S*resnet18-\w+\.pth", said)
@@ -621,7 +625,7 @@ def press(monkeypatch, tiny):
 
             return tell
 
-        for name in ("plain_event", "_show"):
+        for name in ("event_to_dict", "_show_event"):
             monkeypatch.setattr(terminal, name, telling(getattr(terminal, name)))
 
     yield press
@@ -632,7 +636,7 @@ def press(monkeypatch, tiny):
 def long(monkeypatch, tiny):
     """A plan that would take longer than anybody waits, a phase in which stages learn included."""
     plan = Plan((Phase(8, 0, 1e-2), Phase(10_000, 1, 1e-3, 1e-4)), views=1)
-    monkeypatch.setattr(commands.Plan, "suggest", lambda images, model: plan)
+    monkeypatch.setattr(Plan, "suggest", lambda images, model: plan)
 
 
 TINY = ("--backbone", BACKBONE)
@@ -641,8 +645,8 @@ TINY = ("--backbone", BACKBONE)
 @pytest.fixture
 def tiny(monkeypatch):
     """Networks are built without weights, which would have to be downloaded."""
-    adapt = commands.adapt
-    for place in map(sys.modules.get, ("headswap.cli.commands", "headswap.training.race")):
+    adapt = inputs.adapt
+    for place in map(sys.modules.get, ("headswap.cli.inputs", "headswap.training.race")):
         monkeypatch.setattr(place, "adapt", lambda *given, **how: adapt(*given, **how | {"pretrained": False}))
 
 
@@ -657,7 +661,7 @@ def test_ctrl_c_keeps_the_best_so_far_and_writes_the_file(out, press, long, fold
     assert [row["event"] for row in told[-2:]] == ["Stopped", "Saved"] and len(judged) == epochs
     assert told[-2]["learned"] and (told[-2]["epoch"], told[-2]["right"]) == (best["number"], best["right"])
     record = headswap.load(tmp_path / "x.headswap").record
-    assert (record.kept, record.epoch, record.result.right) == ("best", best["number"], best["right"])
+    assert (record.checkpoint, record.epoch, record.result.correct) == ("best", best["number"], best["right"])
 
 
 def test_ctrl_c_is_said_to_a_person_and_nothing_more_is_done(run, press, long, folder, new, tmp_path):
@@ -688,14 +692,14 @@ def test_ctrl_c_before_anything_was_learned_says_so_and_writes_nothing(run, pres
 
 @pytest.mark.parametrize("verb", ["train", "race", "check"])
 def test_ctrl_c_while_images_are_read_ends_in_a_line(run, folder, monkeypatch, temporary, verb):
-    loading = commands.load_images_with_progress
+    loading = inputs.load_images_with_progress
 
     def pressed(folder, **how):
         for step in loading(folder, **how):
             signal.raise_signal(signal.SIGINT)
             yield step
 
-    monkeypatch.setattr(commands, "load_images_with_progress", pressed)
+    monkeypatch.setattr(inputs, "load_images_with_progress", pressed)
     status, said = run(verb, folder)
     assert status == 130 and "Traceback" not in said
     assert said == ("Stopped." if verb == "check" else "Stopped before anything was learned.")
@@ -723,9 +727,9 @@ def test_a_second_ctrl_c_while_the_file_is_written_leaves_no_half_of_it(
 
 
 def test_a_first_ctrl_c_while_the_file_is_written_lets_it_be_written(out, tiny, folder, new, tmp_path, monkeypatch):
-    monkeypatch.setattr(commands.Plan, "suggest", lambda images, model: Plan((Phase(1, 0, 1e-3),), views=1))
-    save = commands.save
-    monkeypatch.setattr(commands, "save", lambda *given: (signal.raise_signal(signal.SIGINT), save(*given))[1])
+    monkeypatch.setattr(Plan, "suggest", lambda images, model: Plan((Phase(1, 0, 1e-3),), views=1))
+    save = training_commands.save
+    monkeypatch.setattr(training_commands, "save", lambda *given: (signal.raise_signal(signal.SIGINT), save(*given))[1])
     status, said, errors = out("train", folder, *TINY, "--out", tmp_path / "x.headswap", "--classify", new, "--json")
     assert (status, errors) == (130, "")
     assert [row["event"] for row in rows(said)[-3:]] == ["Kept", "Saved", "Stopped"]
@@ -733,7 +737,7 @@ def test_a_first_ctrl_c_while_the_file_is_written_lets_it_be_written(out, tiny, 
 
 
 def test_ctrl_c_while_it_learns_again_keeps_the_honest_network(out, press, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(commands.Plan, "suggest", lambda images, model: Plan((Phase(2, 0, 1e-2),), views=1))
+    monkeypatch.setattr(Plan, "suggest", lambda images, model: Plan((Phase(2, 0, 1e-2),), views=1))
     press("Epoch", 3)
     status, said, _ = out("train", folder, *TINY, "--refit", "--out", tmp_path / "x.headswap", "--json")
     *_, kept, _, stopped, saved = [
@@ -755,7 +759,7 @@ def test_ctrl_c_in_a_race_keeps_the_head_that_is_ahead(run, press, folder, tmp_p
     [ahead] = re.findall(r"The head (\w+) was ahead\.", said)
     assert status == 130 and "Stopped. Kept the weights of epoch" in said
     model = headswap.load(tmp_path / "x.headswap")
-    assert type(model.head).__name__.lower() == ahead and model.record.kept == "best"
+    assert type(model.head).__name__.lower() == ahead and model.record.checkpoint == "best"
 
 
 def test_ctrl_c_in_a_race_before_anything_was_learned_writes_nothing(run, press, folder, tmp_path):
@@ -786,4 +790,4 @@ def test_ctrl_c_at_the_installed_command_keeps_the_best(folder, tmp_path):
         rest, errors = process.communicate(timeout=300)
     assert (process.returncode, errors) == (130, "")
     assert [json.loads(line)["event"] for line in rest.splitlines()[-2:]] == ["Stopped", "Saved"]
-    assert headswap.load(tmp_path / "x.headswap").record.kept == "best"
+    assert headswap.load(tmp_path / "x.headswap").record.checkpoint == "best"
