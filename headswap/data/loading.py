@@ -21,7 +21,8 @@ from headswap.common.limits import get_limits
 from headswap.common.text import format_image_count, natural_sort_key, sanitize
 from headswap.data import archives, label_tables
 from headswap.data import layout as layouts
-from headswap.data.dataset import LabelledImages, LoadReport
+from headswap.data.dataset import LabelledImages
+from headswap.data.load_report import LoadReport
 from headswap.data.decoding import read_image_size
 from headswap.data.duplicates import ImageStats, group_duplicates, measure_image
 from headswap.data.layout import Layout, TableFile
