@@ -1,7 +1,7 @@
 """Checks a dataset before training for duplicates, label conflicts, leaks, class imbalance, bad images and outliers.
 
-Each check is a function with the decorator ``register_check``; one of your own is added in the same way. They use what was
-measured when the images were loaded. Knows nothing of networks but their input size.
+Each check is a function with the decorator ``register_check``; one of your own is added in the same way. They use
+what was measured when the images were loaded. Knows nothing of networks but their input size.
 """
 
 from __future__ import annotations

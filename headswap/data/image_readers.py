@@ -156,7 +156,7 @@ def open_tiff(stream: BinaryIO, name: str) -> ImageFile:
         or max((count for tag, _, count, _ in entries if tag in _TILE_TAGS), default=0) > _MAX_TILES
         or math.prod(tile_size) > get_limits().pixels
     ):
-        raise ValueError("The directory promises more than an image needs.")
+        raise ValueError("The directory promises more than a picture needs.")
     stream.seek(0)
     try:
         return _open_sixteen_bit(_SixteenBitTiff, TiffImageFile, stream)
@@ -219,7 +219,7 @@ class _Pnm(ImageFile):
         text = re.sub(rb"#[^\r\n]*", b" ", content)
         if self.mode == "1":  # digits of a bitmap need no space between them
             digits: npt.NDArray[np.uint8] = np.frombuffer(b"".join(text.split()), np.uint8, self._num_samples)
-            return digits - np.uint8(ord("0"))
+            return np.subtract(digits, ord("0"), dtype=np.uint8)
         if not re.fullmatch(rb"[0-9\s]*", text):
             raise ValueError("There is something else than numbers.")
         samples: npt.NDArray[Any] = np.fromstring(text, np.int64, self._num_samples, sep=" ")
