@@ -11,7 +11,7 @@ from typing import Any
 
 from headswap.common.deprecation import warn_renamed
 from headswap.common.errors import InputError
-from headswap.data.checks import Finding, check
+from headswap.data.checks import CheckContext, Finding, check, register_check
 from headswap.data.dataset import LabelledImages
 from headswap.data.loading import load_images
 from headswap.evaluation.evaluate import Evaluation, evaluate
@@ -36,6 +36,7 @@ from headswap.training.trainer import fit, refit, train
 __version__ = version("headswap")
 
 __all__ = [
+    "CheckContext",
     "Classifier",
     "CrossValidated",
     "DamageWarning",
@@ -73,6 +74,7 @@ __all__ = [
     "push_to_hub",
     "race",
     "refit",
+    "register_check",
     "register_head",
     "restore",
     "save",

@@ -1,7 +1,4 @@
-"""Old names that still work for one release: attributes, constructor arguments and function arguments.
-
-Each use warns with ``DeprecationWarning`` and says the new name.
-"""
+"""Keeps old names of attributes and arguments working for one release, with a ``DeprecationWarning`` at each use."""
 
 from __future__ import annotations
 
@@ -16,14 +13,20 @@ R = TypeVar("R")
 
 
 def warn_renamed(old: str, new: str, stacklevel: int = 3) -> None:
-    """Warn that ``old`` is called ``new`` now; ``stacklevel`` as for ``warnings.warn``, 3 for the caller's caller."""
+    """Warn that ``old`` is called ``new`` now.
+
+    Args:
+        old: the old name.
+        new: the new name.
+        stacklevel: as for ``warnings.warn``; 3 attributes the warning to the caller of this function's caller.
+    """
     warnings.warn(
         f"{old} is called {new} now; the old name goes with the next release.", DeprecationWarning, stacklevel
     )
 
 
 def renamed_attributes(**new_names: str) -> Callable[[type[T]], type[T]]:
-    """Let a class answer to old names of its attributes, methods and constructor arguments.
+    """Class decorator: accept old names of attributes, methods and constructor arguments.
 
     Args:
         **new_names: the new name for each old one, such as ``right="correct"``.
@@ -32,14 +35,14 @@ def renamed_attributes(**new_names: str) -> Callable[[type[T]], type[T]]:
     def decorate(cls: type[T]) -> type[T]:
         for old, new in new_names.items():
             setattr(cls, old, _Alias(old, new))
-        cls.__init__ = renamed_arguments(**new_names)(cls.__init__)  # type: ignore[misc]  # the same signature
+        cls.__init__ = renamed_arguments(**new_names)(cls.__init__)  # type: ignore[method-assign]  # the same signature
         return cls
 
     return decorate
 
 
 def renamed_arguments(**new_names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Let a function take old names of its keyword arguments.
+    """Function decorator: accept old names of keyword arguments.
 
     Args:
         **new_names: the new name for each old one, such as ``beforehand="precomputed"``.
@@ -48,22 +51,22 @@ def renamed_arguments(**new_names: str) -> Callable[[Callable[P, R]], Callable[P
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-            return function(*args, **_translate(kwargs, new_names))  # type: ignore[arg-type]  # keys alone are changed
+            return function(*args, **_translate(kwargs, new_names))
 
         return wrapper
 
     return decorate
 
 
-def _translate(given: Mapping[str, Any], new_names: Mapping[str, str]) -> dict[str, Any]:
-    """The keyword arguments under their new names, with a warning for each old one."""
-    for old in given.keys() & new_names.keys():
+def _translate(kwargs: Mapping[str, Any], new_names: Mapping[str, str]) -> dict[str, Any]:
+    """Rename the keyword arguments, with a warning for each old name."""
+    for old in kwargs.keys() & new_names.keys():
         warn_renamed(f"The argument {old}", new_names[old], stacklevel=4)
-    return {new_names.get(name, name): value for name, value in given.items()}
+    return {new_names.get(name, name): value for name, value in kwargs.items()}
 
 
 class _Alias:
-    """Reads an attribute, a method or a class method under its old name."""
+    """Descriptor that gives an attribute, a method or a class method under its old name."""
 
     def __init__(self, old: str, new: str) -> None:
         self.old, self.new = old, new

@@ -1,4 +1,4 @@
-"""Where a network is run, and in what precision. Knows nothing of networks."""
+"""Chooses the torch device, the number of CPU threads and the autocast context. Knows nothing of networks."""
 
 from __future__ import annotations
 
@@ -8,29 +8,32 @@ from pathlib import Path
 
 import torch
 
-ZEROGPU_ENV = "SPACES_ZERO_GPU"  # where this is set torch claims a GPU that is lent to single calls only
-CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # a container's share of the machine: microseconds of each so many
+ZEROGPU_ENV = "SPACES_ZERO_GPU"  # set on a Space whose GPU is available within single calls only, though torch shows it
+CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2: CPU quota and period of a container, in microseconds
 
 
 def count_cpus() -> int:
-    """How many cores this process may use; a container's share counts, of which the machine says nothing."""
+    """The number of CPU cores that this process may use, at least 1.
+
+    The affinity of the process counts, and the CPU quota of a container (cgroup v2, at the root path only).
+    """
     try:
-        mine = len(os.sched_getaffinity(0))
+        cores = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS and Windows
-        mine = os.cpu_count() or 1
+        cores = os.cpu_count() or 1
     with suppress(OSError, ValueError):
-        share, period = CGROUP_CPU_MAX.read_text().split()
-        mine = min(mine, max(1, round(int(share) / int(period))))
-    return mine
+        quota, period = CGROUP_CPU_MAX.read_text().split()
+        cores = min(cores, max(1, round(int(quota) / int(period))))
+    return cores
 
 
 def use_all_cpus() -> None:
-    """As many threads as there are cores; more of them wait for each other."""
+    """Give torch one thread per usable core; threads beyond the cores would wait for each other."""
     torch.set_num_threads(count_cpus())
 
 
 def select_device() -> torch.device:
-    """An accelerator where there is one, else the processor."""
+    """CUDA or MPS where one is available, else the CPU."""
     if os.environ.get(ZEROGPU_ENV):
         return torch.device("cpu")
     if torch.cuda.is_available():
@@ -40,10 +43,10 @@ def select_device() -> torch.device:
     return torch.device("cpu")
 
 
-def autocast(device: torch.device) -> AbstractContextManager:
-    """Mixed precision for a step, where the hardware multiplies bfloat16.
+def autocast(device: torch.device) -> AbstractContextManager[object]:
+    """A ``torch.autocast`` context in bfloat16 on a GPU that supports it natively, else a null context.
 
-    Never on a processor: one without such units takes eight times as long.
+    Never on a CPU: without bfloat16 units it takes eight times as long.
     """
     if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.autocast("cuda", torch.bfloat16)

@@ -1,6 +1,6 @@
-"""How much is read and learned at most: every bound in one place, each of them an environment variable.
+"""Limits on input size and resource use, each read from a ``HEADSWAP_MAX_*`` environment variable.
 
-Knows nothing of what is bounded; whoever begins asks then, so a variable takes effect at once.
+Knows nothing of what is limited. The environment is read at each call, so that a change takes effect at once.
 """
 
 from __future__ import annotations
@@ -16,46 +16,50 @@ MEGABYTE = 1024**2
 
 @dataclass(frozen=True)
 class Limits:
-    """The bounds; ``HEADSWAP_MAX_IMAGES`` sets ``images``, and so on for each."""
+    """The limits; ``HEADSWAP_MAX_IMAGES`` sets ``images``, and so on for each field."""
 
-    images: int = 20_000  # of one loading, or of one visitor of the page
+    images: int = 20_000  # of one loading, or of one session of the page
     classes: int = 1_000
-    megabytes: int = 2_048  # that one loading may write, or one visitor may keep
+    megabytes: int = 2_048  # that one loading may write, or one session may keep on disk
     unpacked_megabytes: int = 2_048  # of one archive
-    ratio: int = 200  # of what an archive unpacks to, to its own size, beyond the first 64 MB
-    file_megabytes: int = 64  # of one picture's file
-    megapixels: int = 100  # of one picture
+    ratio: int = 200  # of an archive's unpacked size to its own size, beyond the first 64 MB
+    file_megabytes: int = 64  # of one image file
+    megapixels: int = 100  # of one image
     depth: int = 32  # folders above a file
     name: int = 500  # characters of a file's or folder's name
-    trainings: int = 8  # that learn at once on the page, taking turns; others wait for a place
-    minutes: int = 60  # of one training on the page; then it stops and keeps its best
-    away: int = 10  # minutes for which the things of somebody are kept whose page is closed
+    trainings: int = 8  # that run at once on the page; others are queued
+    minutes: int = 60  # of one training on the page; then it stops and keeps its best weights
+    away: int = 10  # minutes until a session is removed whose page is closed
 
     @property
     def total_bytes(self) -> int:
-        """``megabytes``, counted."""
+        """``megabytes`` in bytes."""
         return self.megabytes * MEGABYTE
 
     @property
     def unpacked_bytes(self) -> int:
-        """``unpacked_megabytes``, counted."""
+        """``unpacked_megabytes`` in bytes."""
         return self.unpacked_megabytes * MEGABYTE
 
     @property
     def file_bytes(self) -> int:
-        """``file_megabytes``, counted."""
+        """``file_megabytes`` in bytes."""
         return self.file_megabytes * MEGABYTE
 
     @property
     def pixels(self) -> int:
-        """``megapixels``, counted."""
+        """``megapixels`` in pixels."""
         return self.megapixels * 10**6
 
 
 def get_limits() -> Limits:
-    """The bounds that hold now. Raises ``InputError`` where a variable is no whole number above zero."""
-    wanted = {field.name: os.environ.get(ENV_PREFIX + field.name.upper()) for field in fields(Limits)}
-    return Limits(**{name: _parse_positive_int(name, text) for name, text in wanted.items() if text})
+    """The limits that the environment sets now, with the defaults for the others.
+
+    Raises:
+        InputError: if a variable is not a whole number from 1 to 9,999,999,999, in digits alone.
+    """
+    values = {field.name: os.environ.get(ENV_PREFIX + field.name.upper()) for field in fields(Limits)}
+    return Limits(**{name: _parse_positive_int(name, text) for name, text in values.items() if text})
 
 
 def _parse_positive_int(name: str, text: str) -> int:

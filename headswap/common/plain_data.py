@@ -1,6 +1,6 @@
-"""What is told, as plain data for machines: events and answers as dictionaries that JSON can hold.
+"""Converts events, predictions and other dataclasses to dictionaries that JSON can hold.
 
-Knows nothing of terminals and of the page, which both tell them.
+Knows nothing of terminals and of the page, which both send them.
 """
 
 from __future__ import annotations
@@ -9,28 +9,34 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from functools import singledispatch
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
-def dataclass_to_dict(instance: Any) -> dict[str, Any]:
-    """A dataclass as plain data: what is not printed, as weights, is not told, and what is no number is null."""
+def dataclass_to_dict(instance: DataclassInstance) -> dict[str, Any]:
+    """A dataclass as a dictionary, without its fields of ``field(repr=False)``, such as weights."""
     return {f.name: plain_value(getattr(instance, f.name)) for f in dataclasses.fields(instance) if f.repr}
 
 
-def event_to_dict(event: Any) -> dict[str, Any]:
-    """An event as plain data; ``event`` names its kind."""
+def event_to_dict(event: DataclassInstance) -> dict[str, Any]:
+    """An event as a dictionary, with the name of its class under ``event``."""
     return {"event": type(event).__name__, **dataclass_to_dict(event)}
 
 
 def predictions_to_dicts(predictions: Sequence[tuple[str, float]]) -> list[dict[str, Any]]:
-    """The classes with their probabilities, likeliest first."""
-    return [{"class": name, "probability": share} for name, share in predictions]
+    """Pairs of class and probability as dictionaries, in the same order."""
+    return [{"class": name, "probability": probability} for name, probability in predictions]
 
 
 @singledispatch
 def plain_value(value: Any) -> Any:
-    """A value as JSON can hold it. Packages with kinds of their own register them: ``plain_value.register``."""
-    if dataclasses.is_dataclass(value):
+    """A value as JSON can hold it; NaN and infinite floats become None.
+
+    Packages register a conversion for their own types with ``plain_value.register``.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return event_to_dict(value)
     if isinstance(value, Mapping):
         return {name: plain_value(each) for name, each in value.items()}

@@ -1,6 +1,6 @@
-"""How much memory this process may have, a container's share counted, and how it is given back to the system.
+"""Reads total and available memory, cgroup limits included, and returns freed heap memory to the system.
 
-Knows nothing of what the memory is wanted for.
+Knows nothing of what the memory is used for.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-DEFAULT_TOTAL_BYTES = 8 * 10**9  # bytes of a machine that does not say
+DEFAULT_TOTAL_BYTES = 8 * 10**9  # assumed where the system does not tell
 MEMINFO = Path("/proc/meminfo")
 CGROUP_MEMBERSHIP = Path("/proc/self/cgroup")
 CGROUP_ROOT = Path("/sys/fs/cgroup")
-# Where a version of control groups lies, and what its files are called: the limit, what is used, and of that the pages
-# of files that would be dropped for whoever wants memory.
+# Files of a control group: the limit, the usage, and the field of memory.stat with the file cache included in the usage
+# that the kernel would drop under memory pressure.
 CGROUP_V2_FILES = ("memory.max", "memory.current", "inactive_file")
 CGROUP_V1_FILES = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-M_ARENA_MAX = -8  # as malloc.h has it
+M_ARENA_MAX = -8  # the option's number in glibc's malloc.h
 MAX_ARENAS = 2
 
 
 def get_total_memory() -> int:
-    """Bytes that this process may have at most: the machine's memory, or the least that a container around it may have.
+    """The bytes that this process may use at most: physical memory or the lowest limit of a surrounding cgroup.
 
-    Windows says neither, and is taken for a machine of eight gigabytes.
+    On Windows, where neither can be read, 8 GB are assumed.
     """
     try:
         physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -37,7 +37,7 @@ def get_total_memory() -> int:
 
 
 def get_available_memory() -> int:
-    """Bytes that it could have now without anybody being killed for it; ``total`` where nobody says."""
+    """The bytes that could be allocated now without swapping or an out-of-memory kill; the total if unknown."""
     free = [get_total_memory()]
     with suppress(OSError, ValueError, StopIteration, IndexError):
         line = next(line for line in MEMINFO.read_text().splitlines() if line.startswith("MemAvailable:"))
@@ -47,45 +47,48 @@ def get_available_memory() -> int:
 
 
 def release_freed_memory() -> None:
-    """Give back what was freed and is kept for whoever asks next; with glibc alone, elsewhere little is kept.
+    """Return freed heap memory to the system with ``malloc_trim``; does nothing without glibc.
 
-    A process that has computed in several threads holds more than it uses. It takes some hundredths of a second.
+    After work in several threads, glibc holds more free memory than other allocators do. A call takes some hundredths
+    of a second.
     """
-    trimming = _glibc_function("malloc_trim")
-    if trimming is not None:
-        trimming(0)
+    malloc_trim = _glibc_function("malloc_trim")
+    if malloc_trim is not None:
+        malloc_trim(0)
 
 
 def limit_malloc_arenas() -> None:
-    """Let all threads ask the same few heaps for memory, before most of them begin; with glibc alone.
+    """Let all threads share two malloc arenas; call it before most threads start. Does nothing without glibc.
 
-    It would give every thread its own, up to eight for each core, and what one has freed serves no other: of the page
-    after ten trainings that was a tenth of what it held.
+    By default glibc creates up to eight arenas per core, and memory freed in one serves no other: a tenth of the page's
+    memory after ten trainings.
     """
-    setting = _glibc_function("mallopt")
-    if setting is not None:
-        setting(M_ARENA_MAX, MAX_ARENAS)
+    mallopt = _glibc_function("mallopt")
+    if mallopt is not None:
+        mallopt(M_ARENA_MAX, MAX_ARENAS)
 
 
 @cache
 def _glibc_function(name: str) -> Callable[..., int] | None:
     try:
-        return getattr(ctypes.CDLL("libc.so.6"), name)
+        function: Callable[..., int] = getattr(ctypes.CDLL("libc.so.6"), name)
     except (OSError, AttributeError):
         return None
+    return function
 
 
 def _cgroup_limits() -> Iterator[tuple[int, int]]:
-    """The limit of each control group around this process that has one, and what is used of it, in bytes."""
+    """Limit and usage in bytes of each cgroup around this process that has a limit."""
     for _, controllers, path in _read_cgroup_memberships():
         if not controllers:
-            for home in (CGROUP_ROOT, CGROUP_ROOT / "unified"):
-                yield from _cgroup_limits_in(home, path, *CGROUP_V2_FILES)
+            for root in (CGROUP_ROOT, CGROUP_ROOT / "unified"):
+                yield from _cgroup_limits_in(root, path, *CGROUP_V2_FILES)
         elif "memory" in controllers.split(","):
             yield from _cgroup_limits_in(CGROUP_ROOT / "memory", path, *CGROUP_V1_FILES)
 
 
 def _read_cgroup_memberships() -> list[list[str]]:
+    """Hierarchy, controllers and path of each cgroup of this process; no controllers for cgroup v2."""
     try:
         rows = [line.split(":", 2) for line in CGROUP_MEMBERSHIP.read_text().splitlines()]
     except OSError:  # macOS and Windows
@@ -94,16 +97,16 @@ def _read_cgroup_memberships() -> list[list[str]]:
 
 
 def _cgroup_limits_in(root: Path, path: str, limit: str, used: str, reclaimable: str) -> Iterator[tuple[int, int]]:
-    """Of a group and of all around it. In a container the path may be the host's; then its own group is the root."""
-    inside = PurePosixPath(path.lstrip("/"))
-    for group in dict.fromkeys((root / inside, *(root / above for above in inside.parents))):
-        most = _read_int(group / limit)
-        if most is not None:
-            yield most, (_read_int(group / used) or 0) - _read_stat_field(group / "memory.stat", reclaimable)
+    """Limit and usage of a cgroup and its ancestors. In a container the path may be the host's and not exist here."""
+    relative = PurePosixPath(path.lstrip("/"))
+    for group in dict.fromkeys((root / relative, *(root / parent for parent in relative.parents))):
+        max_bytes = _read_int(group / limit)
+        if max_bytes is not None:
+            yield max_bytes, (_read_int(group / used) or 0) - _read_stat_field(group / "memory.stat", reclaimable)
 
 
 def _read_int(file: Path) -> int | None:
-    """What a file says; None where there is none, or it says "max"."""
+    """The number in a file; None without the file, or if it says "max"."""
     try:
         return int(file.read_text())
     except (OSError, ValueError):
@@ -111,6 +114,7 @@ def _read_int(file: Path) -> int | None:
 
 
 def _read_stat_field(file: Path, name: str) -> int:
+    """A field of a memory.stat file, 0 if it cannot be read."""
     with suppress(OSError, ValueError):
         return int(dict(line.split() for line in file.read_text().splitlines()).get(name, 0))
     return 0

@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
+from headswap.common.bounded_file import BoundedFile
 from headswap.common.errors import ImageReadError, InputError
 from headswap.common.limits import MEGABYTE, get_limits
 from headswap.data.sources import (
@@ -65,7 +66,7 @@ def open_archive(path: Path, source_name: str) -> Iterator[Iterator[SourceFile]]
             yield _iter_tar_members(path, source_name, Path(folder), counter)
         return
     with (
-        BoundedFile(path, _MAX_ZIP_DIRECTORY_BYTES, f"{source_name} lists too many files; take fewer.") as stream,
+        open(path, "rb") as stream,
         _open_zip(stream, source_name, unsupported) as archive,
     ):
         yield _iter_zip_members(archive, source_name, counter)
@@ -89,9 +90,10 @@ def _make_unpack_counter(source_name: str, archive_bytes: int) -> ByteCounter:
 # Zip
 
 
-def _open_zip(stream: IO[bytes], source_name: str, unsupported_message: str) -> zipfile.ZipFile:
+def _open_zip(stream: BinaryIO, source_name: str, unsupported_message: str) -> zipfile.ZipFile:
     try:
-        return zipfile.ZipFile(stream)
+        too_long = f"{source_name} lists too many files; take fewer."
+        return zipfile.ZipFile(BoundedFile(stream, _MAX_ZIP_DIRECTORY_BYTES, InputError, too_long))
     except InputError:
         raise
     # A damaged zip raises BadZipFile, but also struct.error, ValueError, NotImplementedError and others.
@@ -275,16 +277,3 @@ class _ForwardOnlyStream(io.RawIOBase):
         self._position += len(content)
         self._counter.add(len(content))
         return content
-
-
-class BoundedFile(io.FileIO):
-    """A file that gives no more than so many bytes at once: a zip's list of files is read in one go."""
-
-    def __init__(self, path: Path, max_bytes: int, error_message: str) -> None:
-        super().__init__(path)
-        self._max_bytes, self._error_message = max_bytes, error_message
-
-    def read(self, size: int = -1) -> bytes:
-        if size > self._max_bytes:
-            raise InputError(self._error_message)
-        return super().read(size)

@@ -1,23 +1,23 @@
-"""Names of classes as a person gives them, and what to offer to somebody who mistyped a name."""
+"""Validates class names as users give them."""
 
 from collections import Counter
 from collections.abc import Mapping
 from operator import index
 from typing import Any
 
-MAX_CLASSES = 65_536  # logits of a head
-MAX_REPR_LENGTH = 60  # characters of what was given, in a sentence
+MAX_CLASSES = 65_536
+MAX_REPR_LENGTH = 60  # characters shown of a value in an error message
 
 
 def validate_class_names(classes: Any) -> tuple[str, ...]:
-    """The names of classes in their order, made up where only their number is given: "class 1", "class 2" and so on.
+    """Convert a list of class names, or their number, to a tuple of names in the order of the logits.
 
     Args:
-        classes: texts in a list, tuple, array or anything else that has an order, or how many there are.
+        classes: strings in a list, tuple, array or another ordered iterable; or an integer, for which the names are
+            "class 1", "class 2" and so on.
 
     Raises:
-        ValueError: for anything else, with what to give instead; and unless there are two or more, each with a name of
-            its own.
+        ValueError: for anything else, fewer than 2 or more than ``MAX_CLASSES`` classes, or a name that occurs twice.
     """
     number = _as_integer(classes)
     if number is not None:
@@ -28,7 +28,8 @@ def validate_class_names(classes: Any) -> tuple[str, ...]:
         return tuple(f"class {i}" for i in range(1, number + 1))
     if isinstance(classes, str | bytes | bytearray):
         raise ValueError(
-            f"classes is a list of names, such as ['cat', 'dog'], or how many there are, not the text {_short_repr(classes)}."
+            "classes is a list of names, such as ['cat', 'dog'], or how many there are, not the text "
+            f"{_short_repr(classes)}."
         )
     if hasattr(classes, "classes"):  # images, a model, or somebody else's data set
         raise ValueError(
@@ -53,26 +54,26 @@ def validate_class_names(classes: Any) -> tuple[str, ...]:
         raise ValueError(f"A classifier has at most {MAX_CLASSES:,} classes, not {len(names):,}.")
     if len(names) < 2 or len(set(names)) < len(names):
         twice = next((name for name, count in Counter(names).items() if count > 1), None)
-        told = f"{_short_repr(list(names))}" if twice is None else f"{_short_repr(twice)} twice"
-        raise ValueError(f"A classifier needs at least two classes, each with a name of its own, not {told}.")
+        given = _short_repr(list(names)) if twice is None else f"{_short_repr(twice)} twice"
+        raise ValueError(f"A classifier needs at least two classes, each with a name of its own, not {given}.")
     return names
 
 
 def validate_class_name(name: Any) -> str:
-    """The name of one class, as plain text.
+    """Convert the name of a class to a plain ``str``.
 
     Raises:
-        ValueError: if it is no text, or an empty one.
+        ValueError: if it is no string, or has no visible character.
     """
     if not isinstance(name, str):
         raise ValueError(f"The name of a class is a text, such as '1', not {_short_repr(name)}.")
     if not name.strip():
         raise ValueError("The name of a class is a text of one character or more that can be seen, not an empty one.")
-    return str.__str__(name)  # of a text of numpy's, or of an enumeration, the text alone
+    return str.__str__(name)  # without a subclass of NumPy or an enumeration
 
 
 def _as_integer(value: Any) -> int | None:
-    """A whole number of Python's, numpy's or torch's; None for anything else, truth values included."""
+    """An integer of Python, NumPy or torch as ``int``; None for anything else, booleans included."""
     if isinstance(value, bool) or "bool" in str(getattr(value, "dtype", "")):
         return None
     try:
@@ -82,6 +83,6 @@ def _as_integer(value: Any) -> int | None:
 
 
 def _short_repr(value: Any) -> str:
-    """What was given, short enough for a sentence."""
-    told = repr(value)
-    return told if len(told) <= MAX_REPR_LENGTH else f"{told[: MAX_REPR_LENGTH - 3]}..."
+    """``repr`` of a value, truncated for an error message."""
+    text = repr(value)
+    return text if len(text) <= MAX_REPR_LENGTH else f"{text[: MAX_REPR_LENGTH - 3]}..."

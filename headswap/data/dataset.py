@@ -1,7 +1,6 @@
-"""``LabelledImages``: images with their classes, the report of their loading, their store, and a fair split.
+"""``LabelledImages``, the dataset of images with class labels, and its train/validation split.
 
-Knows nothing of where images come from or how they got their classes, nor of networks, and of pixels only how
-to ask for them.
+Knows nothing of where images come from or how they got their labels, nor of networks.
 """
 
 from __future__ import annotations
@@ -11,39 +10,22 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import index
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 import torch
 
 from headswap.common.deprecation import renamed_attributes
 from headswap.common.errors import ImageReadError, InputError
-from headswap.common.text import format_image_count, natural_sort_key
+from headswap.common.text import natural_sort_key
 from headswap.data.class_names import validate_class_name
 from headswap.data.duplicates import ImageStats
-from headswap.data.splits import stratified_group_split
+from headswap.data.load_report import LoadReport
+from headswap.data.splits import expand_sides_to_groups, stratified_group_split
 from headswap.data.store import DEFAULT_INTERPOLATION, DEFAULT_SIDE, ImageStore
 
+Labels: TypeAlias = tuple[int, ...] | tuple[tuple[int, ...], ...]  # of each image one, or with multi_label any number
+
 _PER_IMAGE_FIELDS = ("labels", "groups", "names", "paths", "stats", "bursts", "held_out")
-
-
-@renamed_attributes(read="num_read", understood="interpretation")
-@dataclass(frozen=True)
-class LoadReport:
-    """What loading did: how many images it read, what it understood, which files it skipped and why, and what else
-    to know."""
-
-    num_read: int
-    skipped: tuple[tuple[str, str], ...] = ()  # (name, reason)
-    notes: tuple[str, ...] = ()
-    interpretation: tuple[str, ...] = ()  # a sentence for each table of labels, and for the halves
-
-    def __str__(self) -> str:
-        lines = [
-            f"{format_image_count(self.num_read)} read, {len(self.skipped)} skipped.",
-            *self.interpretation,
-            *self.notes,
-        ]
-        return "\n".join(lines + [f"{name}: {reason}." for name, reason in self.skipped])
 
 
 @renamed_attributes(
@@ -59,31 +41,31 @@ class LoadReport:
 )
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
-    """Images with their classes, in a fixed order: by class, then by name.
+    """Images with class labels, loaded from files.
 
-    A map-style dataset, as ``torch.utils.data`` calls it: ``images[i]`` and iterating give ``(uint8 tensor [3, H, W],
-    label)``; where an image may carry several labels or none (``multi_label``), a label is the tuple of them. Images
-    differ in size; ``images.with_transform(model.preprocess)`` is ready for a ``DataLoader``, with workers or without.
-    It can be pickled: a copy in another process reads the same files for as long as the original is not let go of.
+    A map-style dataset for ``torch.utils.data``: ``images[i]`` and iterating give ``(uint8 tensor [3, H, W], label)``;
+    with ``multi_label`` a label is a tuple of any number of class indices. Images differ in size;
+    ``images.with_transform(model.preprocess)`` is ready for a ``DataLoader``, with workers or without. It can be
+    pickled: a copy in another process reads the same files while the original exists.
 
-    Halves and subsets share their parent's files and
-    decoded pixels; the files go away with the last that shares them, or by ``close()``. Copies of one image
-    and the frames of one burst are one group. To keep more together that belongs together (one plant, one
-    patient), give them the same group: ``dataclasses.replace(images, groups=...)``.
+    Loading orders images by class, then by name. Splits and subsets share their parent's files and decoded pixels; the
+    files are removed with the last dataset that shares them, or by ``close()``. Copies of one image and the frames of
+    one burst have the same group. To keep other images together (one plant, one patient), give them the same group:
+    ``dataclasses.replace(images, groups=...)``.
     """
 
-    classes: tuple[str, ...]  # naturally sorted: photo2 before photo10
-    labels: tuple[int, ...] | tuple[tuple[int, ...], ...]  # places in classes: one an image, or several or none
-    groups: tuple[int, ...]  # a group never sits on both sides of a split
-    names: tuple[str, ...]  # as the source has them, for people; never used as paths
-    paths: tuple[Path, ...]  # the private copies
-    stats: tuple[ImageStats, ...]  # what was measured of each
-    bursts: tuple[str, ...]  # the series of a camera that each comes from, or ""
+    classes: tuple[str, ...]  # as loaded in natural order: photo2 before photo10
+    labels: Labels  # indices in classes
+    groups: tuple[int, ...]  # images of one group are on the same side of a split
+    names: tuple[str, ...]  # as the source has them, for display; never used as paths
+    paths: tuple[Path, ...]  # of the private copies
+    stats: tuple[ImageStats, ...]
+    bursts: tuple[str, ...]  # a key of the camera burst that the image comes from, or ""
     report: LoadReport
-    held_out: tuple[bool, ...]  # lies in a validation folder
+    held_out: tuple[bool, ...]  # whether the image lies in a validation folder of the source
     _store: ImageStore
     multi_label: bool = False
-    transform: Callable[[torch.Tensor], Any] | None = None  # of what iterating and `images[i]` give; nothing else asks
+    transform: Callable[[torch.Tensor], Any] | None = None  # applied by images[i] and iterating only
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -93,12 +75,13 @@ class LabelledImages:
             yield self[i]
 
     def __getitem__(self, key: int | slice) -> Any:
-        """One image with its label; or for a slice the images there, as ``subset`` gives them.
+        """One image with its label; for a slice the subset of these images.
 
         Raises:
-            IndexError: beyond the last.
-            TypeError: for anything else, such as a list of places.
-            InputError, ValueError: as ``pixels``.
+            IndexError: if the index is out of range.
+            TypeError: if the key is neither an integer nor a slice.
+            InputError: as ``pixels``.
+            ValueError: as ``pixels``.
         """
         if isinstance(key, slice):
             return self.subset(range(len(self))[key])
@@ -115,44 +98,55 @@ class LabelledImages:
         return (self.transform(pixels) if self.transform else pixels), self.labels[i]
 
     def with_transform(self, transform: Callable[[torch.Tensor], Any] | None) -> LabelledImages:
-        """The same, of which ``images[i]`` and iterating give what ``transform`` makes of the pixels, such as
-        ``model.preprocess``; training and everything else here see the pixels as they are."""
+        """The same images; ``images[i]`` and iterating apply ``transform``, such as ``model.preprocess``.
+
+        Training and all other methods see the pixels without it.
+        """
         return replace(self, transform=transform)
 
     @property
     def label_sets(self) -> tuple[tuple[int, ...], ...]:
-        """For each image the places in ``classes`` of what it shows: one of them unless ``multi_label``."""
-        return self.labels if self.multi_label else tuple((label,) for label in self.labels)
+        """For each image the tuple of its class indices: one of them unless ``multi_label``."""
+        if self.multi_label:
+            return cast("tuple[tuple[int, ...], ...]", self.labels)
+        return tuple((label,) for label in cast("tuple[int, ...]", self.labels))
 
     @property
     def targets(self) -> torch.Tensor:
-        """The labels for a loss: int64 ``[N]``, or with ``multi_label`` float ``[N, classes]`` of 0 and 1."""
+        """The labels for a loss: int64 ``[N]``, or with ``multi_label`` float32 ``[N, classes]`` of 0 and 1."""
         if not self.multi_label:
             return torch.tensor(self.labels, dtype=torch.int64)
-        marks = torch.zeros(len(self), len(self.classes))
-        for row, labels in zip(marks, self.labels, strict=True):
+        targets = torch.zeros(len(self), len(self.classes))
+        for row, labels in zip(targets, self.label_sets, strict=True):
             row[list(labels)] = 1
-        return marks
+        return targets
 
     @property
     def counts(self) -> dict[str, int]:
-        """The number of images of each class, zero included."""
-        counted = Counter(label for labels in self.label_sets for label in labels)
-        return {name: counted[label] for label, name in enumerate(self.classes)}
+        """The number of images of each class, classes without images included."""
+        counts = Counter(label for labels in self.label_sets for label in labels)
+        return {name: counts[label] for label, name in enumerate(self.classes)}
 
     @property
     def group_indices(self) -> list[list[int]]:
-        """The places of the images of each group."""
+        """For each group the indices of its images."""
         groups: dict[int, list[int]] = defaultdict(list)
         for i, group in enumerate(self.groups):
             groups[group].append(i)
         return list(groups.values())
 
     def pixels(self, i: int, side: int = DEFAULT_SIDE, interpolation: str = DEFAULT_INTERPOLATION) -> torch.Tensor:
-        """Image ``i`` as ``read_pixels`` gives it: uint8 ``[3, H, W]``.
+        """Decode image ``i`` as ``read_pixels`` does, or take it from the cache.
 
-        The tensor is the store's own, so do not write into it. The store keeps one combination of side and
-        interpolation, the one asked for last. Threads may ask at once.
+        The cache holds one combination of side and interpolation, the last one asked for. Thread-safe.
+
+        Args:
+            i: index of the image.
+            side: length of the shorter side in pixels.
+            interpolation: one of ``decoding.INTERPOLATIONS``.
+
+        Returns:
+            uint8 ``[3, H, W]``. It may be the cache's own tensor, so do not write into it.
 
         Raises:
             InputError: if the file has been damaged or lost since it was loaded.
@@ -164,79 +158,84 @@ class LabelledImages:
             raise ImageReadError(self.names[i], error.reason) from error
 
     def subset(self, indices: Iterable[int]) -> LabelledImages:
-        """The images at these places, in this order, with all the classes of the whole."""
-        places = [int(i) for i in indices]
-        return replace(self, **{name: tuple(getattr(self, name)[i] for i in places) for name in _PER_IMAGE_FIELDS})
+        """The images at these indices, in this order, with all classes of the whole."""
+        order = [int(i) for i in indices]
+        columns: dict[str, Any] = {name: tuple(getattr(self, name)[i] for i in order) for name in _PER_IMAGE_FIELDS}
+        return replace(self, **columns)
 
     def concatenate(self, other: LabelledImages) -> LabelledImages:
-        """These and then others of the same store, which show nothing until ``showing`` says what."""
-        report = LoadReport(
-            self.report.num_read + other.report.num_read,
-            self.report.skipped + other.report.skipped,
-            self.report.notes + other.report.notes,
-            self.report.interpretation + other.report.interpretation,
-        )
-        columns = {name: getattr(self, name) + getattr(other, name) for name in _PER_IMAGE_FIELDS}
-        return replace(self, report=report, multi_label=self.multi_label or other.multi_label, **columns)
+        """These images followed by others of the same store.
+
+        The classes are those of ``self``, so the labels of ``other`` mean nothing until ``with_labels`` sets them.
+        """
+        columns: dict[str, Any] = {name: getattr(self, name) + getattr(other, name) for name in _PER_IMAGE_FIELDS}
+        report, multi_label = self.report.concatenate(other.report), self.multi_label or other.multi_label
+        return replace(self, report=report, multi_label=multi_label, **columns)
 
     def without(self, indices: Iterable[int]) -> LabelledImages:
-        """The others; a class that loses all its images goes with them."""
-        gone = {int(i) for i in indices}
-        kept = self.subset(i for i in range(len(self)) if i not in gone)
-        return kept.with_labels(kept.label_names)
+        """Remove the images at these indices, and every class that has no image left."""
+        removed = {int(i) for i in indices}
+        others = self.subset(i for i in range(len(self)) if i not in removed)
+        return others.with_labels(others.label_names)
 
     def without_class(self, name: str) -> LabelledImages:
-        """The same without a class: its images go, but where there are several labels only the label does."""
+        """Remove a class with its images; with ``multi_label`` the images stay and lose the label."""
         if self.multi_label:
             return self.with_labels([tuple(label for label in names if label != name) for names in self.label_names])
         return self.without(i for i, names in enumerate(self.label_names) if name in names)
 
     def rename_class(self, old: str, new: str) -> LabelledImages:
-        """The same with another name for a class; under the name of another class, both become one.
+        """Rename a class; if another class has the new name, the two are merged.
 
         Raises:
-            ValueError: if the new name is no text, or an empty one.
+            ValueError: if the new name is no string or is empty.
         """
         new = validate_class_name(new)
         return self.with_labels([tuple(new if name == old else name for name in names) for names in self.label_names])
 
     def relabel(self, image_index: int, name: str) -> LabelledImages:
-        """The same with another class for one image; ``ValueError`` if its name is no text, or an empty one."""
+        """Give one image another class, which may be a new one, in place of its labels.
+
+        Raises:
+            ValueError: if the name is no string or is empty.
+        """
         name = validate_class_name(name)
         return self.with_labels([(name,) if i == image_index else names for i, names in enumerate(self.label_names)])
 
     @property
     def label_names(self) -> list[tuple[str, ...]]:
-        """For each image the names of what it shows."""
+        """For each image the names of its classes."""
         return [tuple(self.classes[label] for label in labels) for labels in self.label_sets]
 
     def with_labels(self, label_names: Sequence[tuple[str, ...]]) -> LabelledImages:
-        """The same images showing something else: the names of each one's classes; sorted anew."""
+        """Replace all labels and sort the images by class, then by name.
+
+        Args:
+            label_names: for each image, in the present order, the names of its classes.
+        """
         label_names = [tuple(dict.fromkeys(names)) for names in label_names]
         classes = tuple(sorted({name for names in label_names for name in names}, key=natural_sort_key))
-        places = {name: place for place, name in enumerate(classes)}
+        index_of = {name: label for label, name in enumerate(classes)}
         order = sorted(
             range(len(self)),
             key=lambda i: ([natural_sort_key(n) for n in label_names[i]], natural_sort_key(self.names[i])),
         )
-        labels = [tuple(sorted(places[name] for name in names)) for names in label_names]
-        labelled = replace(
-            self,
-            classes=classes,
-            labels=tuple(labels if self.multi_label else (label for (label,) in labels)),
-        )
-        return labelled.subset(order)
+        label_sets = [tuple(sorted(index_of[name] for name in names)) for names in label_names]
+        return replace(self, classes=classes, labels=_to_labels(label_sets, self.multi_label)).subset(order)
 
     def as_multi_label(self) -> LabelledImages:
-        """The same images, each with a tuple of labels even where every image has just one."""
+        """The same images with ``multi_label``: each label becomes a tuple of one."""
         return replace(self, labels=self.label_sets, multi_label=True)
 
     def aligned_to(self, classes: tuple[str, ...], multi_label: bool) -> LabelledImages:
-        """The images for a model of these classes, in its order, with several labels each if it is one of
-        ``multi_label``. They need not show all of them.
+        """Reindex the labels for a model with other or more classes.
+
+        Args:
+            classes: the model's, in the order of its logits.
+            multi_label: whether the model predicts several labels.
 
         Raises:
-            InputError: if they show a class that the model does not know.
+            InputError: if the images have a class that the model lacks, or several labels and the model does not.
         """
         if self.multi_label and not multi_label:
             raise InputError(
@@ -247,13 +246,13 @@ class LabelledImages:
                 f"The images show {', '.join(self.classes)}, but the model's classes are {', '.join(classes)}. "
                 "Adapt a model with classes=images.classes."
             )
-        fitting = self.as_multi_label() if multi_label else self
-        return fitting if self.classes == classes else fitting._reorder_classes(classes)
+        aligned = self.as_multi_label() if multi_label else self
+        return aligned if self.classes == classes else aligned._reorder_classes(classes)
 
     def _reorder_classes(self, classes: tuple[str, ...]) -> LabelledImages:
-        places = [classes.index(name) for name in self.classes]
-        shown = [tuple(sorted(places[label] for label in labels)) for labels in self.label_sets]
-        return replace(self, classes=classes, labels=tuple(shown if self.multi_label else (s[0] for s in shown)))
+        new_index = [classes.index(name) for name in self.classes]
+        label_sets = [tuple(sorted(new_index[label] for label in labels)) for labels in self.label_sets]
+        return replace(self, classes=classes, labels=_to_labels(label_sets, self.multi_label))
 
     def split(
         self,
@@ -262,73 +261,62 @@ class LabelledImages:
         training_indices: Collection[int] = (),
         validation_indices: Collection[int] = (),
     ) -> tuple[LabelledImages, LabelledImages]:
-        """Two halves ``(training, validation)``, the same for the same seed.
+        """Split into ``(training, validation)``, the same for the same seed.
 
-        Where the source had a validation folder, that is the validation half whatever the share and the seed.
-        Otherwise about the share ``validation`` of each class is drawn, groups whole, at least one image of
-        each class on both sides.
+        If the source has a validation folder, its images are the validation side, apart from ``training_indices`` and
+        their groups. Otherwise about the fraction ``validation`` of each class is drawn, in whole groups, with at least
+        one image of each class on both sides.
 
-        It knows of no model. One that has learned already says by ``model.seen.split(images)`` which images it has
-        learned from.
+        For a model that has been trained before, use ``model.seen.split(images)``, which fills in the indices.
 
         Args:
-            validation: the share of the validation half.
-            seed: of the draw.
-            learned: places of images that are in the training half, whatever else is said of them; what is new in
-                their groups goes with them.
-            judged: places of images that are in the validation half, and what is new in groups of theirs alone. Only
-                the other images are divided.
+            validation: the fraction of the validation side.
+            seed: of the random draw.
+            training_indices: images that are on the training side, and with them the other images of their groups.
+            validation_indices: images that are on the validation side, and with them the other images of their groups,
+                unless these have an image in ``training_indices``. Only the remaining images are divided.
 
         Raises:
-            InputError: if a class has only one image, or groups leave a class no second side.
-            ValueError: if ``validation`` does not lie between 0 and 1.
+            InputError: if a class has only one image, or its groups leave it no image on one side.
+            ValueError: if ``validation`` is not between 0 and 1.
         """
         if not 0.0 < validation < 1.0:
             raise ValueError(f"validation is a share between 0 and 1, such as 0.2, not {validation}.")
-        kept, held = self._expand_to_groups(set(training_indices), set(validation_indices))
-        held_out = {i for i, held in enumerate(self.held_out) if held}
+        in_training, in_validation = expand_sides_to_groups(
+            self.group_indices, set(training_indices), set(validation_indices)
+        )
+        held_out = {i for i, is_held_out in enumerate(self.held_out) if is_held_out}
         if 0 < len(held_out) < len(self):
-            held_out = held | (held_out - kept)
+            held_out = in_validation | (held_out - in_training)
         else:
-            held_out = self._sample_validation(validation, seed, held, kept)
+            held_out = self._sample_validation(validation, seed, in_validation, in_training)
         return self.subset(i for i in range(len(self)) if i not in held_out), self.subset(sorted(held_out))
 
     def shares_files_with(self, others: LabelledImages) -> bool:
-        """Whether they come from the same loading, so that one keeps the files of the other."""
+        """Whether both use the same store, so that the files exist as long as either of them does."""
         return self._store is others._store
 
     def close(self) -> None:
-        """Remove the private files now, for everyone who shares them. Closing twice does no harm."""
+        """Remove the private files, also for all datasets that share them; a second call does nothing."""
         self._store.close()
-
-    def _expand_to_groups(self, training_indices: set[int], validation_indices: set[int]) -> tuple[set[int], set[int]]:
-        """These on their sides, and on the same ones whatever belongs to them and is on none: first to ``learned``."""
-        kept, held = set(training_indices), validation_indices - training_indices
-        if kept or held:
-            for group in self.group_indices:
-                new = set(group) - training_indices - validation_indices
-                if not training_indices.isdisjoint(group):
-                    kept |= new
-                elif not validation_indices.isdisjoint(group):
-                    held |= new
-        return kept, held
 
     def _sample_validation(
         self, validation: float, seed: int, validation_indices: set[int], training_indices: set[int]
     ) -> set[int]:
-        shown = self.label_sets
-        known = {self.classes[label] for i in validation_indices | training_indices for label in shown[i]}
-        for name, images in self.counts.items():
-            if images == 1 and name not in known:
+        """The indices of the validation side, drawn by ``stratified_group_split``."""
+        label_sets = self.label_sets
+        assigned = {self.classes[label] for i in validation_indices | training_indices for label in label_sets[i]}
+        for name, count in self.counts.items():
+            if count == 1 and name not in assigned:
                 raise InputError(
                     f"The class '{name}' has one image; a class needs at least two, one to learn from and "
                     "one to check on. Add one or remove the class."
                 )
-        drawn, torn = stratified_group_split(
-            self.label_sets, self.group_indices, validation, seed, validation_indices, training_indices
+        drawn, missing_label = stratified_group_split(
+            label_sets, self.group_indices, validation, seed, validation_indices, training_indices
         )
-        if torn is not None:
-            raise InputError(self._explain_split_error(torn))
+        if missing_label is not None:
+            raise InputError(self._explain_split_error(missing_label))
         return drawn
 
     def _explain_split_error(self, label: int) -> str:
@@ -345,8 +333,12 @@ class LabelledImages:
         )
 
 
+def _to_labels(label_sets: Iterable[tuple[int, ...]], multi_label: bool) -> Labels:
+    return tuple(label_sets) if multi_label else tuple(label for (label,) in label_sets)
+
+
 def load_report_to_dict(images: LabelledImages) -> dict[str, Any]:
-    """What loading images understood: their number, the classes, and all that its report says."""
+    """The report of loading as a dictionary for JSON, with the number of images in all and of each class."""
     report = images.report
     return {
         "images": len(images),

@@ -17,7 +17,7 @@ from headswap.common.errors import InputError
 from headswap.common.limits import get_limits
 from headswap.common.text import format_image_count, natural_sort_key, sanitize
 from headswap.data.archives import open_archive
-from headswap.data.dataset import LabelledImages, LoadReport
+from headswap.data.dataset import LabelledImages
 from headswap.data.duplicates import group_duplicates
 from headswap.data.ingest import (
     LoadingProgress,
@@ -38,6 +38,7 @@ from headswap.data.layout_types import (
     TableFile,
     parse_split_name,
 )
+from headswap.data.load_report import LoadReport
 from headswap.data.picture_inputs import reject_url
 from headswap.data.sources import (
     EXPECTED_LAYOUT,

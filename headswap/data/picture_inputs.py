@@ -1,7 +1,6 @@
-"""Whatever somebody hands over as one picture: a path, a file's bytes, a stream, a PIL image, an array or a tensor.
+"""Converts any accepted image input (path, bytes, stream, PIL image, array, tensor) to a path, bytes or PIL image.
 
-Each becomes a path, bytes or a PIL image that shows what its file would show, or a sentence that says what to give
-instead. Decodes no file.
+What cannot be converted raises an error that says what to give instead. Decodes no file.
 """
 
 from __future__ import annotations
@@ -10,9 +9,10 @@ import io
 import os
 import re
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from PIL.ImageFile import ImageFile
@@ -22,20 +22,20 @@ from headswap.common.limits import MEGABYTE, get_limits
 from headswap.common.text import sanitize
 from headswap.data import bit_depth
 
-ImageInput = (
-    str | os.PathLike[str] | Image.Image | np.ndarray | torch.Tensor | bytes | bytearray | memoryview | BinaryIO
+ImageInput: TypeAlias = (
+    str | os.PathLike[str] | Image.Image | npt.NDArray[Any] | torch.Tensor | bytes | bytearray | memoryview | BinaryIO
 )
 
-UNNAMED_IMAGE = "The picture"  # of what has no name of its own
+UNNAMED_IMAGE = "The picture"  # how an error message calls an input without a file name
 ACCEPTED_INPUTS = "a path, a PIL image, an array, a tensor, a file's bytes, or a file that is open in binary mode"
-_URL = re.compile(r"([a-z][a-z0-9+.-]+:/|www\.)", re.IGNORECASE)  # C:/ is a drive
-_MAX_URL_LENGTH = 200  # characters of an address
+_URL = re.compile(r"([a-z][a-z0-9+.-]+:/|www\.)", re.IGNORECASE)  # two letters or more: C:/ is a drive
+_MAX_URL_LENGTH = 200  # characters shown of a URL
 _SHAPE_ADVICE = "give [H, W, 3], [3, H, W] or grey [H, W]"
-_RANGE_TOLERANCE = 1e-3  # by which resizing and half precision may leave the range from 0 to 1
+_RANGE_TOLERANCE = 1e-3  # floats may exceed the range from 0 to 1 by this after resizing or in half precision
 
 
 def get_input_name(source: object) -> str:
-    """What to call a picture in a sentence about it: its file's name, or UNNAMED."""
+    """The name of an input for error messages: its file's name, or ``UNNAMED_IMAGE``."""
     if not isinstance(source, str | os.PathLike):
         return UNNAMED_IMAGE
     text = os.fsdecode(source)
@@ -43,18 +43,18 @@ def get_input_name(source: object) -> str:
 
 
 def convert_image_input(source: Any) -> Path | bytes | Image.Image:
-    """What is handed over, as a path, a file's bytes or an image.
+    """Convert an image input to a path, a file's bytes or an image.
 
     Args:
-        given: of an array [H, W, channels], [channels, H, W] or [H, W] of 1 to 4 channels (grey, grey and alpha, RGB,
-            RGBA): bool, uint8, floats from 0 to 1, or deeper integers, which become 8 bits as in a file. A tensor the
-            same, and where both orders are possible the channels come first. A stream is read from its beginning and
-            left where it stood.
+        source: an ``ImageInput``. An array is [H, W, channels], [channels, H, W] or [H, W] with 1 to 4 channels (grey,
+            grey and alpha, RGB, RGBA), of bool, uint8, floats from 0 to 1, or other integers, which are scaled to 8
+            bits as in a file. A tensor likewise; if either order of its axes is possible, the channels come first. A
+            stream is read from its beginning, and its position stays.
 
     Raises:
-        PictureError: for what is of a right kind but no picture: a web address, an array whose axes or values do not
-            say how it looks, a closed file.
-        TypeError: for something else.
+        ImageReadError: if it is of an accepted type but no image: a URL, an array whose shape or values are ambiguous,
+            a closed file.
+        TypeError: for other types.
     """
     if isinstance(source, Image.Image):
         return _keep_16_bits(source)
@@ -77,7 +77,7 @@ def convert_image_input(source: Any) -> Path | bytes | Image.Image:
 
 
 def reject_url(source: str | os.PathLike[str]) -> None:
-    """Raises ``InputError`` where an address in the web stands in place of a file or a folder."""
+    """Raise ``InputError`` if a URL is given in place of a path."""
     text = os.fspath(source)
     if _is_url(text):
         raise InputError(
@@ -101,7 +101,7 @@ def _to_path(text: str) -> Path:
 
 
 def _keep_16_bits(image: Image.Image) -> Image.Image | bytes:
-    """The image, or its file's bytes where Pillow is about to cut its 16 bits a sample to 8."""
+    """The image, or its file's bytes if decoding it with Pillow would drop the lower byte of 16-bit samples."""
     if not isinstance(image, ImageFile) or not image.tile:
         return image
     if image.fp is None or image.fp.closed:
@@ -109,36 +109,36 @@ def _keep_16_bits(image: Image.Image) -> Image.Image | bytes:
     return _read_stream(image.fp) if bit_depth.has_16_bit_rawmode(image) and image.tell() == 0 else image
 
 
-def _read_stream(stream: BinaryIO) -> bytes:
-    """All bytes of a stream, or one byte more than may be read of it."""
+def _read_stream(stream: IO[bytes] | io.TextIOBase) -> bytes:
+    """All bytes of a stream, or one byte more than the largest image file may have."""
     if isinstance(stream, io.TextIOBase):
         raise TypeError("This file is open as text. Open it in binary mode, open(path, 'rb'), or give its path.")
-    pieces, missing, place = [], get_limits().file_bytes + 1, None
+    chunks, remaining, position = [], get_limits().file_bytes + 1, None
     try:
         if getattr(stream, "seekable", lambda: False)():
-            place = stream.tell()
+            position = stream.tell()
             stream.seek(0)
-        while missing > 0 and (piece := stream.read(min(missing, MEGABYTE))):
-            pieces.append(piece)
-            missing -= len(piece)
-        if place is not None:
-            stream.seek(place)
-        return b"".join(pieces)
-    except (OSError, ValueError) as error:  # closed, or open for writing alone
+        while remaining > 0 and (chunk := stream.read(min(remaining, MEGABYTE))):
+            chunks.append(chunk)
+            remaining -= len(chunk)
+        if position is not None:
+            stream.seek(position)
+        return b"".join(chunks)
+    except (OSError, ValueError) as error:  # closed, or open for writing only
         raise ImageReadError(UNNAMED_IMAGE, "cannot be read from this stream; open it again for reading") from error
 
 
-def _tensor_to_numpy(tensor: torch.Tensor) -> np.ndarray:
+def _tensor_to_numpy(tensor: torch.Tensor) -> npt.NDArray[Any]:
     try:
         tensor = tensor.detach().cpu()
         if tensor.is_floating_point() and tensor.dtype != torch.float64:
-            tensor = tensor.float()  # numpy has no bfloat16
+            tensor = tensor.float()  # NumPy has no bfloat16
         return tensor.resolve_conj().resolve_neg().numpy()
-    except (RuntimeError, TypeError) as error:  # sparse, quantised, or without numbers
+    except (RuntimeError, TypeError) as error:  # sparse, quantized, or on the meta device
         raise TypeError(f"This tensor's numbers cannot be read: {tensor.layout} on {tensor.device}.") from error
 
 
-def _array_to_image(array: np.ndarray, channels_first: bool) -> Image.Image:
+def _array_to_image(array: npt.NDArray[Any], channels_first: bool) -> Image.Image:
     if array.dtype.kind not in "buif":
         raise TypeError(f"An array of {array.dtype} is no picture; give uint8, or floats from 0 to 1.")
     bands = _channels_last(array, channels_first)
@@ -156,8 +156,8 @@ def _array_to_image(array: np.ndarray, channels_first: bool) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(levels[..., 0] if levels.shape[-1] == 1 else levels))
 
 
-def _channels_last(array: np.ndarray, channels_first: bool) -> np.ndarray:
-    """The array as [H, W, channels]."""
+def _channels_last(array: npt.NDArray[Any], channels_first: bool) -> npt.NDArray[Any]:
+    """The array as [H, W, channels]; ``channels_first`` decides if the shape does not."""
     if array.ndim == 2:
         return array[..., None]
     if array.ndim == 4:
@@ -179,17 +179,17 @@ def _channels_last(array: np.ndarray, channels_first: bool) -> np.ndarray:
     return np.moveaxis(array, 0, -1) if first else array
 
 
-def _format_shape(array: np.ndarray) -> str:
+def _format_shape(array: npt.NDArray[Any]) -> str:
     return f"({', '.join(map(str, array.shape))})"
 
 
-def _bools_to_uint8(bands: np.ndarray) -> np.ndarray:
+def _bools_to_uint8(bands: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     return bands.astype(np.uint8) * 255
 
 
-def _floats_to_uint8(bands: np.ndarray) -> np.ndarray:
+def _floats_to_uint8(bands: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     low, high = float(bands.min()), float(bands.max())
-    bit_depth.find_value_range(low, high, is_float=True)  # or they are no numbers
+    bit_depth.find_value_range(low, high, is_float=True)  # raises for NaN and infinity
     if low < -_RANGE_TOLERANCE or high > 1 + _RANGE_TOLERANCE:
         if low < 0:
             advice = "give the picture as it was before it was normalised, as uint8 or as floats from 0 to 1"
@@ -197,10 +197,11 @@ def _floats_to_uint8(bands: np.ndarray) -> np.ndarray:
             advice = "give uint8, or divide by the largest possible value, 255 for 8 bits"
         reason = f"holds floats from {low:.3g} to {high:.3g}, where 0 is black and 1 is white; {advice}"
         raise ImageReadError(UNNAMED_IMAGE, reason)
-    return np.rint(bands.clip(0, 1) * 255).astype(np.uint8)
+    levels: npt.NDArray[np.uint8] = np.rint(bands.clip(0, 1) * 255).astype(np.uint8)
+    return levels
 
 
-def _integers_to_uint8(bands: np.ndarray) -> np.ndarray:
+def _integers_to_uint8(bands: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     if bands.shape[-1] == 1:
         return bit_depth.scale_to_uint8(bands)
     if bands.min() < 0:
@@ -210,5 +211,5 @@ def _integers_to_uint8(bands: np.ndarray) -> np.ndarray:
     count = bands.shape[-1] - (bands.shape[-1] in (2, 4))  # the last one is alpha
     colours, alpha = bands[..., :count], bands[..., count:]
     if bands.dtype == np.uint16:
-        alpha = alpha >> 8  # as in a file, a share of 65535
+        alpha = alpha >> 8  # ranges to 65535, as in a file
     return np.concatenate([bit_depth.scale_to_uint8(colours), alpha.clip(0, 255).astype(np.uint8)], axis=-1)

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import safetensors.torch
 import torch
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as pictures
 
 from headswap.common.atomic import atomic_write
+from headswap.common.bounded_file import BoundedFile
 from headswap.common.errors import InputError
 from headswap.common.rng import SeededRandomMode
 from headswap.common.text import sanitize
@@ -238,22 +239,6 @@ def _open_model_file(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-class BoundedFile:
-    """A file that gives no more than so many bytes at once: a zip's list of entries is read in one go, and so is an
-    entry, however long it is said to be."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self.max_read_bytes = file, MAX_DESCRIPTION_BYTES
-
-    def read(self, size: int = -1) -> bytes:
-        if size > self.max_read_bytes:
-            raise InvalidModelFile("it is said to hold more than it can")
-        return self._file.read(size)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-
 @contextmanager
 def _translate_load_errors(name: str) -> Iterator[None]:
     """Whatever goes wrong with a file is one sentence."""
@@ -285,9 +270,9 @@ def _translate_parity_errors() -> Iterator[None]:
 
 
 def _open_archive(file: BinaryIO) -> zipfile.ZipFile:
-    sober = BoundedFile(file)
-    archive = zipfile.ZipFile(sober)
-    sober.max_read_bytes = file.seek(0, os.SEEK_END)
+    bounded = BoundedFile(file, MAX_DESCRIPTION_BYTES, InvalidModelFile, "it is said to hold more than it can")
+    archive = zipfile.ZipFile(bounded)
+    bounded.max_read_bytes = file.seek(0, os.SEEK_END)
     return archive
 
 

@@ -26,7 +26,8 @@ ROOT = Path(__file__).parents[2]
 LESSON = """
 import os, subprocess, sys
 import headswap
-from headswap import Phase, Plan, kits, privacy
+from headswap import Phase, Plan
+from headswap.common.privacy import TELEMETRY_OPT_OUTS
 from headswap.features.inference import ENGINES
 
 images = headswap.load_images("shapes")
@@ -38,12 +39,12 @@ headswap.save(model, "kept.headswap")
 model = headswap.load("kept.headswap")
 print(model.predict("shapes/dots/0.png")[0][0])
 headswap.evaluate(model, images)
-kits.space(model, "shapes").write("space")  # with the model as ONNX
+headswap.space_kit(model, "shapes").write("space")  # with the model as ONNX
 with open("script.py", "w", encoding="utf-8") as script:
     script.write(headswap.eject(model, images, "shapes"))
 
 # What was given away sees to its own silence.
-bare = {name: value for name, value in os.environ.items() if name not in privacy.SILENCED}
+bare = {name: value for name, value in os.environ.items() if name not in TELEMETRY_OPT_OUTS}
 for program in (["predict.py"], ["-c", SPACE], ["../script.py", "--help"]):
     subprocess.run([sys.executable, *program], cwd="space", env=bare, check=True)
 """
@@ -193,8 +194,8 @@ def test_the_switch_is_what_silences_onnxruntime(watched):
 
 LOOK = """
 import os
-import headswap.common.privacy as privacy
-assert os.environ.items() >= privacy.SILENCED.items(), os.environ
+from headswap.common import privacy
+assert os.environ.items() >= privacy.TELEMETRY_OPT_OUTS.items(), os.environ
 from huggingface_hub import constants
 assert constants.HF_HUB_DISABLE_TELEMETRY
 """
@@ -234,7 +235,7 @@ def test_a_space_is_silent_before_it_borrows_a_gpu_from_a_package_that_imports_g
     ],
 )
 def test_what_is_given_away_says_the_same_before_it_imports_anything_that_listens(name, listening):
-    lines = (ROOT / "headswap/kit" / name).read_text("utf-8").splitlines()
+    lines = (ROOT / "headswap/export/templates" / name).read_text("utf-8").splitlines()
     loud = min(i for i, line in enumerate(lines) if re.match(r"(import|from) (numpy|onnxruntime|gradio)", line))
     said = dict(re.findall(r'^os\.environ\["(\w+)"\] = "(\w+)"', "\n".join(lines[:loud]), re.MULTILINE))
     assert said == {name: TELEMETRY_OPT_OUTS[name] for name in listening}

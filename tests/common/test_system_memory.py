@@ -87,7 +87,7 @@ def test_a_machine_that_does_not_say_how_much_it_has_is_taken_for_one_of_eight_g
 
 GIVES_BACK = """
 import ctypes
-from headswap import system_memory
+from headswap.common import system_memory
 def resident():
     return 4096 * int(open("/proc/self/statm").read().split()[1])
 libc = ctypes.CDLL(None)
@@ -99,7 +99,7 @@ for block in blocks:
 for block in blocks[:-1]:  # the last one holds the top of the heap
     libc.free(block)
 held = resident()
-system_memory.trim()
+system_memory.release_freed_memory()
 print(held - resident())
 """
 
@@ -113,11 +113,11 @@ def test_what_was_freed_goes_back_to_the_system():
 
 SHARES = """
 import re, threading
-from headswap import system_memory
+from headswap.common import system_memory
 import ctypes
 libc = ctypes.CDLL(None)
 libc.fopen.restype = ctypes.c_void_p
-system_memory.share_heaps()
+system_memory.limit_malloc_arenas()
 over, ready = threading.Event(), threading.Barrier(9)
 def work():
     kept = libc.malloc(1000)

@@ -81,3 +81,21 @@ def test_sizes_have_two_digits(number, words):
 )
 def test_lists_end_in_and(names, most, words):
     assert text.join_names(names, most) == words
+
+
+@pytest.mark.parametrize(("number", "verb"), [(0, "are"), (1, "is"), (2, "are")])
+def test_a_verb_agrees_with_its_number(number, verb):
+    assert text.pluralize(number, "is", "are") == verb
+
+
+def test_the_report_of_loading_counts_images_without_a_separator():
+    assert [text.format_image_count(number) for number in (1, 2, 1234)] == ["1 image", "2 images", "1234 images"]
+
+
+def test_per_cents_can_have_digits_and_no_space():
+    assert text.format_percent(0.9444, 1, space="") == f"{0.9444:.1%}" == "94.4%"
+
+
+@pytest.mark.parametrize(("names", "words"), [([], ""), (["a", "b"], "a, b"), (["a", "b", "c"], "a, b and others")])
+def test_long_lists_end_in_and_others(names, words):
+    assert text.list_names(names, 2) == words

@@ -2,13 +2,17 @@
 
 import io
 import random
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from pictures import own
 from PIL import Image, ImageFilter
 
-from headswap.data.checks import check, count_leaking_pairs
+import headswap
+from headswap.data import checks
+from headswap.data.checks import CheckContext, Finding, check, count_leaking_pairs, register_check
 from headswap.data.dataset import LabelledImages
 from headswap.data.loading import load_files_with_progress, load_images
 
@@ -117,7 +121,9 @@ def test_small_pictures_are_those_of_less_than_half_the_networks_input(folder):
     images = folder({"rose/small.png": picture("small", (100, 300))})
     assert names(images, found(images)["small"]) == [("rose/small.png",)]
     assert "224 pixels" in found(images)["small"].sentence
-    assert "small" not in found(images, side=128)
+    assert "small" not in found(images, input_size=128)
+    with pytest.warns(DeprecationWarning, match="input_size"):
+        assert "small" not in found(images, side=128)
 
 
 def test_dark_and_blurred_pictures_are_found(folder):
@@ -163,3 +169,54 @@ def test_what_a_person_removes_is_no_longer_found(folder):
     images = folder({"rose/x.jpg": picture("x"), "rose/y.png": picture("x", (200, 150))})
     assert found(images).keys() == {"copies"}
     assert check(replace(images).without([images.names.index("rose/y.png")])) == []
+
+
+# A check of one's own
+
+
+@pytest.fixture
+def own_checks(monkeypatch):
+    """The table of checks, to which more may be added in this test alone."""
+    table = dict(checks.CHECKS)
+    monkeypatch.setattr(checks, "_CHECKS", table)
+    monkeypatch.setattr(checks, "CHECKS", table)
+    return table
+
+
+def test_the_readmes_check_is_one_decorated_function_of_ten_lines_at_most(folder, own_checks):
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    (example,) = re.findall(r"```python\n(@headswap\.register_check.*?)```", readme, re.DOTALL)
+    assert len(example.splitlines()) <= 10
+    exec(example, {"headswap": headswap})
+    images = folder({"rose/wide.png": picture("wide", (900, 250)), "rose/dark.png": Image.new("RGB", (300, 300))})
+    finding = found(images)["wide"]
+    assert finding.sentence == "1 image is more than three times as wide as high."
+    assert names(images, finding) == [("rose/wide.png",)]
+    assert [each.kind for each in check(images)] == ["wide", "dark"]
+    assert "wide" not in found(images.without([images.names.index("rose/wide.png")]))
+
+
+def test_a_check_is_given_what_all_checks_share_and_comes_last_unless_it_says_so(folder, own_checks):
+    seen = []
+
+    @register_check("mine")
+    def mine(context: CheckContext) -> Finding:
+        seen.append(context)
+        return Finding("mine", "Something is so.", "Do something.")
+
+    images = folder({"rose/x.jpg": picture("x"), "rose/y.png": picture("x", (200, 150))})
+    assert [finding.kind for finding in check(images, 100)] == ["copies", "mine"]
+    ((context,), pair) = seen, [images.names.index(name) for name in ("rose/x.jpg", "rose/y.png")]
+    assert (context.images, context.copies, context.input_size) == (images, (tuple(pair),), 100)
+
+
+def test_built_in_checks_are_in_the_same_table_the_gravest_first():
+    gravest_first = sorted(checks.CHECKS, key=lambda name: -checks.CHECKS[name].severity)
+    assert gravest_first == ["contradictions", "leaks", "few", "uneven", "copies", "small", "dark", "blurred", "odd"]
+
+
+@pytest.mark.parametrize("name", ["dark", "", "my check"])
+def test_a_checks_name_is_a_word_of_its_own(name, own_checks):
+    with pytest.raises(ValueError, match="a word of its own"):
+        register_check(name)
+    assert len(own_checks) == 9

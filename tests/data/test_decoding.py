@@ -22,7 +22,7 @@ from torchvision.transforms import v2
 from headswap.common.errors import ImageReadError, InputError
 from headswap.common.limits import get_limits
 from headswap.common.text import sanitize
-from headswap.data import decoding, formats
+from headswap.data import decoding, formats, image_readers
 from headswap.data.decoding import INTERPOLATIONS, read_image_size, read_pixels
 
 ROOT = Path(__file__).parents[2]
@@ -376,9 +376,9 @@ def test_portable_pictures_that_are_not_what_they_say_are_refused(tmp_path, cont
 
 def test_portable_pictures_are_bounded_like_others(tmp_path, monkeypatch):
     refused(pnm(tmp_path / "a.ppm", b"P6 60000 60000 255 ", b""), "60000 x 60000 pixels", "100 million")
-    monkeypatch.setattr(formats, "_MAX_TEXT_BYTES", 1000)
+    monkeypatch.setattr(image_readers, "_MAX_TEXT_BYTES", 1000)
     refused(pnm(tmp_path / "b.pgm", b"P2 1000 1 255 ", b"0 " * 1000), "text of more than", "save it as PNG")
-    monkeypatch.setattr(formats, "_MAX_HEADER_BYTES", 1000)
+    monkeypatch.setattr(image_readers, "_MAX_HEADER_BYTES", 1000)
     refused(pnm(tmp_path / "c.pgm", b"P5 3 #" + b"x" * 2000, b"\n1 255 abc"), "c.pgm")
 
 
@@ -698,7 +698,7 @@ def test_a_tiff_whose_tags_share_their_megabytes_is_refused_unread(tmp_path, mon
     path = saved(flat(RED), tmp_path / "a.tif")
     tags = b"".join(struct.pack("<HHII", tag, 1, 10_000, 8) for tag in range(40_000, 41_000))
     path.write_bytes(b"II*\0\x08\0\0\0" + struct.pack("<H", 1000) + tags + bytes(4))
-    monkeypatch.setattr(formats, "_SixteenBitTiff", lambda stream: pytest.fail("read"))
+    monkeypatch.setattr(image_readers, "_SixteenBitTiff", lambda stream: pytest.fail("read"))
     refused(path, "damaged")
 
 
@@ -761,5 +761,5 @@ def test_a_large_bmp_of_runs_is_refused_before_it_is_unpacked(tmp_path, monkeypa
     head = struct.pack("<IiiHHIIiiII", 40, 9, 9, 1, 8, 1, len(rows), 0, 0, 256, 0) + bytes(1024)
     path.write_bytes(b"BM" + struct.pack("<IHHI", 14 + len(head) + len(rows), 0, 0, 14 + len(head)) + head + rows)
     assert read_pixels(path, side=9).shape == (3, 9, 9)
-    monkeypatch.setattr(formats, "_MAX_RLE_BYTES", 1024)
+    monkeypatch.setattr(image_readers, "_MAX_RLE_BYTES", 1024)
     refused(path, "packed BMP", "save it as PNG")

@@ -12,7 +12,7 @@ import headswap
 from headswap.common.errors import InputError
 from headswap.common.text import natural_sort_key
 from headswap.data import archives
-from headswap.data.dataset import LoadReport
+from headswap.data.load_report import LoadReport
 from headswap.data.loading import load_images
 
 pytestmark = pytest.mark.usefixtures("private_folders")

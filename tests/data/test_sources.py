@@ -12,7 +12,7 @@ from pictures import FLOWERS, check_refused, folder, load_files, reasons, zipped
 from PIL import Image
 
 from headswap.common.errors import InputError
-from headswap.data.dataset import LoadReport
+from headswap.data.load_report import LoadReport
 from headswap.data.loading import load_images
 from headswap.data.sources import list_image_files
 

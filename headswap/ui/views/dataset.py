@@ -12,8 +12,9 @@ from pathlib import Path
 from headswap.common.text import format_count, join_names
 from headswap.data.checks import Finding, check, count_leaking_pairs
 from headswap.data.csv_tables import format_csv
-from headswap.data.dataset import LabelledImages, LoadReport
+from headswap.data.dataset import LabelledImages
 from headswap.data.leakage import NO_SEEN_IMAGES, SeenImages
+from headswap.data.load_report import LoadReport
 from headswap.ui.views.html import make_thumbnail_url, to_data_url
 
 MAX_THUMBNAILS_PER_CLASS = 6  # for each class
