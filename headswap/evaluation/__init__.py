@@ -1,1 +1,1 @@
-"""From answers to figures: metrics, evaluation on images, significance. Knows no training."""
+"""From predictions to figures: metrics, evaluation on images, significance of differences. Knows no training."""

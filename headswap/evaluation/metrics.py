@@ -1,40 +1,77 @@
-"""How good a set of answers is: the share that is right, and for several labels an image the average precision and F1.
+"""Computes classification loss, accuracy, average precision, F1 thresholds and confusion matrices.
 
-Knows nothing of models: logits in, figures out.
+Knows nothing of models: logits or probabilities and targets in, figures out. Targets are int64 ``[N]``, or with several
+labels an image float ``[N, classes]`` of 0 and 1.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
-from statistics import NormalDist
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+# scikit-learn and SciPy are imported where they are used: their imports take 2 and 1.3 seconds of CPU time.
+
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a network called some images, and what they show: int64 ``[N]``, or with several labels an image bool
-    ``[N, classes]``."""
+    """Predicted classes with their targets.
+
+    Attributes:
+        predicted: int64 ``[N]``, or with several labels an image bool ``[N, classes]``.
+        targets: likewise.
+        num_classes: the number of classes.
+    """
 
     predicted: Tensor
     targets: Tensor
     num_classes: int
 
+    @property
+    def correct_mask(self) -> Tensor:
+        """Which images are classified correctly, bool ``[N]``; with several labels, exactly their labels predicted."""
+        equal = self.predicted == self.targets
+        return equal if equal.ndim == 1 else equal.all(1)
+
     def confusion_matrix(self) -> Tensor:
-        """int64 ``[classes, classes]``, a row for each true class and a column for each answer; with several labels
-        ``[classes, 2, 2]``: the rows "does not carry it" and "carries it", the columns "not called" and "called"."""
-        if self.targets.ndim == 1:
-            pairs = self.targets * self.num_classes + self.predicted
-            return pairs.bincount(minlength=self.num_classes**2).view(self.num_classes, self.num_classes)
-        pairs = 2 * self.targets.long() + self.predicted.long()
-        return torch.stack([column.bincount(minlength=4) for column in pairs.T]).view(-1, 2, 2)
+        """The counts of targets against predictions.
+
+        Returns:
+            int64 ``[classes, classes]``, a row for each true class and a column for each predicted one; with several
+            labels ``[classes, 2, 2]``, for each label the rows "absent" and "present", the columns "not predicted" and
+            "predicted".
+        """
+        from sklearn.metrics import confusion_matrix, multilabel_confusion_matrix
+
+        targets, predicted = self.targets.cpu().numpy(), self.predicted.cpu().numpy()
+        if targets.ndim == 1:
+            counts = confusion_matrix(targets, predicted, labels=range(self.num_classes))
+        else:
+            counts = multilabel_confusion_matrix(targets, predicted, labels=_label_selection(self.num_classes))
+        return torch.from_numpy(counts).long()
+
+
+class HasAccuracyInterval:
+    """Mixin for results that count the correctly classified images.
+
+    Attributes:
+        correct: number of correctly classified images; a mean where there are several runs.
+        total: number of images.
+    """
+
+    correct: float
+    total: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % confidence interval of the accuracy, by ``wilson_interval``."""
+        return wilson_interval(round(self.correct), self.total)
 
 
 def predict_from_logits(logits: Tensor, targets: Tensor) -> Predictions:
-    """What logits ``[N, classes]`` call: the likeliest class, or with several labels all above one half."""
+    """The predictions of logits ``[N, classes]``: the likeliest class, or with several labels all above one half."""
     if targets.is_floating_point():
         return Predictions(logits > 0, targets > 0, logits.shape[1])
     return Predictions(logits.argmax(1), targets, logits.shape[1])
@@ -43,9 +80,13 @@ def predict_from_logits(logits: Tensor, targets: Tensor) -> Predictions:
 def classification_loss(
     logits: Tensor, targets: Tensor, label_smoothing: float = 0.0, class_weights: Tensor | None = None
 ) -> Tensor:
-    """Cross-entropy for ``targets`` int64 ``[N]``, binary cross-entropy for float ``[N, classes]`` of 0 and 1.
+    """The mean cross-entropy, or with several labels an image the mean binary cross-entropy.
 
-    ``weights`` ``[classes]`` are those of ``balance``.
+    Args:
+        logits: ``[N, classes]``.
+        targets: int64 ``[N]`` or float ``[N, classes]``.
+        label_smoothing: only for one label an image.
+        class_weights: ``[classes]``, those of ``compute_class_weights``.
     """
     if targets.is_floating_point():
         return F.binary_cross_entropy_with_logits(logits, targets.to(logits), pos_weight=class_weights)
@@ -66,65 +107,98 @@ def compute_class_weights(targets: Tensor, num_classes: int) -> Tensor:
     tenfold.
     """
     if targets.is_floating_point():
-        carry = targets.sum(0).clamp(min=1)
-        return ((len(targets) - carry) / carry).clamp(0.1, 10)
+        num_positives = targets.sum(0).clamp(min=1)
+        return ((len(targets) - num_positives) / num_positives).clamp(0.1, 10)
     return len(targets) / num_classes / targets.bincount(minlength=num_classes).clamp(min=1)
 
 
 def correct_mask(logits: Tensor, targets: Tensor) -> Tensor:
-    """Which images are named rightly, bool ``[N]``: see ``right``."""
-    if targets.is_floating_point():
-        return ((logits > 0) == (targets > 0)).all(1)
-    return logits.argmax(1) == targets
+    """Which images are classified correctly, bool ``[N]``; see ``Predictions.correct_mask``."""
+    return predict_from_logits(logits, targets).correct_mask
 
 
 def count_correct(logits: Tensor, targets: Tensor) -> int:
-    """How many images are named rightly: their class, or with several labels an image exactly its labels."""
+    """The number of correctly classified images; with several labels an image, those with exactly their labels."""
     return int(correct_mask(logits, targets).sum())
 
 
 def score(logits: Tensor, targets: Tensor) -> float:
-    """The figure that a curve shows, from 0 to 1: accuracy, or the mean over labels of their average precision."""
+    """The accuracy, or with several labels an image the mean average precision, from 0 to 1."""
     if not targets.is_floating_point():
         return count_correct(logits, targets) / len(targets)
-    return average_precisions(logits, targets).nanmean().nan_to_num().item()
+    return float(average_precisions(logits.sigmoid(), targets).nanmean().nan_to_num())
 
 
-def average_precisions(logits: Tensor, targets: Tensor) -> Tensor:
-    """For each label the area below its precision-recall curve, ``[classes]``; NaN where no image carries the label."""
-    # Imported here because it takes two seconds, which nobody owes who has one label an image.
-    from torchmetrics.functional.classification import binary_average_precision
+def average_precisions(probabilities: Tensor, targets: Tensor) -> Tensor:
+    """The area below the precision-recall curve of each label.
 
-    columns = zip(logits.sigmoid().T, targets.long().T, strict=True)
+    Args:
+        probabilities: float ``[N, classes]``.
+        targets: ``[N, classes]`` of 0 and 1.
+
+    Returns:
+        float32 ``[classes]``; NaN where no image carries the label, or a probability is NaN.
+    """
+    from sklearn.metrics import average_precision_score
+
     figures = [
-        binary_average_precision(some, marks) if marks.any() else torch.tensor(torch.nan) for some, marks in columns
+        average_precision_score(truth.numpy(), scores.numpy())
+        if truth.any() and not scores.isnan().any()
+        else torch.nan
+        for scores, truth in zip(probabilities.cpu().T, targets.cpu().long().T, strict=True)
     ]
-    return torch.stack(figures)
+    return torch.tensor(figures)
+
+
+def precision_recall_f1(predicted: Tensor, targets: Tensor) -> tuple[list[float], list[float], list[float]]:
+    """The precision, recall and F1 of each label; 0 where a denominator is.
+
+    Args:
+        predicted: bool ``[N, classes]``.
+        targets: likewise.
+    """
+    from sklearn.metrics import precision_recall_fscore_support
+
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        targets.long().cpu().numpy(),
+        predicted.long().cpu().numpy(),
+        labels=_label_selection(targets.shape[1]),
+        average=None,
+        zero_division=0,
+    )
+    return precision.tolist(), recall.tolist(), f1.tolist()
 
 
 def best_thresholds(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """For each label the probability above which calling it gives the highest F1, and that F1: both ``[classes]``.
+    """For each label the probability above which predicting it gives the highest F1, and that F1: both ``[classes]``.
 
-    Halfway between two neighbouring answers, so that the threshold does not sit on an image. A label that no image
-    carries keeps 0.5, with an F1 of NaN.
+    A threshold lies halfway between two neighbouring probabilities, so that it does not equal one of them. A label that
+    no image carries keeps 0.5, with an F1 of NaN.
     """
     thresholds, f1 = torch.full((targets.shape[1],), 0.5), torch.full((targets.shape[1],), torch.nan)
     for label in range(targets.shape[1]):
-        marks = targets[:, label]
-        if marks.any():
-            answers, order = logits[:, label].sigmoid().sort(descending=True)
-            hits = marks[order].cumsum(0)
-            figures = 2 * hits / (torch.arange(1, len(marks) + 1) + marks.sum())
-            best = int(figures.argmax())
-            below = answers[best + 1] if best + 1 < len(answers) else torch.tensor(0.0)
-            thresholds[label], f1[label] = (answers[best] + below) / 2, figures[best]
+        truth = targets[:, label]
+        if truth.any():
+            probabilities, order = logits[:, label].sigmoid().sort(descending=True)
+            true_positives = truth[order].cumsum(0)
+            candidates = 2 * true_positives / (torch.arange(1, len(truth) + 1) + truth.sum())
+            best = int(candidates.argmax())
+            next_lower = probabilities[best + 1] if best + 1 < len(probabilities) else torch.tensor(0.0)
+            thresholds[label], f1[label] = (probabilities[best] + next_lower) / 2, candidates[best]
     return thresholds, f1
 
 
 def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval for a share (1927): lowest and highest accuracy that ``right`` of ``of`` leave likely."""
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    share, spread = correct / total, z * z / total
-    middle = (share + spread / 2) / (1 + spread)
-    half = z * sqrt(share * (1 - share) / total + spread / (4 * total)) / (1 + spread)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    """The lowest and highest accuracy that ``correct`` of ``total`` leave likely: Wilson's interval (1927)."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(correct, total).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def _label_selection(num_labels: int) -> list[int] | None:
+    """scikit-learn's ``labels`` for indicators ``[N, labels]``.
+
+    It takes a single column for a task of the two classes 0 and 1, of which only the second is wanted.
+    """
+    return [1] if num_labels == 1 else None

@@ -1,7 +1,7 @@
-"""Whether unfreezing was worth it: a paired comparison on answers that did not choose.
+"""Tests whether unfreezing changed the accuracy: cross-fitted paired comparison, McNemar's test, bootstrap interval.
 
-Where the epoch was chosen by the validation images, it is chosen on one half of them and judged on the other, and the
-other way round. Knows nothing of networks: marks of right and wrong in, a sentence out.
+Where the epoch was selected on the validation images, it is selected on one half of them and scored on the other, and
+vice versa (cross-fitting). Knows nothing of networks: masks of correct images in, a sentence out.
 """
 
 from __future__ import annotations
@@ -10,19 +10,18 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import comb
 
 import torch
 from torch import Tensor
 
 from headswap.common.deprecation import renamed_attributes
 
-SIGNIFICANCE_LEVEL = 0.05  # a difference that chance alone gives more rarely than this is called more than chance
-NUM_BOOTSTRAP_SAMPLES = 2000  # of the bootstrap
+SIGNIFICANCE_LEVEL = 0.05  # of McNemar's test
+NUM_BOOTSTRAP_SAMPLES = 2000
 
 
 class PredictionHistory:
-    """Answers on the validation images: of one network, or of one for each epoch."""
+    """The correctness and losses of predictions on the validation images, of one network or one for each epoch."""
 
     def __init__(self) -> None:
         self._correct_masks: list[Tensor] = []
@@ -30,56 +29,76 @@ class PredictionHistory:
 
     @property
     def is_empty(self) -> bool:
+        """Whether no network was added."""
         return not self._correct_masks
 
     def add(self, correct_mask: Tensor, per_image_loss: Tensor) -> None:
-        """One network's answers: bool ``[N]`` and float ``[N]``, the loss of each image."""
+        """Add the predictions of one network: bool ``[N]`` and float ``[N]``."""
         self._correct_masks.append(correct_mask)
         self._per_image_losses.append(per_image_loss)
 
     def discard_all_but_last(self) -> None:
-        """Nothing is chosen: the last network is the only one in question."""
+        """Leave only the last network, where no epoch is selected."""
         del self._correct_masks[:-1], self._per_image_losses[:-1]
 
     def cross_fit(self, half: Tensor) -> Tensor:
-        """bool ``[N]``: each image's answer by the network that the other half of the images, ``~half``, chose."""
-        told = torch.empty_like(self._correct_masks[0])
-        for judged in (half, ~half):
-            told[judged] = self._correct_masks[self._best(~judged)][judged]
-        return told
+        """Score each half of the images by the network that is best on the other half.
 
-    def _best(self, selection_mask: Tensor) -> int:
-        """The one with most right, of equals the one with the lowest loss."""
-        marks = [
-            (int(right[selection_mask].sum()), -float(loss[selection_mask].sum()))
-            for right, loss in zip(self._correct_masks, self._per_image_losses, strict=True)
+        Args:
+            half: bool ``[N]``, the images of one half.
+
+        Returns:
+            bool ``[N]``, which images are classified correctly.
+        """
+        correct = torch.empty_like(self._correct_masks[0])
+        for scored in (half, ~half):
+            correct[scored] = self._correct_masks[self._select_best(~scored)][scored]
+        return correct
+
+    def _select_best(self, selection_mask: Tensor) -> int:
+        """The index of the network with most correct images; among equals, the one with the lowest loss."""
+        scores = [
+            (int(correct[selection_mask].sum()), -float(loss[selection_mask].sum()))
+            for correct, loss in zip(self._correct_masks, self._per_image_losses, strict=True)
         ]
-        return max(range(len(marks)), key=marks.__getitem__)
+        return max(range(len(scores)), key=scores.__getitem__)
 
 
 @renamed_attributes(of="total")
 @dataclass(frozen=True)
 class UnfreezingComparison:
-    """The frozen network against the unfrozen one, on the same images."""
+    """The frozen network against the unfrozen one, on the same images.
+
+    Attributes:
+        total: number of images.
+        frozen: correct before unfreezing.
+        unfrozen: correct after it.
+        better: images that changed from wrong to correct.
+        worse: images that changed from correct to wrong.
+        p: the p-value of the exact test of McNemar (1947).
+        interval: 95 % confidence interval of the difference in accuracy, by a paired bootstrap (Efron 1979).
+        seconds: duration of the unfrozen phases.
+    """
 
     total: int
-    frozen: int  # right before unfreezing
-    unfrozen: int  # and after it
-    better: int  # answers that changed from wrong to right
-    worse: int  # and from right to wrong
-    p: float  # exact McNemar (1947): how often chance alone changes answers as unevenly
-    interval: tuple[float, float]  # of the difference in accuracy, 19 times of 20: paired bootstrap (Efron 1979)
-    seconds: float  # that unfreezing cost
+    frozen: int
+    unfrozen: int
+    better: int
+    worse: int
+    p: float
+    interval: tuple[float, float]
+    seconds: float
 
     @property
     def sentence(self) -> str:
-        """For a beginner."""
+        """The result in words, for a beginner."""
         cost = f" It cost {max(1, round(self.seconds))} s."
         if not self.better and not self.worse:
             return f"On {self.total} validation images unfreezing changed nothing for the better or the worse.{cost}"
+        answers = f"{self.better} answer" if self.better == 1 else f"{self.better} answers"
         changed = (
-            f"On {self.total} validation images unfreezing changed {_pluralize_answers(self.better)} for the better and "
-            f"{self.worse} for the worse: "
+            f"On {self.total} validation images unfreezing changed {answers} for the better and {self.worse} for the "
+            "worse: "
         )
         if self.p > SIGNIFICANCE_LEVEL:
             return f"{changed}that is chance.{cost}"
@@ -94,52 +113,51 @@ def compare_unfreezing(
     """Compare the epochs before unfreezing with those after it.
 
     Args:
-        frozen: of the epochs that are candidates; one, where nothing is chosen.
+        frozen: predictions of the epochs to select from; of one, where none is selected.
         unfrozen: likewise, on the same images.
-        groups: images of the same group stay in the same half.
-        seconds: that unfreezing cost.
+        groups: of each image; images of the same group stay in the same half.
+        seconds: duration of the unfrozen phases.
         seed: of the halves and of the bootstrap.
     """
     half = _split_half(groups, seed)
     before, after = frozen.cross_fit(half), unfrozen.cross_fit(half)
     better, worse = int((after & ~before).sum()), int((before & ~after).sum())
     return UnfreezingComparison(
-        len(before),
-        int(before.sum()),
-        int(after.sum()),
-        better,
-        worse,
-        mcnemar_p_value(better, worse),
-        _bootstrap_interval(after.float() - before.float(), seed),
-        seconds,
+        total=len(before),
+        frozen=int(before.sum()),
+        unfrozen=int(after.sum()),
+        better=better,
+        worse=worse,
+        p=mcnemar_p_value(better, worse),
+        interval=_bootstrap_interval(after.float() - before.float(), seed),
+        seconds=seconds,
     )
 
 
 def mcnemar_p_value(better: int, worse: int) -> float:
-    """The two-sided probability that fair coins fall as unevenly as ``better`` to ``worse``."""
-    n = better + worse
-    return min(1.0, 2 * sum(comb(n, k) for k in range(min(better, worse) + 1)) / 2**n)
+    """The two-sided p-value of McNemar's exact test: a binomial test of the changed predictions against one half."""
+    if not better and not worse:
+        return 1.0
+    from scipy.stats import binomtest  # its import takes 1.3 seconds of CPU time
+
+    return float(binomtest(better, better + worse).pvalue)
 
 
 def _split_half(groups: Sequence[int], seed: int) -> Tensor:
-    """bool ``[N]``: one half of the images, groups whole."""
+    """Select one half of the images, whole groups: bool ``[N]``."""
     sizes = Counter(groups)
     order = sorted(sizes)
     random.Random(seed).shuffle(order)
-    chosen, inside = set(), 0
+    selected, num_selected = set(), 0
     for group in sorted(order, key=lambda group: -sizes[group]):  # stable, so that equal ones stay shuffled
-        if 2 * inside + sizes[group] <= len(groups):
-            chosen.add(group)
-            inside += sizes[group]
-    return torch.tensor([group in chosen for group in groups])
+        if 2 * num_selected + sizes[group] <= len(groups):
+            selected.add(group)
+            num_selected += sizes[group]
+    return torch.tensor([group in selected for group in groups])
 
 
 def _bootstrap_interval(differences: Tensor, seed: int) -> tuple[float, float]:
-    chance = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(len(differences), (NUM_BOOTSTRAP_SAMPLES, len(differences)), generator=chance)
-    low, high = differences[drawn].mean(1).quantile(torch.tensor([0.025, 0.975])).tolist()
+    generator = torch.Generator().manual_seed(seed)
+    indices = torch.randint(len(differences), (NUM_BOOTSTRAP_SAMPLES, len(differences)), generator=generator)
+    low, high = differences[indices].mean(1).quantile(torch.tensor([0.025, 0.975])).tolist()
     return low, high
-
-
-def _pluralize_answers(count: int) -> str:
-    return f"{count} answer" if count == 1 else f"{count} answers"

@@ -536,7 +536,7 @@ class Trainer:
         logits, targets = self._validation_logits, self.validation_cache.targets
         thresholds, f1 = metrics.best_thresholds(logits, targets)
         self.model.thresholds.copy_(thresholds)
-        columns = (metrics.average_precisions(logits, targets), f1, thresholds)
+        columns = (metrics.average_precisions(logits.sigmoid(), targets), f1, thresholds)
         return tuple(map(LabelMetrics, self.model.classes, *(column.tolist() for column in columns)))
 
     def _select_checkpoint(self) -> Kept:

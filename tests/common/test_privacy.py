@@ -93,7 +93,7 @@ threading.Thread(target=use_and_end).start()
 runpy.run_path(APP, run_name="__main__")
 """
 
-# Gradio and torchmetrics look at matplotlib where somebody has installed it, and it asks for fonts and remembers them.
+# Gradio looks at matplotlib where somebody has installed it, and it asks for fonts and remembers them.
 WITH_MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
 
 

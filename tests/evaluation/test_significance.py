@@ -1,5 +1,7 @@
 """Whether unfreezing was worth it is judged by answers that did not choose, and said in words that anyone can use."""
 
+import math
+
 import pytest
 import torch
 
@@ -49,6 +51,13 @@ def verdict(better, worse, of=100, both=40):
 )
 def test_the_test_is_mcnemars_exact_one(better, worse, p):
     assert mcnemar_p_value(better, worse) == pytest.approx(min(1.0, p))
+
+
+def test_mcnemars_test_is_the_sum_of_binomial_coefficients():
+    for better, worse in [(a, b) for a in range(0, 40, 3) for b in range(0, 40, 3)] + [(300, 250), (1000, 1100)]:
+        n = better + worse
+        exact = min(1.0, 2 * sum(math.comb(n, k) for k in range(min(better, worse) + 1)) / 2**n)
+        assert mcnemar_p_value(better, worse) == pytest.approx(exact, rel=0, abs=1e-12)
 
 
 def test_many_changed_answers_are_no_trouble():
