@@ -23,8 +23,8 @@ from headswap.data.loading import load_files_with_progress, load_images_with_pro
 from headswap.data.sources import ARCHIVE_EXTENSIONS
 from headswap.evaluation.evaluate import Evaluation, Mistake, evaluate_probabilities, predict_label_mask
 from headswap.networks.classifier import Classifier
+from headswap.ui.panels.browser_events import Upload, delete_uploads, parse_uploads
 from headswap.ui.panels.help_notes import build_note
-from headswap.ui.panels.picker import Upload, delete_uploads, parse_uploads
 from headswap.ui.sessions.job import Scheduler
 from headswap.ui.sessions.session import ErrorAnalysis, Session
 from headswap.ui.static.assets import read_static

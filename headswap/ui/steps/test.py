@@ -18,9 +18,9 @@ from headswap.data.label_tables import format_csv
 from headswap.data.sources import IMAGE_EXTENSIONS
 from headswap.networks.classifier import Classifier
 from headswap.ui.panels import held_out_samples, mistakes
+from headswap.ui.panels.browser_events import delete_uploads, parse_uploads
 from headswap.ui.panels.help_notes import build_note
 from headswap.ui.panels.mistakes import MistakesPanel
-from headswap.ui.panels.picker import delete_uploads, parse_uploads
 from headswap.ui.sessions.chosen_network import build_meta_network
 from headswap.ui.sessions.job import Scheduler
 from headswap.ui.sessions.session import ImagePrediction, PredictionBatch, Session
