@@ -1,13 +1,12 @@
-"""The strip of stages as a component whose blocks can be pressed."""
+"""Strip of a network's stages whose blocks can be clicked."""
 
 from __future__ import annotations
 
 import gradio as gr
 
-from headswap.ui.static.assets import read_static
+from headswap.ui.panels.scripted_html import build_scripted_html
 
 
 def build_stage_strip(elem_id: str) -> gr.HTML:
-    """A strip whose blocks can be pressed; what a press asks for comes with ``submit``."""
-    script = read_static("strip.js")
-    return gr.HTML(js_on_load=script, elem_id=elem_id, apply_default_css=False)
+    """Build the strip; its ``submit`` event carries what ``parse_stage_click`` parses."""
+    return build_scripted_html("strip.js", elem_id)
