@@ -18,6 +18,7 @@ from headswap.ui.panels import mistakes as judging
 from headswap.ui.sessions.job import Scheduler
 from headswap.ui.sessions.session import Session, TrainedModel
 from headswap.ui.steps import test, train
+from headswap.ui.views import answers as answers_view
 
 TURNS = Scheduler()
 
@@ -113,7 +114,7 @@ def test_many_classes_get_six_bars_and_a_count(fruits):
 
 
 def test_too_many_images_are_shown_and_answered_in_part_and_that_is_said(fruits, monkeypatch):
-    monkeypatch.setattr(test, "MAX_SHOWN_IMAGES", 3)
+    monkeypatch.setattr(answers_view, "MAX_SHOWN_IMAGES", 3)
     monkeypatch.setattr(test, "MAX_IMAGES", 5)
     html = asked(fruits, [str(fruits / "red/1.png")] * 7, rose=1.0)
     assert len(answers(html)) == 3

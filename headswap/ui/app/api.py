@@ -24,7 +24,7 @@ from headswap.networks.catalogue import DEFAULT_BACKBONE, explain_download_refus
 from headswap.training.events import Event
 from headswap.training.plan import Plan
 from headswap.training.trainer import train
-from headswap.ui.panels.picker import Upload, parse_uploads
+from headswap.ui.panels.browser_events import Upload, parse_uploads
 from headswap.ui.sessions.chosen_network import build_meta_network, build_seeded_network
 from headswap.ui.sessions.job import Fetching, Job, Run, Scheduler, TrainingSetup
 from headswap.ui.sessions.session import ModelChoice, Session, SessionRegistry

@@ -6,9 +6,8 @@ Knows nothing of how it learned but which images were held back.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from html import escape
 from typing import Any
 
 import gradio as gr
@@ -17,25 +16,22 @@ from torch import Tensor
 
 from headswap.common.errors import ImageReadError, InputError
 from headswap.common.limits import get_limits
-from headswap.common.text import format_count, format_percent, join_names
+from headswap.common.text import join_names
 from headswap.data.dataset import LabelledImages
 from headswap.data.loading import load_files_with_progress, load_images_with_progress
 from headswap.data.sources import ARCHIVE_EXTENSIONS
-from headswap.evaluation.evaluate import Evaluation, Mistake, evaluate_probabilities, predict_label_mask
+from headswap.evaluation.evaluate import Evaluation, evaluate_probabilities
 from headswap.networks.classifier import Classifier
+from headswap.ui.panels.browser_events import Upload, delete_uploads, parse_uploads
 from headswap.ui.panels.help_notes import build_note
-from headswap.ui.panels.picker import Upload, delete_uploads, parse_uploads
 from headswap.ui.sessions.job import Scheduler
 from headswap.ui.sessions.session import ErrorAnalysis, Session
 from headswap.ui.static.assets import read_static
-from headswap.ui.views import confusion_matrix
-from headswap.ui.views.html import make_thumbnail_url, render_problem_card
+from headswap.ui.views import mistakes
+from headswap.ui.views.html import render_hint, render_problem_card, render_status
 
 BATCH_SIZE = 8  # images in one turn
 PROGRESS_INTERVAL = 0.5  # seconds between two words on how far it is
-MAX_MISTAKES = 12
-MAX_CELL_IMAGES = 24
-MAX_UNREADABLE = 5
 SINGLE_LABEL_HEADERS = ["Class", "Precision", "Recall", "F1", "Images"]
 MULTI_LABEL_HEADERS = [*SINGLE_LABEL_HEADERS, "Average precision"]
 NO_MODEL_MESSAGE = "No model has learned anything yet. Press Train in the third step, then judge it."
@@ -108,9 +104,9 @@ def build() -> MistakesPanel:
         wrap=True,
     )
     build_note("class-figures")
-    mistakes = gr.HTML(js_on_load=asking, elem_id="mistakes", apply_default_css=False)
+    listed = gr.HTML(js_on_load=asking, elem_id="mistakes", apply_default_css=False)
     build_note("mistakes")
-    return MistakesPanel(judge, test_set, told, drawn, figures, mistakes)
+    return MistakesPanel(judge, test_set, told, drawn, figures, listed)
 
 
 def refresh(visitor: Session) -> tuple[Any, ...]:
@@ -126,7 +122,7 @@ def refresh(visitor: Session) -> tuple[Any, ...]:
     if visitor.error_analysis:
         return button, *_result_outputs(visitor, visitor.error_analysis)
     return button, *_message_outputs(
-        "" if held_back or own or not visitor.trained_model else _render_hint(_unavailable_reason(visitor))
+        "" if held_back or own or not visitor.trained_model else render_hint(_unavailable_reason(visitor))
     )
 
 
@@ -180,7 +176,7 @@ def handle_click(visitor: Session, event_data: object) -> tuple[Any, ...]:
     ``Judging.shown``."""
     judged = visitor.error_analysis
     if judged is None or judged.trained_model is not visitor.trained_model:
-        return _message_outputs(_render_hint(STALE_MESSAGE))
+        return _message_outputs(render_hint(STALE_MESSAGE))
     do, key = getattr(event_data, "do", None), getattr(event_data, "image", None)
     if do == "cell":
         cell = _parse_cell(judged.evaluation, getattr(event_data, "given", None), getattr(event_data, "answered", None))
@@ -188,7 +184,12 @@ def handle_click(visitor: Session, event_data: object) -> tuple[Any, ...]:
     elif do in ("relabel", "remove"):
         _correct_image(visitor, judged, do, key)
     judged = visitor.error_analysis or judged
-    return gr.skip(), _render_confusion(visitor, judged), gr.skip(), _render_mistakes(visitor, judged)
+    return (
+        gr.skip(),
+        mistakes.render_confusion(judged, visitor.images),
+        gr.skip(),
+        mistakes.render_mistakes(judged, visitor.images),
+    )
 
 
 # What the model is judged by
@@ -237,7 +238,7 @@ def _stream_evaluation(
                 rows.append(model.predict_proba(pictures).clone())
         if pictures is None:
             yield _message_outputs(
-                _render_hint("These images have been let go of. Choose them again in the first step.")
+                render_hint("These images have been let go of. Choose them again in the first step.")
             )
             return
         if time.monotonic() - said > PROGRESS_INTERVAL:
@@ -308,118 +309,25 @@ def _correct_image(visitor: Session, analysis: ErrorAnalysis, action: str, image
         visitor.clear_images()
 
 
-def _correction_text(visitor: Session, analysis: ErrorAnalysis, i: int) -> str:
-    """What has become of an image that was judged, in a sentence; nothing where all is as it was."""
-    if analysis.subset == "test" or visitor.images is None:
-        return ""
-    path = analysis.images.paths[i]
-    if path not in visitor.images.paths:
-        return "Removed."
-    now = visitor.images.label_names[visitor.images.paths.index(path)]
-    return "" if set(now) == set(analysis.images.label_names[i]) else f"Now {join_names(now) or 'without a label'}."
-
-
 # How it is shown
 
 
 def _progress_outputs(words: str) -> tuple[Any, ...]:
-    said = f"<p class='hs-sentence' role='status' aria-live='polite'>{escape(words)}</p>"
-    return said, gr.skip(), gr.skip(), gr.skip()
+    return render_status(words), gr.skip(), gr.skip(), gr.skip()
 
 
 def _message_outputs(words: str) -> tuple[Any, ...]:
     return words, "", gr.Dataframe(visible=False), ""
 
 
-def _render_hint(words: str) -> str:
-    return f'<p class="hs-card hs-hint">{escape(words)}</p>' if words else ""
-
-
 def _result_outputs(visitor: Session, analysis: ErrorAnalysis) -> tuple[Any, ...]:
     """Values for ``Judging.shown``."""
     return (
-        _render_summary(analysis),
-        _render_confusion(visitor, analysis),
+        mistakes.render_summary(analysis),
+        mistakes.render_confusion(analysis, visitor.images),
         _update_class_metrics(analysis.evaluation),
-        _render_mistakes(visitor, analysis),
+        mistakes.render_mistakes(analysis, visitor.images),
     )
-
-
-def _render_summary(analysis: ErrorAnalysis) -> str:
-    evaluation, record = analysis.evaluation, analysis.trained_model.model.record
-    low, high = evaluation.interval
-    chose = analysis.subset == "validation" and record is not None and record.selected_on_validation
-    images, all_labels = (
-        format_count(evaluation.total, "image"),
-        " with all their labels" if evaluation.multi_label else "",
-    )
-    which = {
-        "validation": f"{format_count(evaluation.total, 'validation image')} that were held back from learning",
-        "learned": f"your {images}",
-        "test": f"{format_count(evaluation.total, 'test image')} that you have sent for it",
-    }[analysis.subset]
-    chosen = " They chose the epoch, so the figure flatters a little." if chose else ""
-    largest = "the most frequent labels" if evaluation.multi_label else "the largest class"
-    bars = _render_accuracy_bar("this model", evaluation.accuracy, (low, high)) + _render_accuracy_bar(
-        f"always {largest}", evaluation.always_largest
-    )
-    precision = (
-        f" The mean average precision is {evaluation.mean_average_precision:.2f}." if evaluation.multi_label else ""
-    )
-    words = (
-        f"Of {which}: <b>{evaluation.correct} right{all_labels}, {format_percent(evaluation.accuracy)}</b> (between "
-        f"{format_percent(low)} and {format_percent(high)}). Always answering {largest} would get "
-        f"{format_percent(evaluation.always_largest)}.{precision}{chosen} {evaluation.leakage_warning}"
-    ).replace(" %", "\u00a0%")
-    return (
-        f'<div class="hs-card hs-judged" role="status"><p class="hs-sentence">{words}</p>{_layout_text(analysis)}{bars}'
-        f"{_unreadable_text(analysis)}</div>"
-    )
-
-
-def _render_accuracy_bar(words: str, share: float, interval: tuple[float, float] | None = None) -> str:
-    likely = f'<i style="left:{interval[0]:.1%};width:{interval[1] - interval[0]:.1%}"></i>' if interval else ""
-    grey = "" if interval else " hs-blind"
-    return (
-        f'<div class="hs-bar-row{grey}" aria-hidden="true"><span class="hs-bar-name">{words}</span>'
-        f'<span class="hs-bar-track"><span style="width:{share:.1%}"></span>{likely}</span>'
-        f'<span class="hs-bar-figure">{format_percent(share)}</span></div>'
-    )
-
-
-def _layout_text(analysis: ErrorAnalysis) -> str:
-    """How a test set that was sent was understood."""
-    report = analysis.images.report
-    said = [*report.interpretation, *report.notes] if analysis.subset == "test" else []
-    return f"<p class='hs-rest'>{escape(' '.join(said))}</p>" if said else ""
-
-
-def _unreadable_text(analysis: ErrorAnalysis) -> str:
-    if not analysis.unreadable:
-        return ""
-    said = [f"{name}: {reason}" for name, reason in analysis.unreadable[:MAX_UNREADABLE]]
-    rest = len(analysis.unreadable) - len(said)
-    more = f"; and {rest:,} more" if rest else ""
-    return f"<p class='hs-rest'>Not counted, because they cannot be read: {escape('; '.join(said) + more)}.</p>"
-
-
-def _render_confusion(visitor: Session, analysis: ErrorAnalysis) -> str:
-    evaluation, cell = analysis.evaluation, analysis.selected_cell
-    if evaluation.multi_label:
-        found = _label_error_pairs(evaluation)
-        drawing = confusion_matrix.render_pair_list(found, cell, "The labels that are missed or called wrongly")
-    else:
-        drawing = confusion_matrix.render_confusion_matrix(evaluation.classes, evaluation.confusion.tolist(), cell)
-    return f'<div class="hs-confusion">{drawing}{_render_cell(visitor, analysis)}</div>'
-
-
-def _label_error_pairs(evaluation: Evaluation) -> list[confusion_matrix.ConfusedPair]:
-    found = []
-    for i, ((_, called), (missed, _)) in enumerate(evaluation.confusion.tolist()):
-        name = evaluation.classes[i]
-        found.append(confusion_matrix.ConfusedPair(f"{name}, missed", missed, (i, -1)))
-        found.append(confusion_matrix.ConfusedPair(f"{name}, called wrongly", called, (-1, i)))
-    return sorted((pair for pair in found if pair.num_images), key=lambda pair: -pair.num_images)
 
 
 def _parse_cell(evaluation: Evaluation, given: object, answer: object) -> tuple[int, int] | None:
@@ -433,45 +341,6 @@ def _parse_cell(evaluation: Evaluation, given: object, answer: object) -> tuple[
     return cell if fits and (cell.count(-1) == 1 if evaluation.multi_label else True) else None
 
 
-def _cell_indices(analysis: ErrorAnalysis, cell: tuple[int, int]) -> list[int]:
-    """The images of a cell, the most confident answers first."""
-    given, answer = cell
-    evaluation, called = (
-        analysis.evaluation,
-        predict_label_mask(analysis.trained_model.model, analysis.evaluation.probabilities),
-    )
-    column = answer if answer >= 0 else given
-    found = [
-        i
-        for i, labels in enumerate(analysis.images.label_sets)
-        if (given in labels if given >= 0 else answer not in labels) and bool(called[i, column]) == (answer >= 0)
-    ]
-    sign = 1 if answer < 0 else -1
-    return sorted(found, key=lambda i: sign * evaluation.probabilities[i, column].item())
-
-
-def _render_cell(visitor: Session, analysis: ErrorAnalysis) -> str:
-    """The images of the cell that is pressed."""
-    if analysis.selected_cell is None:
-        return _render_hint("Press a number, and its images appear here.")
-    given, answer = analysis.selected_cell
-    classes, mistakes = analysis.evaluation.classes, {m.index: m for m in analysis.evaluation.mistakes}
-    if given < 0:
-        words = f"not {classes[answer]}, but called so"
-    elif answer < 0:
-        words = f"{classes[given]}, but not called so"
-    else:
-        words = f"{classes[given]}, answered {classes[answer]}"
-    members = _cell_indices(analysis, analysis.selected_cell)
-    shown = "".join(_render_image(visitor, analysis, i, mistakes.get(i)) for i in members[:MAX_CELL_IMAGES])
-    rest = len(members) - MAX_CELL_IMAGES
-    more = f"<p class='hs-rest'>and {rest:,} more</p>" if rest > 0 else ""
-    return (
-        f'<section class="hs-cell" aria-label="Images of this cell"><p role="status"><b>'
-        f"{format_count(len(members), 'image')}: {escape(words)}</b></p><div class='hs-mistakes'>{shown}</div>{more}</section>"
-    )
-
-
 def _update_class_metrics(evaluation: Evaluation) -> gr.Dataframe:
     rows = []
     for c in evaluation.per_class:
@@ -482,72 +351,3 @@ def _update_class_metrics(evaluation: Evaluation) -> gr.Dataframe:
     headers = MULTI_LABEL_HEADERS if evaluation.multi_label else SINGLE_LABEL_HEADERS
     kinds = ["str", *["str"] * 3, "number", *["str"] * (len(headers) - 5)]
     return gr.Dataframe(value=rows, headers=headers, datatype=kinds, visible=True)
-
-
-def _render_mistakes(visitor: Session, analysis: ErrorAnalysis) -> str:
-    found: Sequence[Mistake] = analysis.evaluation.mistakes
-    if not found:
-        return '<p class="hs-card hs-hint">None of these images is answered wrongly.</p>'
-    shown = "".join(_render_image(visitor, analysis, mistake.index, mistake) for mistake in found[:MAX_MISTAKES])
-    rest = len(found) - MAX_MISTAKES
-    more = f"<p class='hs-rest'>and {rest:,} more; press a number above to see them</p>" if rest > 0 else ""
-    advice = (
-        "They are as you sent them."
-        if analysis.subset == "test"
-        else "Some may only have the wrong label. Relabel or remove those, then train again to use it; "
-        "Undo stands in the first step."
-    )
-    return (
-        f'<p class="hs-sentence"><b>The most confident mistakes.</b> {advice}</p>'
-        f'<div class="hs-mistakes">{shown}</div>{more}'
-    )
-
-
-def _render_image(visitor: Session, analysis: ErrorAnalysis, i: int, mistake: Mistake | None) -> str:
-    images, model = analysis.images, analysis.trained_model.model
-    name = images.names[i]
-    try:
-        picture = f'<img alt="{escape(name)}" title="{escape(name)}" src="{make_thumbnail_url(_load_pixels(model, images, i), 160)}">'
-    except ValueError:  # an InputError too: the file was lost, or let go of
-        picture = "<p class='hs-rest'>It cannot be read any more.</p>"
-    said = f"<figcaption>{_caption_text(analysis, i, mistake)}</figcaption>"
-    return f"<figure>{picture}{said}{_render_actions(visitor, analysis, i, mistake)}</figure>"
-
-
-def _caption_text(analysis: ErrorAnalysis, i: int, mistake: Mistake | None) -> str:
-    if mistake is None:
-        sure = analysis.evaluation.probabilities[i].max().item()
-        return f"<b>{escape(join_names(analysis.images.label_names[i]) or 'no label')}</b>, {format_percent(sure)}"
-    sure = format_percent(mistake.probability)
-    if analysis.evaluation.multi_label:
-        what = (
-            f"{escape(mistake.predicted_label)} called"
-            if mistake.predicted_label
-            else f"{escape(mistake.true_label)} missed"
-        )
-        return f"<b>{what}</b>, {sure}"
-    return f"<b>{escape(mistake.true_label)}</b>, answered <b>{escape(mistake.predicted_label)}</b>, {sure}"
-
-
-def _render_actions(visitor: Session, analysis: ErrorAnalysis, i: int, mistake: Mistake | None) -> str:
-    """What can be done about a mistake with one press, or what was done."""
-    if done := _correction_text(visitor, analysis, i):
-        return f'<p class="hs-done" role="status">{escape(done)} Train again to use it.</p>'
-    path = analysis.images.paths[i]
-    if mistake is None or analysis.subset == "test" or visitor.images is None or path not in visitor.images.paths:
-        return ""
-    if not analysis.evaluation.multi_label:
-        words = f"Relabel as {mistake.predicted_label}"
-    else:
-        words = f"Add {mistake.predicted_label}" if mistake.predicted_label else f"Take {mistake.true_label} away"
-    return (
-        f'<span class="hs-actions">{_render_action_button(words, "relabel", path.stem, analysis.images.names[i])}'
-        f"{_render_action_button('Remove', 'remove', path.stem, analysis.images.names[i])}</span>"
-    )
-
-
-def _render_action_button(words: str, action: str, image_key: str, image_name: str) -> str:
-    return (
-        f'<button type="button" class="hs-button" data-do="{action}" data-image="{escape(image_key)}" '
-        f'aria-label="{escape(words)}: {escape(image_name)}">{escape(words)}</button>'
-    )

@@ -17,8 +17,9 @@ from headswap.data.dataset import LabelledImages
 from headswap.data.loading import LoadingGenerator, load_files_with_progress, load_images_with_progress
 from headswap.data.sources import ARCHIVE_EXTENSIONS
 from headswap.export.model_file import MODEL_FILE_SUFFIX
+from headswap.ui.panels.browser_events import Upload, delete_uploads, parse_uploads
 from headswap.ui.panels.help_notes import build_note
-from headswap.ui.panels.picker import Upload, build_picker, delete_uploads, parse_uploads
+from headswap.ui.panels.picker import build_picker
 from headswap.ui.sessions.session import Session, find_untrainable_reason
 from headswap.ui.static.assets import SAMPLE_DIR, read_static
 from headswap.ui.views.dataset import render_dataset, render_empty_dataset

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
@@ -12,25 +12,23 @@ import gradio as gr
 from PIL import Image
 
 from headswap.common.errors import ImageReadError, InputError
-from headswap.common.text import format_count, format_percent, join_names, sanitize
+from headswap.common.text import join_names, sanitize
 from headswap.data.decoding import read_pixels
-from headswap.data.label_tables import format_csv
 from headswap.data.sources import IMAGE_EXTENSIONS
 from headswap.networks.classifier import Classifier
 from headswap.ui.panels import held_out_samples, mistakes
+from headswap.ui.panels.browser_events import delete_uploads, parse_uploads
 from headswap.ui.panels.help_notes import build_note
 from headswap.ui.panels.mistakes import MistakesPanel
-from headswap.ui.panels.picker import delete_uploads, parse_uploads
 from headswap.ui.sessions.chosen_network import build_meta_network
 from headswap.ui.sessions.job import Scheduler
 from headswap.ui.sessions.session import ImagePrediction, PredictionBatch, Session
 from headswap.ui.static.assets import read_static
-from headswap.ui.views.html import make_thumbnail_url, render_problem_card, to_data_url
+from headswap.ui.views.answers import render_answers, render_empty_answers
+from headswap.ui.views.html import make_thumbnail_url, render_problem_card
 from headswap.ui.views.network import backbone_title, head_title, render_network
 
 MAX_IMAGES = 300  # images at once
-MAX_SHOWN_IMAGES = 50  # of them with their bars; the table has all
-MAX_BARS = 6  # for each image
 NO_MODEL_MESSAGE = (
     "No model has learned anything yet. Press Train in the third step, or open one that you kept in the fifth."
 )
@@ -100,7 +98,7 @@ def build() -> TestStep:
             build_note("unsure")
         with gr.Column(scale=3, min_width=300):
             answers = gr.HTML(
-                _render_placeholder(),
+                render_empty_answers(),
                 js_on_load=read_static("pasting.js"),
                 elem_id="answers",
                 apply_default_css=False,
@@ -108,10 +106,6 @@ def build() -> TestStep:
     judged = mistakes.build()
     onward = gr.Button("Go on and take it along", variant="primary", elem_id="onward-keep")
     return TestStep(drawing, state, files, camera, held_back, unsure, answers, judged, onward)
-
-
-def _render_placeholder() -> str:
-    return '<p class="hs-card hs-hint">The answers appear here: a bar for each class, and how sure the model is.</p>'
 
 
 def refresh(visitor: Session) -> tuple[Any, ...]:
@@ -204,7 +198,7 @@ def _predict_all(
 ) -> str:
     if not named_paths:
         visitor.predictions = None
-        return _render_placeholder()
+        return render_empty_answers()
     trained, answers = visitor.trained_model, []
     if trained is None:
         return render_problem_card(DROP_AGAIN_MESSAGE)
@@ -224,69 +218,3 @@ def _predict_image(model: Classifier, name: str, image_source: Path | Image.Imag
         return ImagePrediction(name, problem=str(error))
     labels = tuple(model.predict_labels(pixels)) if model.multi_label else None
     return ImagePrediction(name, make_thumbnail_url(pixels, 160), tuple(model.predict(pixels)), labels)
-
-
-def render_answers(answers: PredictionBatch, threshold: float) -> str:
-    shown, read = (
-        answers.predictions[:MAX_SHOWN_IMAGES],
-        [answer for answer in answers.predictions if answer.ranked_probabilities],
-    )
-    words = []
-    if answers.num_images > len(answers.predictions):
-        words.append(f"The first {len(answers.predictions)} of {answers.num_images:,} images were answered.")
-    if len(answers.predictions) > len(shown):
-        words.append(f"The first {len(shown)} of {len(answers.predictions)} are shown; the table has all of them.")
-    elif len(read) > 1:
-        words.append(f"{format_count(len(read), 'image')} answered.")
-    head = ""
-    if len(read) > 1:
-        link = f'<a class="hs-button" download="answers.csv" href="{_answers_csv_url(read, threshold)}">Download as a table</a>'
-        head = f'<div class="hs-heading"><p class="hs-sentence">{" ".join(words)}</p>{link}</div>'
-    return f'<div role="status">{head}{"".join(_render_answer(answer, threshold) for answer in shown)}</div>'
-
-
-def _answers_csv_url(answers: Iterable[ImagePrediction], threshold: float) -> str:
-    """All answers as a CSV, the classes in one order: those of the first answer, by name."""
-    answers = list(answers)
-    names = sorted(name for name, _ in answers[0].ranked_probabilities)
-    rows = []
-    for answer in answers:
-        shares = dict(answer.ranked_probabilities)
-        best, share = answer.ranked_probabilities[0]
-        said = best if share >= threshold else "not sure"
-        if answer.labels is not None:
-            said = ";".join(answer.labels)
-        rows.append((answer.name, said, best, f"{share:.4f}", *(f"{shares[name]:.4f}" for name in names)))
-    text = format_csv(("file", "answer", "most likely", "its probability", *names), rows)
-    return to_data_url(text.encode("utf-8-sig"), "text/csv")
-
-
-def _render_answer(answer: ImagePrediction, threshold: float) -> str:
-    if answer.problem:
-        return render_problem_card(answer.problem)
-    bars = "".join(
-        _render_probability_bar(name, probability) for name, probability in answer.ranked_probabilities[:MAX_BARS]
-    )
-    rest = len(answer.ranked_probabilities) - MAX_BARS
-    more = f"<p class='hs-rest'>and {rest} less likely</p>" if rest > 0 else ""
-    if answer.true_label:
-        more += f"<p class='hs-rest'>Its label says <b>{escape(answer.true_label)}</b>.</p>"
-    return (
-        f'<article class="hs-card hs-answer"><img alt="{escape(answer.name)}" title="{escape(answer.name)}" '
-        f'src="{answer.data_url}"><div><p class="hs-verdict">{_answer_text(answer, threshold)}</p>{bars}{more}</div></article>'
-    )
-
-
-def _answer_text(answer: ImagePrediction, threshold: float) -> str:
-    if answer.labels is not None:
-        return escape(join_names(answer.labels)) or "None of the labels"
-    best, share = answer.ranked_probabilities[0]
-    return f"{escape(best)}, {format_percent(share)}" if share >= threshold else f"Not sure; perhaps {escape(best)}"
-
-
-def _render_probability_bar(name: str, probability: float) -> str:
-    return (
-        f'<div class="hs-bar-row"><span class="hs-bar-name" title="{escape(name)}">{escape(name)}</span>'
-        f'<span class="hs-bar-track"><span style="width:{probability:.1%}"></span></span>'
-        f'<span class="hs-bar-figure">{format_percent(probability)}</span></div>'
-    )
