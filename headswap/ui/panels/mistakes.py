@@ -32,7 +32,7 @@ from headswap.ui.panels.browser_events import (
 )
 from headswap.ui.panels.help_notes import build_note
 from headswap.ui.panels.scripted_html import build_scripted_html
-from headswap.ui.panels.session_dataset import set_edited_images, start_loading, stream_loading
+from headswap.ui.panels.session_dataset import correct_image, start_loading, stream_loading
 from headswap.ui.sessions.job import Scheduler
 from headswap.ui.sessions.session import ErrorAnalysis, Session
 from headswap.ui.static.assets import read_static
@@ -195,7 +195,7 @@ def handle_click(session: Session, click: CellClick | CorrectionClick | None) ->
             analysis = replace(analysis, selected_cell=None if cell == analysis.selected_cell else cell)
             session.error_analysis = analysis
         case CorrectionClick():
-            _correct_image(session, analysis, click)
+            correct_image(session, analysis, click)
     return MistakesUpdate(
         confusion_matrix=mistakes.render_confusion(analysis, session.images),
         mistakes=mistakes.render_mistakes(analysis, session.images),
@@ -285,31 +285,6 @@ def _read_batch(
     return pixels, failures
 
 
-# Corrections
-
-
-def _correct_image(session: Session, analysis: ErrorAnalysis, click: CorrectionClick) -> None:
-    """Relabel one of the session's images as the model predicted, or remove it; the analysis stays as it is."""
-    mistake = next(
-        (each for each in analysis.evaluation.mistakes if analysis.images.paths[each.index].stem == click.image_key),
-        None,
-    )
-    images = session.images
-    if mistake is None or images is None or analysis.images.paths[mistake.index] not in images.paths:
-        return
-    index = images.paths.index(analysis.images.paths[mistake.index])
-    label = mistake.predicted_label or mistake.true_label or ""
-    if click.action == "remove":
-        edited = images.without([index])
-    elif images.multi_label:  # add the label that was predicted wrongly, or remove the one that was missed
-        label_names = list(images.label_names)
-        label_names[index] = tuple(set(label_names[index]) ^ {label})
-        edited = images.with_labels(label_names)
-    else:
-        edited = images.relabel(index, label)
-    set_edited_images(session, edited)
-
-
 # Updates
 
 
@@ -337,13 +312,8 @@ def _has_cell(evaluation: Evaluation, cell: tuple[int, int]) -> bool:
 def _class_metrics_table(evaluation: Evaluation) -> gr.Dataframe:
     rows: list[list[str | int]] = []
     for each in evaluation.per_class:
-        row: list[str | int] = [
-            each.name,
-            f"{each.precision:.2f}",
-            f"{each.recall:.2f}",
-            f"{each.f1:.2f}",
-            each.support,
-        ]
+        scores = (f"{score:.2f}" for score in (each.precision, each.recall, each.f1))
+        row: list[str | int] = [each.name, *scores, each.support]
         if evaluation.multi_label:
             row.append("–" if math.isnan(each.average_precision) else f"{each.average_precision:.2f}")
         rows.append(row)

@@ -1,4 +1,4 @@
-"""Loads uploaded files as a dataset with progress, and puts an edited dataset into a session. Knows no component."""
+"""Loads uploaded files as a dataset with progress, and edits the dataset of a session. Knows no component."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from contextlib import closing
 from headswap.data.dataset import LabelledImages
 from headswap.data.loading import LoadingGenerator, load_files_with_progress, load_images_with_progress
 from headswap.data.sources import ARCHIVE_EXTENSIONS
-from headswap.ui.panels.browser_events import Upload
-from headswap.ui.sessions.session import Session
+from headswap.ui.panels.browser_events import CorrectionClick, Upload
+from headswap.ui.sessions.session import ErrorAnalysis, Session
 
 
 def start_loading(
@@ -73,3 +73,25 @@ def set_edited_images(session: Session, images: LabelledImages) -> None:
         session.set_images(images)
     else:
         session.clear_images()
+
+
+def correct_image(session: Session, analysis: ErrorAnalysis, click: CorrectionClick) -> None:
+    """Relabel one of the session's images as the model predicted, or remove it; the analysis stays as it is."""
+    mistake = next(
+        (each for each in analysis.evaluation.mistakes if analysis.images.paths[each.index].stem == click.image_key),
+        None,
+    )
+    images = session.images
+    if mistake is None or images is None or analysis.images.paths[mistake.index] not in images.paths:
+        return
+    index = images.paths.index(analysis.images.paths[mistake.index])
+    label = mistake.predicted_label or mistake.true_label or ""
+    if click.action == "remove":
+        edited = images.without([index])
+    elif images.multi_label:  # add the label that was predicted wrongly, or remove the one that was missed
+        label_names = list(images.label_names)
+        label_names[index] = tuple(set(label_names[index]) ^ {label})
+        edited = images.with_labels(label_names)
+    else:
+        edited = images.relabel(index, label)
+    set_edited_images(session, edited)

@@ -109,14 +109,27 @@ def build(can_push: bool, has_login: bool) -> KeepStep:
     format_buttons = _build_format_buttons()
     export_status = gr.HTML(elem_id="made", apply_default_css=False)
     download_button = gr.DownloadButton(visible="hidden", elem_id="made-file")
-    push = _build_push_form(can_push, has_login)
+    repo_id, repo_type, push_button, push_status = _build_push_form(can_push, has_login)
     with gr.Accordion("Open a model that you kept", open=False, elem_id="open-model"):
         model_file = gr.File(
             file_types=[MODEL_FILE_SUFFIX], label=f"A {MODEL_FILE_SUFFIX} file", elem_id="opening", height=120
         )
         open_status = gr.HTML(elem_id="opened", apply_default_css=False)
-    inputs = (name, include_images, format_buttons)
-    return KeepStep(strip, summary, *inputs, export_status, download_button, *push, model_file, open_status)
+    return KeepStep(
+        stage_strip=strip,
+        summary=summary,
+        name=name,
+        include_images=include_images,
+        format_buttons=format_buttons,
+        export_status=export_status,
+        download_button=download_button,
+        repo_id=repo_id,
+        repo_type=repo_type,
+        push_button=push_button,
+        push_status=push_status,
+        model_file=model_file,
+        open_status=open_status,
+    )
 
 
 def _build_format_buttons() -> dict[str, gr.Button]:
@@ -150,7 +163,8 @@ def refresh(session: Session) -> KeepUpdate:
     """Show the trained model and enable what can be done with it."""
     trained = session.trained_model
     if trained is None:
-        model, trained_stages = build_meta_network(session.choice, session.classes), ()
+        model = build_meta_network(session.choice, session.classes)
+        trained_stages: tuple[str, ...] = ()
         summary = f'<p class="hs-sentence">{NO_MODEL_MESSAGE}</p>'
     else:
         model, trained_stages, summary = trained.model, trained.trained_stages, _render_summary(trained)
@@ -245,8 +259,8 @@ def open_model(session: Session, path: str | None) -> tuple[str | dict[str, Any]
     known = escape(join_names(model.classes, max_names=8))
     warning = render_problem_card(damage) if damage else ""
     done = _render_done(
-        f"Opened: it knows {known}. Test it in the fourth step. To teach it more, choose images in the first step, those "
-        "of a new class too, and press Train: it learns on."
+        f"Opened: it knows {known}. Test it in the fourth step. To teach it more, choose images in the first step, "
+        "those of a new class too, and press Train: it learns on."
     )
     return warning + done, Path(path).name.removesuffix(MODEL_FILE_SUFFIX)[:MAX_NAME_LENGTH]
 
