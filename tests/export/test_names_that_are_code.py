@@ -33,8 +33,8 @@ def evil(fruits):
     return visitor
 
 
-def texts(values):
-    return "".join(value for value in values if isinstance(value, str))
+def texts(update):
+    return "".join(value for value in vars(update).values() if isinstance(value, str))
 
 
 def test_class_names_are_shown_as_they_are_and_never_run(evil, fruits, tmp_path):

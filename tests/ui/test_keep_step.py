@@ -45,8 +45,8 @@ def take(visitor, way, name="fruits", along=False):
 
 
 def test_the_card_says_what_it_is_and_how_good(learned):
-    drawing, card, *buttons = keep.refresh(learned)
-    said = text_of(card)
+    now = keep.refresh(learned)
+    drawing, said, buttons = now.stage_strip, text_of(now.summary), [*now.format_buttons.values(), now.push_button]
     assert 'class="hs-strip"' in drawing
     assert "EfficientNet-Lite0" in said and "Apache-2.0" in said and "blue, green and red" in said
     assert re.search(
@@ -56,8 +56,9 @@ def test_the_card_says_what_it_is_and_how_good(learned):
 
 
 def test_before_anything_is_trained_it_says_so_and_offers_nothing(visitor, turns):
-    _, card, *buttons = keep.refresh(visitor)
-    assert "No model has learned anything yet" in text_of(card)
+    now = keep.refresh(visitor)
+    buttons = [*now.format_buttons.values(), now.push_button]
+    assert "No model has learned anything yet" in text_of(now.summary)
     assert not any(button.interactive for button in buttons)
     path, said = keep.export_model(visitor, turns, "onnx", "x", False)
     assert path is None and is_error(said)
@@ -137,10 +138,9 @@ def test_an_opened_model_answers_and_says_what_it_is(learned, file, fruits):
     opened, name = keep.open_model(visitor, file)
     assert "Opened: it knows blue, green and red" in text_of(opened)
     assert f"{name}.headswap" == Path(file).name
-    _, words, *_ = test.refresh(visitor)
-    assert "of 3 validation images rightly" in text_of(words)
+    assert "of 3 validation images rightly" in text_of(test.refresh(visitor).status)
     assert "red" in text_of(test.predict_files(visitor, Scheduler(), [str(fruits / "red/1.png")]))
-    assert keep.refresh(visitor)[2].interactive
+    assert keep.refresh(visitor).format_buttons["headswap"].interactive
 
 
 def test_a_file_that_is_not_as_it_was_saved_is_opened_and_that_is_said(file, tmp_path):

@@ -384,4 +384,4 @@ def test_a_head_that_cannot_have_several_labels_says_so_and_breaks_no_step(tagge
     earlier.set_images(tagged)
     assert 'class="hs-strip"' in train.refresh(earlier)[0]
     assert "several labels" in text_of(train.start_training(earlier, Scheduler(), 1, 0, 1)[0])
-    assert 'class="hs-strip"' in test.refresh(earlier)[0]
+    assert 'class="hs-strip"' in test.refresh(earlier).stage_strip

@@ -405,7 +405,8 @@ def test_another_network_is_kept_at_once_and_the_way_back_leads_to_the_last_bit(
     assert not moved(copied(offer.head), learned.trained_model.model.head)
     assert all(torch.equal(model.state_dict()[key], kept) for key, kept in offer.weights.items())
 
-    drawing, words, *_ = test.refresh(learned)
+    now = test.refresh(learned)
+    drawing, words = now.stage_strip, now.status
     assert "only the head learns" in " ".join(Reader(drawing).attributes)
     assert f"named {figures.correct} of {figures.total} validation images" in text_of(words)
 
@@ -471,7 +472,7 @@ def test_learning_again_ends_with_another_model_that_saw_all_images(learned, loa
     buttons = train_step.refresh_buttons(learned)
     assert usable(buttons) == [True, False, True] and offered(buttons) == []
     assert buttons[1].value == "Stop and keep the best"
-    assert "before it learned again from all images, it named 0 of 3" in text_of(test.refresh(learned)[1])
+    assert "before it learned again from all images, it named 0 of 3" in text_of(test.refresh(learned).status)
     assert learned.job.previous_job is None and learned.job.training_setup is None and job.training_setup is not None
 
 
