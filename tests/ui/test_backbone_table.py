@@ -61,7 +61,7 @@ def test_what_is_offered_and_what_is_here_is_measured_first_each_in_a_turn(visit
     inside = []
 
     class Counted(Scheduler):
-        def turn(self):
+        def compute_slot(self):
             inside.append(len(measured))
             return super().compute_slot()
 
