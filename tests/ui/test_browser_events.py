@@ -14,11 +14,14 @@ from headswap.ui.panels.browser_events import (
     CellClick,
     CorrectionClick,
     DatasetEdit,
+    FilesUpload,
+    RefusedUpload,
     SampleClick,
     StageClick,
     delete_uploads,
     parse_analysis_click,
     parse_dataset_edit,
+    parse_files_upload,
     parse_images_upload,
     parse_sample_click,
     parse_stage_click,
@@ -228,6 +231,14 @@ def test_files_come_with_their_class_and_whether_they_are_added(upload, file, mo
         assert (event.class_name, event.add) == ("", False)
 
 
+def test_a_list_that_is_refused_says_why_and_one_that_passes_keeps_its_files(upload, file):
+    assert parse_files_upload(sent(files=named(file))) == RefusedUpload(
+        "A file that was named was not uploaded here. Choose the folder again."
+    )
+    event = parse_files_upload(sent(files=upload({"1.png": file})))
+    assert isinstance(event, FilesUpload) and [each.name for each in event.uploads] == ["1.png"]
+
+
 @pytest.mark.parametrize(
     ("payload", "event"),
     [
@@ -276,5 +287,4 @@ def test_a_payload_of_any_type_is_no_event(payload):
     event = gr.EventData(None, payload)
     for parse in (parse_dataset_edit, parse_analysis_click, parse_sample_click, parse_stage_click):
         assert parse(event) is None
-    with pytest.raises(InputError):
-        parse_images_upload(event)
+    assert isinstance(parse_images_upload(event), RefusedUpload)

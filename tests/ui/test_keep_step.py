@@ -15,10 +15,10 @@ from visiting import choose, is_error, text_of
 
 import headswap
 from headswap.ui.app import events, page
+from headswap.ui.panels.export_formats import EXPORT_FORMATS
 from headswap.ui.sessions.job import Scheduler
 from headswap.ui.sessions.session import Session, TrainedModel
 from headswap.ui.steps import keep, test, train
-from headswap.ui.steps.keep import EXPORT_FORMATS
 from headswap.ui.views.dataset import render_dataset
 
 

@@ -116,5 +116,5 @@ def test_a_training_with_images_that_are_gone_meanwhile_is_no_run(visitor, netwo
 
 def test_several_labels_are_compared_by_their_precision():
     told = ClassificationMetrics(0.8123, "mean average precision", 30, 60, 0.3)
-    assert runs_table._accuracy_text(told) == "mean average precision 0.81; 30 of 60, 50 % (38 % to 62 %)"
+    assert runs_table.format_metrics(told) == "mean average precision 0.81; 30 of 60, 50 % (38 % to 62 %)"
     assert runs_table.table_rows(Session()) == []

@@ -1,8 +1,8 @@
 """Parses what a browser sends into frozen dataclasses; nothing of it is used before it has passed here.
 
 Gradio checks neither the payload of an event that our JavaScript triggers nor the paths in it, so anybody can send
-anything. Clicks that our page cannot produce become ``None``; lists of files that it cannot produce raise an
-``InputError``. Knows no session and no component.
+anything. A click that our page cannot produce becomes None, a list of files that it cannot produce a
+``RefusedUpload``. Knows no session and no component.
 """
 
 from __future__ import annotations
@@ -57,6 +57,24 @@ class ImagesUpload:
     uploads: tuple[Upload, ...]
     class_name: str
     add: bool
+
+
+@dataclass(frozen=True)
+class FilesUpload:
+    """Files that come with nothing else: a test set, or images that were pasted."""
+
+    uploads: tuple[Upload, ...]
+
+
+@dataclass(frozen=True)
+class RefusedUpload:
+    """A list of files of which none is used.
+
+    Attributes:
+        reason: Why, in a sentence for the user.
+    """
+
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -172,23 +190,21 @@ def _parse_cell(true_index: object, predicted_index: object) -> tuple[int, int] 
 # Files
 
 
-def parse_images_upload(event_data: object) -> ImagesUpload:
-    """Parse the files that the picker sends.
-
-    Raises:
-        InputError: If the list holds anything but files that were uploaded here.
-    """
+def parse_images_upload(event_data: object) -> ImagesUpload | RefusedUpload:
+    """Parse the files that the picker sends, with their class."""
+    files = parse_files_upload(event_data)
+    if isinstance(files, RefusedUpload):
+        return files
     class_name = _clean_class_name(_field(event_data, "label"))
-    return ImagesUpload(parse_sent_files(event_data), class_name, bool(_field(event_data, "add")))
+    return ImagesUpload(files.uploads, class_name, bool(_field(event_data, "add")))
 
 
-def parse_sent_files(event_data: object) -> tuple[Upload, ...]:
-    """Parse an event that carries nothing but files.
-
-    Raises:
-        InputError: If the list holds anything but files that were uploaded here.
-    """
-    return tuple(parse_uploads(_field(event_data, "files")))
+def parse_files_upload(event_data: object) -> FilesUpload | RefusedUpload:
+    """Parse an event that carries nothing but files."""
+    try:
+        return FilesUpload(tuple(parse_uploads(_field(event_data, "files"))))
+    except InputError as error:
+        return RefusedUpload(str(error))
 
 
 def parse_uploads(files: object) -> list[Upload]:

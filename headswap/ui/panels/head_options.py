@@ -65,9 +65,7 @@ def parse_head_options(head: str, option_values: Sequence[object]) -> dict[str, 
     for option, value in values.items():
         if value is None:
             raise InputError(f"The field '{OPTION_LABELS.get(option, option)}' is empty; give it a value.")
-    return {
-        option: _parse_widths(str(value)) if option.endswith("dims") else value for option, value in values.items()
-    }
+    return {option: _parse_widths(str(value)) if option.endswith("dims") else value for option, value in values.items()}
 
 
 def _build_control(option: str, default: object, elem_id: str) -> Component:

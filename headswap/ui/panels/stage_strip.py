@@ -5,15 +5,15 @@ from __future__ import annotations
 import gradio as gr
 
 from headswap.networks.classifier import Classifier
+from headswap.ui.panels.scripted_html import build_scripted_html
 from headswap.ui.sessions.next_training import count_unfrozen_stages
 from headswap.ui.sessions.session import Session
-from headswap.ui.static.assets import read_static
 from headswap.ui.views.network import render_network
 
 
 def build_stage_strip(elem_id: str) -> gr.HTML:
-    """A strip whose ``submit`` event carries a click on a block."""
-    return gr.HTML(js_on_load=read_static("strip.js"), elem_id=elem_id, apply_default_css=False)
+    """Build the strip; its ``submit`` event carries what ``parse_stage_click`` parses."""
+    return build_scripted_html("strip.js", elem_id)
 
 
 def render_chosen_network(session: Session, model: Classifier) -> str:

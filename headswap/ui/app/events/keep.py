@@ -16,7 +16,7 @@ from headswap.ui.steps.keep import KeepStep
 
 def bind_keep_step(binder: EventBinder, keeping: KeepStep) -> None:
     """Bind all controls of the step."""
-    binder.bind(binder.step_tabs.keep.select, keep_step.refresh, outputs=keeping.refresh_outputs)
+    binder.bind(binder.step_tabs.keep.select, keep_step.refresh, outputs=keeping.refresh_outputs, components=keeping)
     for format_name, button in keeping.format_buttons.items():
         _bind_export(binder, keeping, format_name, button)
     _bind_push(binder, keeping)
@@ -27,13 +27,13 @@ def bind_keep_step(binder: EventBinder, keeping: KeepStep) -> None:
         [keeping.open_status, keeping.name],
         show_progress="full",
     )
-    binder.update_tabs_after(binder.bind(opened.then, keep_step.refresh, outputs=keeping.refresh_outputs))
+    binder.update_tabs_after(
+        binder.bind(opened.then, keep_step.refresh, outputs=keeping.refresh_outputs, components=keeping)
+    )
 
 
 def _bind_export(binder: EventBinder, keeping: KeepStep, format_name: str, button: gr.Button) -> None:
-    def export(
-        session: Session, scheduler: Scheduler, name: str, include_images: bool
-    ) -> Iterator[tuple[object, str]]:
+    def export(session: Session, scheduler: Scheduler, name: str, include_images: bool) -> Iterator[tuple[object, str]]:
         yield gr.skip(), keep_step.EXPORTING_HTML
         yield keep_step.export_model(session, scheduler, format_name, name, include_images)
 
@@ -58,9 +58,7 @@ def _bind_push(binder: EventBinder, keeping: KeepStep) -> None:
     ) -> str:
         session = binder.find_session(ticket)
         user_token = token.token if token else None
-        allowed = user_token is not None or (
-            binder.local_only and request is not None and is_local_request(request)
-        )
+        allowed = user_token is not None or (binder.local_only and request is not None and is_local_request(request))
         return keep_step.push_model(
             session, binder.scheduler, repo_id, repo_type, name, include_images, user_token, allowed
         )

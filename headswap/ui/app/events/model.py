@@ -33,12 +33,8 @@ def bind_model_step(binder: EventBinder, model: ModelStep) -> None:
 
     # Either control names the backbone, so the other one is cleared first.
     for chosen, cleared in (backbones, backbones[::-1]):
-        choose_and_compare(
-            chosen.input(lambda: None, None, cleared, queue=False, trigger_mode="always_last").then
-        )
-    choose_and_compare(
-        table.table.select(_select_backbone_of_row, None, list(backbones), show_progress="hidden").then
-    )
+        choose_and_compare(chosen.input(lambda: None, None, cleared, queue=False, trigger_mode="always_last").then)
+    choose_and_compare(table.table.select(_select_backbone_of_row, None, list(backbones), show_progress="hidden").then)
     choose_and_compare(binder.step_tabs.model.select)
     others = [control.input for control in model.choose_inputs if control not in backbones]
     # One event for all controls, so that no older choice overtakes a newer one.

@@ -35,7 +35,7 @@ def bind_session_lifecycle(binder: EventBinder, images: ImagesStep, training: Tr
     binder.page.unload(leave)
     arrived = binder.page.load(arrive, stored, [ticket, stored], js=READ_TICKET_JS, show_progress="hidden")
     remembered = arrived.then(None, stored, None, js=STORE_TICKET_JS)
-    welcomed = binder.bind(remembered.then, images_step.refresh, outputs=images.outputs)
+    welcomed = binder.bind(remembered.then, images_step.refresh, outputs=images.outputs, components=images)
     refreshed = refresh_train_step(binder, binder.update_tabs_after(welcomed).then, training)
     watch_training(binder, refreshed, training)
 

@@ -68,7 +68,9 @@ def _after_gpu_pass(binder: EventBinder, listener: Listener, training: TrainStep
     if binder.engine is None:
         return listener
     precompute = partial(train_step.precompute_on_gpu, engine=binder.engine)
-    return binder.bind(listener, binder.with_scheduler(precompute), outputs=[training.run_view.status], components=training.run_view).then
+    return binder.bind(
+        listener, binder.with_scheduler(precompute), outputs=[training.run_view.status], components=training.run_view
+    ).then
 
 
 def _bind_plan_controls(binder: EventBinder, training: TrainStep) -> None:
