@@ -64,8 +64,8 @@ def update_step_tabs(session: Session) -> StepTabsUpdate:
 def _describe_next_step(session: Session) -> str:
     has_model = session.trained_model is not None
     if session.is_training:
-        meanwhile = "The model from before answers under Test meanwhile." if has_model else "Test opens when it is over."
-        return f"<b>It is learning.</b> {meanwhile}"
+        model_text = "The model from before answers under Test meanwhile."
+        return f"<b>It is learning.</b> {model_text if has_model else 'Test opens when it is over.'}"
     if has_model and session.images and not session.untrainable_reason and session.job is None:
         return "<b>Next</b> train it on these images. Until then the model from before answers under Test."
     if has_model:

@@ -84,7 +84,9 @@ def build_page(sessions: SessionRegistry, local_only: bool = False, scheduler: S
         bind_test_step(binder, testing, images, training)
         bind_keep_step(binder, keeping)
         bind_session_lifecycle(binder, images, training)
-        bind_forget_button(binder, forget, [block for block in page.blocks.values() if isinstance(block, FILE_COMPONENTS)])
+        bind_forget_button(
+            binder, forget, [block for block in page.blocks.values() if isinstance(block, FILE_COMPONENTS)]
+        )
         api.register_endpoints(page, sessions, scheduler)
     return page
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import gradio as gr
 from gradio.blocks import Block
@@ -29,8 +28,17 @@ class EpochPanel:
 
     @property
     def outputs(self) -> list[Block]:
-        """The components that ``refresh`` sets, in order."""
+        """The components that an ``EpochPanelUpdate`` sets."""
         return [self.container, self.epoch_slider, self.epoch_summary]
+
+
+@dataclass(frozen=True)
+class EpochPanelUpdate:
+    """New values of components, by name; None leaves one as it is."""
+
+    container: gr.Column | None = None
+    epoch_slider: gr.Slider | None = None
+    epoch_summary: str | None = None
 
 
 def build() -> EpochPanel:
@@ -42,16 +50,13 @@ def build() -> EpochPanel:
     return EpochPanel(container, slider, summary)
 
 
-def refresh(session: Session) -> tuple[gr.Column, gr.Slider | dict[str, Any], str]:
-    """Set the slider to the last epoch; hide it unless a run with several epochs has ended.
-
-    Returns:
-        New values of ``EpochPanel.outputs``.
-    """
+def refresh(session: Session) -> EpochPanelUpdate:
+    """Set the slider to the last epoch; hide it unless a run with several epochs has ended."""
     epochs = replayable_epochs(session.job)
     if len(epochs) < 2:
-        return gr.Column(visible=False), gr.skip(), ""
-    return gr.Column(visible=True), gr.Slider(value=epochs[-1].number, maximum=epochs[-1].number), ""
+        return EpochPanelUpdate(gr.Column(visible=False), epoch_summary="")
+    last = epochs[-1].number
+    return EpochPanelUpdate(gr.Column(visible=True), gr.Slider(value=last, maximum=last), "")
 
 
 def replayable_epochs(job: Job | None) -> tuple[Epoch, ...]:

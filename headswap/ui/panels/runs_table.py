@@ -30,8 +30,17 @@ class RunsPanel:
 
     @property
     def outputs(self) -> list[Block]:
-        """The components that ``refresh`` sets, in order."""
+        """The components that a ``RunsPanelUpdate`` sets."""
         return [self.container, self.table, self.chart]
+
+
+@dataclass(frozen=True)
+class RunsPanelUpdate:
+    """New values of all components, by name."""
+
+    container: gr.Column
+    table: gr.Dataframe
+    chart: str
 
 
 def build() -> RunsPanel:
@@ -51,15 +60,11 @@ def build() -> RunsPanel:
     return RunsPanel(container, table, chart)
 
 
-def refresh(session: Session) -> tuple[gr.Column, gr.Dataframe, str]:
-    """Show the session's runs.
-
-    Returns:
-        New values of ``RunsPanel.outputs``.
-    """
+def refresh(session: Session) -> RunsPanelUpdate:
+    """Show the session's runs."""
     if not session.run_summaries:
-        return gr.Column(visible=False), gr.Dataframe(value=None), ""
-    return gr.Column(visible=True), gr.Dataframe(value=table_rows(session)), render_curves(session)
+        return RunsPanelUpdate(gr.Column(visible=False), gr.Dataframe(value=None), "")
+    return RunsPanelUpdate(gr.Column(visible=True), gr.Dataframe(value=table_rows(session)), render_curves(session))
 
 
 def active_run_number(session: Session) -> int:
