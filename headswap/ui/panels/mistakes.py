@@ -35,7 +35,7 @@ from headswap.ui.panels.scripted_html import build_scripted_html
 from headswap.ui.panels.session_dataset import correct_image, start_loading, stream_loading
 from headswap.ui.sessions.job import Scheduler
 from headswap.ui.sessions.session import ErrorAnalysis, Session
-from headswap.ui.static.assets import read_static
+from headswap.ui.static.assets import read_scripts
 from headswap.ui.views import mistakes
 from headswap.ui.views.html import render_hint, render_problem_card, render_status
 
@@ -102,7 +102,7 @@ def build() -> MistakesPanel:
         with gr.Column(scale=3, min_width=300):
             test_set = gr.HTML(
                 html_template=TEST_SET_TEMPLATE,
-                js_on_load=read_static("test_set.js"),
+                js_on_load=read_scripts("uploading.js", "test_set.js"),
                 apply_default_css=False,
                 elem_id="test-set",
                 most=get_limits().images,

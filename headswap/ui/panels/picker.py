@@ -9,9 +9,9 @@ import gradio as gr
 
 from headswap.common.limits import get_limits
 from headswap.data.sources import IMAGE_EXTENSIONS
-from headswap.ui.static.assets import read_static
+from headswap.ui.static.assets import read_scripts
 
-SCRIPTS = ("shrink", "sending", "camera", "picker")  # concatenated: each uses names of those before it
+SCRIPTS = ("uploading.js", "shrink.js", "sending.js", "camera.js", "picker.js")  # each uses names of those before it
 
 PICKER_TEMPLATE = """
 <div class="hs-picker">
@@ -77,7 +77,7 @@ def build_picker() -> gr.HTML:
     """
     return gr.HTML(
         html_template=PICKER_TEMPLATE,  # names no property: an update would render it again and lose what was typed
-        js_on_load="\n".join(read_static(f"{name}.js") for name in SCRIPTS),
+        js_on_load=read_scripts(*SCRIPTS),
         apply_default_css=False,
         elem_id="picker",
         most=get_limits().images,

@@ -29,13 +29,17 @@ def to_component_updates(components: object, update: DataclassInstance) -> dict[
         The new values by component; what ``gr.skip`` gives where there are none, as Gradio clears the outputs of an
         event that returns an empty dict.
     """
+    return _collect_updates(components, update) or gr.skip()
+
+
+def _collect_updates(components: object, update: DataclassInstance) -> dict[Block, object]:
     updates: dict[Block, object] = {}
     for field in fields(update):
         value, component = getattr(update, field.name), getattr(components, field.name)
         if is_dataclass(value) and not isinstance(value, type):
-            updates |= to_component_updates(component, value)
+            updates |= _collect_updates(component, value)
         elif isinstance(value, Mapping):
             updates |= {component[key]: each for key, each in value.items()}
         elif value is not None:
             updates[component] = value
-    return updates or gr.skip()
+    return updates

@@ -90,7 +90,7 @@ def build() -> TestStep:
             )
             build_note("unsure")
         with gr.Column(scale=3, min_width=300):
-            answers = build_scripted_html("pasting.js", "answers", render_empty_answers())
+            answers = build_scripted_html(["uploading.js", "pasting.js"], "answers", render_empty_answers())
     mistakes_panel = mistakes.build()
     next_button = gr.Button("Go on and take it along", variant="primary", elem_id="onward-keep")
     return TestStep(strip, status, files, camera, samples, threshold, answers, mistakes_panel, next_button)

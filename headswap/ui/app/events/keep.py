@@ -7,12 +7,11 @@ from collections.abc import Iterator
 import gradio as gr
 
 from headswap.ui.app.events.binder import EventBinder
+from headswap.ui.app.lan import LOOPBACK_HOSTS
 from headswap.ui.sessions.job import Scheduler
 from headswap.ui.sessions.session import Session
 from headswap.ui.steps import keep as keep_step
 from headswap.ui.steps.keep import KeepStep
-
-LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 
 def bind_keep_step(binder: EventBinder, keeping: KeepStep) -> None:
