@@ -14,7 +14,9 @@ from drawings import HEAD_ONLY
 from visiting import choose, is_error, text_of
 
 import headswap
-from headswap.ui.app import events, page
+from headswap.ui.app import page
+from headswap.ui.app.events import keep as keep_events
+from headswap.ui.panels import run_view
 from headswap.ui.panels.export_formats import EXPORT_FORMATS
 from headswap.ui.sessions.job import Scheduler
 from headswap.ui.sessions.session import Session, TrainedModel
@@ -165,14 +167,14 @@ def test_an_opened_model_learns_on_and_takes_a_new_class(file, fruits, tmp_path,
     former = visitor.trained_model.model
     visitor.set_images(headswap.load_images(more(fruits, tmp_path)))
     assert visitor.resume_training and train.update_start_choice(visitor).visible
-    assert "Press Train" in text_of(train.refresh(visitor)[1])
+    assert "Press Train" in text_of(train.refresh(visitor).run_view.status)
     known = former.seen
     _, held_back = known.split(visitor.images)
     assert f"{len(held_back)} to check on" in text_of(render_dataset(visitor.images, seen=visitor.seen))
     train.start_training(visitor, turns, 2, 0, 1)
-    *_, (_, words, _) = train.watch_training(visitor)
+    *_, last = run_view.watch_training(visitor)
     assert visitor.trained_model.model.classes == ("blue", "green", "red", "dark")
-    assert "none of them was ever learned from" in text_of(words)
+    assert "none of them was ever learned from" in text_of(last.status)
     assert visitor.held_out_images.names == held_back.names
     assert set(known.find_validation_indices(visitor.images)) <= set(
         visitor.trained_model.model.seen.find_validation_indices(visitor.images)
@@ -197,10 +199,9 @@ def more(fruits, folder):
 def test_a_class_without_images_would_be_forgotten_so_it_is_asked_for(learned, fruits, tmp_path, turns):
     images = learned.images.without_class("green")
     visitor = Session(images=images, trained_model=learned.trained_model, resume_training=True)
-    assert "no images of 'green'" in text_of(train.refresh(visitor)[1])
-    assert "no images of 'green'" in text_of(train.start_training(visitor, turns, 1, 0, 1)[0])
-    _, words, *_ = train.set_start_choice(visitor, False)
-    assert "Press Train" in text_of(words)
+    assert "no images of 'green'" in text_of(train.refresh(visitor).run_view.status)
+    assert "no images of 'green'" in text_of(train.start_training(visitor, turns, 1, 0, 1).problem)
+    assert "Press Train" in text_of(train.set_start_choice(visitor, False).run_view.status)
 
 
 def test_another_choice_of_a_network_begins_with_a_new_head(learned):
@@ -242,11 +243,11 @@ def request(host="127.0.0.1:7860", client="127.0.0.1", **headers):
 
 
 def test_only_who_sits_at_this_computer_may_use_its_token():
-    assert events.is_local_request(request())
-    assert events.is_local_request(request("localhost:7860", "::1"))
-    assert not events.is_local_request(request(client="192.168.0.7"))
-    assert not events.is_local_request(request("headswap.example:443"))
-    assert not events.is_local_request(request(**{"x-forwarded-for": "10.0.0.1"}))
+    assert keep_events.is_local_request(request())
+    assert keep_events.is_local_request(request("localhost:7860", "::1"))
+    assert not keep_events.is_local_request(request(client="192.168.0.7"))
+    assert not keep_events.is_local_request(request("headswap.example:443"))
+    assert not keep_events.is_local_request(request(**{"x-forwarded-for": "10.0.0.1"}))
 
 
 @pytest.mark.parametrize(
