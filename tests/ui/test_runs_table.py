@@ -25,7 +25,7 @@ def ends(visitor, network):
 
     def end(*events):
         visitor.job = Job(lambda progress: network, lambda model: iter_of(events), Scheduler(), LESSON)
-        list(train.watch_training(visitor))
+        list(run_view.watch_training(visitor))
 
     def iter_of(events):
         yield from events
@@ -34,7 +34,7 @@ def ends(visitor, network):
 
 
 def test_every_run_that_kept_something_becomes_a_row(visitor, ends):
-    assert not runs_table.refresh(visitor)[0].visible
+    assert not runs_table.refresh(visitor).container.visible
     ends(*STORY)
     ends(*STORY[:2])  # learned nothing
     ends(*STORY[:-1], replace(KEPT, correct=30, score=0.5, seconds=200))
@@ -103,7 +103,7 @@ def test_runs_hold_no_model_and_no_answers(visitor, ends):
 def test_other_images_end_all_comparison(visitor, ends, loaded_fruits, change):
     ends(*STORY)
     getattr(visitor, change)(*([loaded_fruits] if change == "set_images" else []))
-    assert visitor.run_summaries == () and not runs_table.refresh(visitor)[0].visible
+    assert visitor.run_summaries == () and not runs_table.refresh(visitor).container.visible
 
 
 def test_a_training_with_images_that_are_gone_meanwhile_is_no_run(visitor, network, loaded_fruits):

@@ -21,7 +21,7 @@ def bind_images_step(binder: EventBinder, images: ImagesStep) -> None:
         binder.with_session(images_step.refresh, images),
         binder.ticket,
         outputs,
-        cancels=loading,
+        cancels=[*loading],
         show_progress="hidden",
     )
     edited = binder.bind_browser_event(
