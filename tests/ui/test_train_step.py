@@ -198,8 +198,7 @@ def test_pressing_a_block_moves_the_slider_the_boundary_and_the_words(visitor):
 
 def test_the_slider_moves_the_boundary_as_a_press_does(visitor):
     assert (
-        drawn(train_step.set_unfrozen_stages(visitor, 4).run_view)[:2]
-        == press(Session(images=visitor.images), 4)[:2]
+        drawn(train_step.set_unfrozen_stages(visitor, 4).run_view)[:2] == press(Session(images=visitor.images), 4)[:2]
     )
     assert train_step.set_unfrozen_stages(visitor, None) == TrainUpdate()
     assert visitor.num_unfrozen_stages == 4
