@@ -80,7 +80,7 @@ def test_watching_a_training_of_such_classes_draws_no_code(evil, network):
 
     visitor = Session(images=evil.images)
     visitor.job = Job(lambda progress: network, tell, Scheduler())
-    html = "".join(map(texts, run_view.watch_training(visitor)))
+    html = "".join(texts(update) for update in run_view.watch_training(visitor))
     assert EVIL[1] not in html
     assert EVIL[2] in text_of(html)
     assert "script" not in Reader(html).tags

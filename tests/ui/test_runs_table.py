@@ -37,8 +37,14 @@ def test_every_run_that_kept_something_becomes_a_row(visitor, ends):
     ends(*STORY)
     ends(*STORY[:2])  # learned nothing
     ends(*STORY[:-1], replace(KEPT, correct=30, score=0.5, seconds=200))
+<<<<<<< HEAD
     now = runs_table.refresh(visitor)
     assert now.container.visible and now.table.value["data"] == [
+=======
+    update = runs_table.refresh(visitor)
+    room, table = update.container, update.table
+    assert room.visible and table.value["data"] == [
+>>>>>>> steps
         ["2, answers now", "EfficientNet-Lite0", "linear", "head 20 epochs", "30 of 60, 50 % (38 % to 62 %)", "3 min"],
         ["1", "EfficientNet-Lite0", "linear", "head 20 epochs", "57 of 60, 95 % (86 % to 98 %)", "2 s"],
     ]

@@ -51,7 +51,8 @@ def build_page(sessions: SessionRegistry, local_only: bool = False, scheduler: S
     """
     scheduler = scheduler or Scheduler()
     on_space = "SPACE_ID" in os.environ
-    with gr.Blocks(title="headswap", analytics_enabled=False, delete_cache=UPLOAD_CACHE_SECONDS) as page:
+    page = gr.Blocks(title="headswap", analytics_enabled=False, delete_cache=UPLOAD_CACHE_SECONDS)
+    with page:
         with gr.Row(elem_id="heading", equal_height=False):
             gr.HTML(_render_title(), elem_id="title", apply_default_css=False)
             help_notes.build_notes_switch()
@@ -84,9 +85,8 @@ def build_page(sessions: SessionRegistry, local_only: bool = False, scheduler: S
         bind_test_step(binder, testing, images, training)
         bind_keep_step(binder, keeping)
         bind_session_lifecycle(binder, images, training)
-        bind_forget_button(
-            binder, forget, [block for block in page.blocks.values() if isinstance(block, FILE_COMPONENTS)]
-        )
+        files = [block for block in page.blocks.values() if isinstance(block, FILE_COMPONENTS)]
+        bind_forget_button(binder, forget, files)
         api.register_endpoints(page, sessions, scheduler)
     return page
 

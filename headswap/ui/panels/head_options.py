@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import gradio as gr
-from gradio.components import Component
 
 from headswap.common.errors import InputError
 from headswap.networks.heads import ACTIVATIONS, HEADS, get_head_options
 from headswap.ui.panels.help_notes import NOTES, build_note
+
+OptionControl = gr.Slider | gr.Number | gr.Dropdown | gr.Textbox
 
 MAX_LAYER_WIDTH = 8192  # units of a layer that the page allows
 MAX_HIDDEN_LAYERS = 8
@@ -38,13 +39,13 @@ class HeadOptionsForm:
     """
 
     groups: Mapping[str, gr.Group]
-    controls: Mapping[tuple[str, str], Component]
+    controls: Mapping[tuple[str, str], OptionControl]
 
 
 def build() -> HeadOptionsForm:
     """The components, without events."""
     groups: dict[str, gr.Group] = {}
-    controls: dict[tuple[str, str], Component] = {}
+    controls: dict[tuple[str, str], OptionControl] = {}
     for head in HEADS:
         with gr.Group(visible=head == next(iter(HEADS))) as groups[head]:
             for option, default in get_head_options(head).items():
@@ -68,7 +69,7 @@ def parse_head_options(head: str, option_values: Sequence[object]) -> dict[str, 
     return {option: _parse_widths(str(value)) if option.endswith("dims") else value for option, value in values.items()}
 
 
-def _build_control(option: str, default: object, elem_id: str) -> Component:
+def _build_control(option: str, default: object, elem_id: str) -> OptionControl:
     """A control for an option, by the type of its default."""
     label = OPTION_LABELS.get(option, option)
     match default:

@@ -12,7 +12,6 @@ from html import escape
 import gradio as gr
 import torch
 from gradio.blocks import Block
-from gradio.components import Component
 
 from headswap.common.errors import InputError
 from headswap.common.text import format_count, format_duration, format_millions, join_names
@@ -26,7 +25,7 @@ from headswap.training.plan import describe_dataset_fit
 from headswap.ui.panels import backbone_table, head_options
 from headswap.ui.panels.backbone_table import FEATURED_BACKBONES, BackbonePanel, license_text, max_reading_seconds
 from headswap.ui.panels.browser_events import StageClick
-from headswap.ui.panels.head_options import HeadOptionsForm, parse_head_options
+from headswap.ui.panels.head_options import HeadOptionsForm, OptionControl, parse_head_options
 from headswap.ui.panels.help_notes import build_note
 from headswap.ui.panels.stage_strip import build_stage_strip, render_chosen_network
 from headswap.ui.sessions.chosen_network import build_meta_network, measure_seconds_per_image
@@ -34,6 +33,8 @@ from headswap.ui.sessions.job import Run
 from headswap.ui.sessions.session import ModelChoice, Session
 from headswap.ui.views.html import make_thumbnail_url, render_problem_card
 from headswap.ui.views.network import HEAD_TITLES, backbone_title, count_head_parameters, head_title
+
+ChoiceControl = gr.Radio | gr.Checkbox | OptionControl
 
 NUM_PREVIEW_IMAGES = 6
 CROP_LABELS = {"centre": "The centre, as its weights were trained", "fit": "The whole image, squeezed to a square"}
@@ -63,10 +64,16 @@ class ModelStep:
         return self.head_options.groups
 
     @property
-    def choose_inputs(self) -> list[Component]:
+    def choose_inputs(self) -> list[ChoiceControl]:
         """What ``choose_network`` takes, in order."""
-        choices = [self.backbone, self.other_backbone, self.head, self.crop, self.pretrained]
-        return [*choices, *self.head_options.controls.values()]
+        return [
+            self.backbone,
+            self.other_backbone,
+            self.head,
+            self.crop,
+            self.pretrained,
+            *self.head_options.controls.values(),
+        ]
 
     @property
     def choose_outputs(self) -> list[Block]:
