@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from headswap.ui.sessions import chosen_network
-from headswap.ui.sessions.job import Scheduler
+from headswap.ui.sessions.scheduler import Scheduler
 from headswap.ui.sessions.session import Session
 from headswap.ui.steps import images, keep, model, test, train
 

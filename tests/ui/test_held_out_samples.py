@@ -10,7 +10,8 @@ from visiting import text_of
 from headswap.training.plan import Plan
 from headswap.training.trainer import train
 from headswap.ui.panels import held_out_samples
-from headswap.ui.sessions.job import Job, Scheduler, TrainingSetup
+from headswap.ui.sessions.job import Job, TrainingSetup
+from headswap.ui.sessions.scheduler import Scheduler
 from headswap.ui.sessions.session import Session
 from headswap.ui.steps import test
 

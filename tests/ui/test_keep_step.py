@@ -15,8 +15,9 @@ from visiting import choose, is_error, text_of
 
 import headswap
 from headswap.ui.app import events, page
-from headswap.ui.sessions.job import Scheduler
-from headswap.ui.sessions.session import Session, TrainedModel
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.session import Session
+from headswap.ui.sessions.state import TrainedModel
 from headswap.ui.steps import keep, test, train
 from headswap.ui.steps.keep import EXPORT_FORMATS
 from headswap.ui.views.dataset import render_dataset

@@ -11,9 +11,12 @@ from telling import FINISHED, HEAD, KEPT, STORY, THAW, epoch
 from headswap.training.events import ClassificationMetrics
 from headswap.training.plan import Phase, Plan
 from headswap.ui.panels import runs_table
-from headswap.ui.sessions.job import Job, Run, Scheduler, TrainingSetup
+from headswap.ui.sessions.job import Job, TrainingSetup
+from headswap.ui.sessions.run import Run
 from headswap.ui.sessions.run_summary import RunSummary, describe_schedule
-from headswap.ui.sessions.session import Session, TrainedModel
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.session import Session
+from headswap.ui.sessions.state import TrainedModel
 from headswap.ui.steps import train
 
 LESSON = TrainingSetup(None, Plan((Phase(1, 0, 1e-3),)))

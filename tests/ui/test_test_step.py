@@ -15,8 +15,9 @@ from visiting import is_error, text_of
 from headswap.common import text
 from headswap.data.loading import load_images
 from headswap.ui.panels import mistakes as judging
-from headswap.ui.sessions.job import Scheduler
-from headswap.ui.sessions.session import Session, TrainedModel
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.session import Session
+from headswap.ui.sessions.state import TrainedModel
 from headswap.ui.steps import test, train
 from headswap.ui.views import answers as answers_view
 

@@ -18,8 +18,9 @@ from headswap.features.inference import EngineSpec
 from headswap.ui.app import navigation
 from headswap.ui.app.navigation import StepTabs
 from headswap.ui.panels import backbone_table, lr_finder, mistakes
-from headswap.ui.sessions.job import Scheduler
-from headswap.ui.sessions.session import Session, SessionRegistry
+from headswap.ui.sessions.registry import SessionRegistry
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.session import Session
 from headswap.ui.steps import images as images_step
 from headswap.ui.steps import keep as keep_step
 from headswap.ui.steps import model as model_step

@@ -24,8 +24,9 @@ from headswap.evaluation.evaluate import Evaluation, evaluate_probabilities
 from headswap.networks.classifier import Classifier
 from headswap.ui.panels.help_notes import build_note
 from headswap.ui.panels.picker import Upload, delete_uploads, parse_uploads
-from headswap.ui.sessions.job import Scheduler
-from headswap.ui.sessions.session import ErrorAnalysis, Session
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.session import Session
+from headswap.ui.sessions.state import ErrorAnalysis
 from headswap.ui.static.assets import read_static
 from headswap.ui.views import mistakes
 from headswap.ui.views.html import render_hint, render_problem_card, render_status

@@ -23,9 +23,10 @@ from headswap.ui.panels.backbone_table import FEATURED_BACKBONES, BackbonePanel,
 from headswap.ui.panels.help_notes import NOTES, build_note
 from headswap.ui.panels.stage_strip import build_stage_strip
 from headswap.ui.sessions.chosen_network import build_meta_network, measure_seconds_per_image
-from headswap.ui.sessions.job import Run
 from headswap.ui.sessions.next_training import count_unfrozen_stages
-from headswap.ui.sessions.session import ModelChoice, Session
+from headswap.ui.sessions.run import Run
+from headswap.ui.sessions.session import Session
+from headswap.ui.sessions.state import ModelChoice
 from headswap.ui.views.html import make_thumbnail_url, render_problem_card
 from headswap.ui.views.network import HEAD_TITLES, backbone_title, count_head_parameters, head_title, render_network
 

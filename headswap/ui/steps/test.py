@@ -21,8 +21,9 @@ from headswap.ui.panels.help_notes import build_note
 from headswap.ui.panels.mistakes import MistakesPanel
 from headswap.ui.panels.picker import delete_uploads, parse_uploads
 from headswap.ui.sessions.chosen_network import build_meta_network
-from headswap.ui.sessions.job import Scheduler
-from headswap.ui.sessions.session import ImagePrediction, PredictionBatch, Session
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.session import Session
+from headswap.ui.sessions.state import ImagePrediction, PredictionBatch
 from headswap.ui.static.assets import read_static
 from headswap.ui.views.answers import render_answers, render_empty_answers
 from headswap.ui.views.html import make_thumbnail_url, render_problem_card

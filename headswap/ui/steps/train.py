@@ -17,7 +17,7 @@ from headswap.training.plan import HEAD_PHASE, Plan
 from headswap.ui.panels import epoch_slider, held_out_samples, lr_finder, runs_table, stage_strip
 from headswap.ui.panels.help_notes import build_note
 from headswap.ui.sessions import next_training
-from headswap.ui.sessions.job import Job, Run, Scheduler
+from headswap.ui.sessions.job import Job
 from headswap.ui.sessions.next_training import (
     TrainingRequest,
     build_starting_model,
@@ -26,7 +26,10 @@ from headswap.ui.sessions.next_training import (
     get_head_and_unfrozen_phases,
     suggest_session_plan,
 )
-from headswap.ui.sessions.session import Session, TrainedModel
+from headswap.ui.sessions.run import Run
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.session import Session
+from headswap.ui.sessions.state import TrainedModel
 from headswap.ui.steps import model as model_step
 from headswap.ui.views.html import render_problem_card
 from headswap.ui.views.network import render_network
