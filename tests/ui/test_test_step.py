@@ -17,8 +17,9 @@ from headswap.data.loading import load_images
 from headswap.ui.panels import mistakes as judging
 from headswap.ui.panels import run_view
 from headswap.ui.panels.browser_events import parse_analysis_click, parse_files_upload
-from headswap.ui.sessions.job import Scheduler
-from headswap.ui.sessions.session import Session, TrainedModel
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.session import Session
+from headswap.ui.sessions.state import TrainedModel
 from headswap.ui.steps import test, train
 from headswap.ui.views import answers as answers_view
 
