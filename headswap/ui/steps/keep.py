@@ -6,8 +6,10 @@ Each file is compared with the model before it is offered. Knows nothing of form
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from types import MappingProxyType
@@ -18,11 +20,11 @@ from headswap.common.atomic import atomic_write_bytes
 from headswap.common.errors import InputError
 from headswap.common.text import format_bytes, format_count, join_names
 from headswap.data.dataset import LabelledImages
-from headswap.export.deploy import onnx_kit, space_kit
+from headswap.export.deploy import onnx_kit, space_kit, zip_folder
+from headswap.export.forms import EXPORT_FORMS, ExportForm, ExportInputs
 from headswap.export.hub import push_to_hub
 from headswap.export.model_card import format_result
 from headswap.export.model_file import MODEL_FILE_SUFFIX, load_and_verify, save
-from headswap.export.onnx import export_program
 from headswap.export.script import eject
 from headswap.networks.catalogue import find_backbone
 from headswap.networks.classifier import Classifier
@@ -281,33 +283,24 @@ def _export_headswap(
     return path, save(model, path, sample_images).sentence
 
 
-def _export_onnx_kit(
-    model: Classifier, directory: Path, stem: str, sample_images: LabelledImages | None, _: object
+def _export_registered(
+    form: ExportForm,
+    model: Classifier,
+    directory: Path,
+    stem: str,
+    sample_images: LabelledImages | None,
+    training_images: LabelledImages | None,
 ) -> tuple[Path, str]:
-    kit, path = onnx_kit(model, stem, sample_images), directory / f"{stem}-onnx.zip"
-    atomic_write_bytes(path, kit.to_zip())
-    return path, kit.parity.sentence
-
-
-def _export_space_kit(
-    model: Classifier, directory: Path, stem: str, sample_images: LabelledImages | None, _: object
-) -> tuple[Path, str]:
-    kit, path = space_kit(model, stem, sample_images), directory / f"{stem}-space.zip"
-    atomic_write_bytes(path, kit.to_zip())
-    return path, kit.parity.sentence
-
-
-def _export_pt2(model: Classifier, directory: Path, stem: str, *_: object) -> tuple[Path, str]:
-    path = directory / f"{stem}.pt2"
-    return path, export_program(model, path).sentence
-
-
-def _export_script(
-    model: Classifier, directory: Path, stem: str, _: object, training_images: LabelledImages | None
-) -> tuple[Path, str]:
-    path = directory / f"{stem}.py"
-    atomic_write_bytes(path, eject(model, training_images).encode())
-    return path, "It wants a folder with one sub-folder for each class, and PyTorch; nothing of headswap."
+    """A form that is a folder becomes one zip, because a browser downloads one file."""
+    inputs = ExportInputs(stem, sample_images, training_images)
+    if form.suffix:
+        path, parity = form.export(model, directory, inputs)
+    else:
+        path = directory / f"{stem}-{form.name}.zip"
+        with tempfile.TemporaryDirectory() as temporary:
+            folder, parity = form.export(model, temporary, inputs)
+            atomic_write_bytes(path, zip_folder(folder))
+    return path, parity or form.requirements
 
 
 EXPORT_FORMATS: Mapping[str, ExportFormat] = MappingProxyType(
@@ -315,19 +308,9 @@ EXPORT_FORMATS: Mapping[str, ExportFormat] = MappingProxyType(
         "headswap": ExportFormat(
             "The model", "One file to open here again, to test it, to teach it more.", _export_headswap
         ),
-        "onnx": ExportFormat(
-            "For other programs",
-            "ONNX with code for Python and for a browser, which checks itself when it is run.",
-            _export_onnx_kit,
-        ),
-        "script": ExportFormat(
-            "The lesson", "A readable script of plain PyTorch that does once more what this page did.", _export_script
-        ),
-        "space": ExportFormat(
-            "A page of its own", "A folder for a Hugging Face Space: drop an image, see what it is.", _export_space_kit
-        ),
-        "program": ExportFormat(
-            "For PyTorch alone", "A .pt2 program: torch.export.load, no code of ours.", _export_pt2
-        ),
+        **{
+            form.name: ExportFormat(form.title, form.description, partial(_export_registered, form))
+            for form in EXPORT_FORMS.values()
+        },
     }
 )
