@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from enum import Enum
@@ -16,6 +16,7 @@ import typer
 from rich.table import Table
 from typer.core import TyperGroup
 
+from headswap.cli.export_flags import join_export_flags, with_export_flags
 from headswap.cli.interruption import InterruptHandler
 from headswap.cli.terminal import (
     console,
@@ -29,7 +30,6 @@ from headswap.cli.terminal import (
     show_predictions,
 )
 from headswap.common import devices
-from headswap.common.atomic import atomic_write_bytes
 from headswap.common.errors import InputError
 from headswap.common.plain_data import dataclass_to_dict
 from headswap.data.checks import check
@@ -37,11 +37,10 @@ from headswap.data.dataset import LabelledImages, load_report_to_dict
 from headswap.data.loading import LoadingProgress, load_images_with_progress
 from headswap.data.sources import list_image_files
 from headswap.evaluation.evaluate import evaluate
-from headswap.export.deploy import DeployKit, onnx_kit, space_kit
+from headswap.export.deploy import onnx_kit, space_kit
+from headswap.export.forms import EXPORT_FORMS, ExportForm, ExportInputs
 from headswap.export.hub import push_to_hub
 from headswap.export.model_file import load_and_verify, save
-from headswap.export.onnx import export_program
-from headswap.export.script import eject
 from headswap.networks import catalogue
 from headswap.networks.catalogue import DEFAULT_BACKBONE
 from headswap.networks.classifier import Classifier, adapt
@@ -214,13 +213,11 @@ def evaluate_command(model: ModelArgument, folder: FolderArgument, as_json: Json
     show_evaluation(evaluate(loaded, images), as_json)
 
 
-@cli.command()
+@cli.command("export")
+@with_export_flags
 def export_command(
     model: ModelArgument,
-    onnx: Annotated[bool, typer.Option("--onnx", help="As ONNX, with code that runs and checks it.")] = False,
-    program: Annotated[bool, typer.Option("--program", help="As a .pt2 file, which torch alone runs.")] = False,
-    script: Annotated[bool, typer.Option("--script", help="As a plain PyTorch script that teaches it again.")] = False,
-    as_space: Annotated[bool, typer.Option("--space", help="As a page of its own, ready to push to a Space.")] = False,
+    forms: Sequence[ExportForm],
     images: Annotated[
         Path | None,
         typer.Option(help="The folder that it learned from: its split goes into the script, some images along."),
@@ -228,20 +225,14 @@ def export_command(
     out: Annotated[Path | None, typer.Option(help="A folder; by default the model's name beside it.")] = None,
 ) -> None:
     """Write a saved model in other forms, each compared with it."""
-    if not (onnx or program or script or as_space):
-        raise typer.BadParameter("Say as what: --onnx, --program, --script or --space; several may be given.")
-    loaded, title = _load_model(model), model.stem
-    folder = out or _default_export_folder(model)
+    if not forms:
+        raise typer.BadParameter(f"Say as what: {join_export_flags()}; several may be given.")
+    loaded = _load_model(model)
     learned = _load_images_with_progress(images, False) if images else None
-    ways: list[tuple[bool, Callable[[], str]]] = [
-        (onnx, lambda: _write_kit(onnx_kit(loaded, title, learned), folder / "onnx")),
-        (program, lambda: export_program(loaded, _make_folder(folder) / f"{title}.pt2").sentence),
-        (script, lambda: _write_script(loaded, learned, images, _make_folder(folder) / f"{title}.py")),
-        (as_space, lambda: _write_kit(space_kit(loaded, title, learned), folder / "space")),
-    ]
-    for wanted, way in ways:
-        if wanted:
-            print_line(way())
+    inputs = ExportInputs(model.stem, learned, learned, str(images or "images"))
+    for form in forms:
+        path, parity = form.export(loaded, out or _default_export_folder(model), inputs)
+        print_line(" ".join(filter(None, (parity, form.location_message.format(path=path)))))
 
 
 @cli.command("push")
@@ -557,28 +548,10 @@ def _classify_files(model: Classifier, paths: Iterable[Path], output_format: Out
 def _default_export_folder(model_path: Path) -> Path:
     """Where exports of a model go: a folder of its name, unless one is there that holds something else."""
     folder = model_path.with_suffix("")
-    ours = {"onnx", "space", f"{model_path.stem}.pt2", f"{model_path.stem}.py"}
+    ours = {form.path_in(folder, model_path.stem).name for form in EXPORT_FORMS.values()}
     if os.path.isdir(folder) and not {path.name for path in folder.iterdir()} <= ours:
         return folder.with_name(f"{folder.name}-exported")  # such as the images that it learned from
     return folder
-
-
-def _make_folder(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"The folder {folder} cannot be made: {error.strerror or error}.") from error
-    return folder
-
-
-def _write_script(model: Classifier, train_images: LabelledImages | None, images_path: Path | None, path: Path) -> str:
-    atomic_write_bytes(path, eject(model, train_images, str(images_path or "images")).encode())
-    return f"The plain PyTorch script is {path}."
-
-
-def _write_kit(kit: DeployKit, folder: Path) -> str:
-    kit.write_to(folder)
-    return f"{kit.parity.sentence} It is in {folder}."
 
 
 @contextmanager

@@ -1,10 +1,11 @@
-"""Formats in which the Keep step offers a trained model, each with the function that writes and checks the file.
+"""Formats in which the Keep step offers a trained model: a model file, and whatever is registered as an export form.
 
 Knows no session and no component.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,10 +14,9 @@ from types import MappingProxyType
 
 from headswap.common.atomic import atomic_write_bytes
 from headswap.data.dataset import LabelledImages
-from headswap.export.deploy import DeployKit, onnx_kit, space_kit
+from headswap.export.deploy import zip_folder
+from headswap.export.forms import EXPORT_FORMS, ExportForm, ExportInputs
 from headswap.export.model_file import MODEL_FILE_SUFFIX, save
-from headswap.export.onnx import export_program
-from headswap.export.script import eject
 from headswap.networks.classifier import Classifier
 
 
@@ -51,7 +51,8 @@ class ExportFormat:
     Attributes:
         title: Its heading on the page.
         description: A sentence beneath that.
-        export_file: Writes the file; returns its path, and a sentence on how it was compared with the model.
+        export_file: Writes the file; returns its path, and a sentence on how it was compared with the model or what it
+            needs.
     """
 
     title: str
@@ -64,24 +65,17 @@ def _export_headswap(source: ExportSource) -> tuple[Path, str]:
     return path, save(source.model, path, source.sample_images).sentence
 
 
-def _export_kit(
-    source: ExportSource, make_kit: Callable[[Classifier, str, LabelledImages | None], DeployKit], suffix: str
-) -> tuple[Path, str]:
-    kit = make_kit(source.model, source.stem, source.sample_images)
-    path = source.directory / f"{source.stem}{suffix}"
-    atomic_write_bytes(path, kit.to_zip())
-    return path, kit.parity.sentence
-
-
-def _export_pt2(source: ExportSource) -> tuple[Path, str]:
-    path = source.directory / f"{source.stem}.pt2"
-    return path, export_program(source.model, path).sentence
-
-
-def _export_script(source: ExportSource) -> tuple[Path, str]:
-    path = source.directory / f"{source.stem}.py"
-    atomic_write_bytes(path, eject(source.model, source.training_images).encode())
-    return path, "It wants a folder with one sub-folder for each class, and PyTorch; nothing of headswap."
+def _export_form(form: ExportForm, source: ExportSource) -> tuple[Path, str]:
+    """Export a registered form; one that is a folder becomes a zip, because a browser downloads one file."""
+    inputs = ExportInputs(source.stem, source.sample_images, source.training_images)
+    if form.suffix:
+        path, proof = form.export(source.model, source.directory, inputs)
+    else:
+        path = source.directory / f"{source.stem}-{form.name}.zip"
+        with tempfile.TemporaryDirectory() as temporary:
+            folder, proof = form.export(source.model, temporary, inputs)
+            atomic_write_bytes(path, zip_folder(folder))
+    return path, proof or form.requirements
 
 
 EXPORT_FORMATS: Mapping[str, ExportFormat] = MappingProxyType(
@@ -89,21 +83,9 @@ EXPORT_FORMATS: Mapping[str, ExportFormat] = MappingProxyType(
         "headswap": ExportFormat(
             "The model", "One file to open here again, to test it, to teach it more.", _export_headswap
         ),
-        "onnx": ExportFormat(
-            "For other programs",
-            "ONNX with code for Python and for a browser, which checks itself when it is run.",
-            partial(_export_kit, make_kit=onnx_kit, suffix="-onnx.zip"),
-        ),
-        "script": ExportFormat(
-            "The lesson", "A readable script of plain PyTorch that does once more what this page did.", _export_script
-        ),
-        "space": ExportFormat(
-            "A page of its own",
-            "A folder for a Hugging Face Space: drop an image, see what it is.",
-            partial(_export_kit, make_kit=space_kit, suffix="-space.zip"),
-        ),
-        "program": ExportFormat(
-            "For PyTorch alone", "A .pt2 program: torch.export.load, no code of ours.", _export_pt2
-        ),
+        **{
+            form.name: ExportFormat(form.title, form.description, partial(_export_form, form))
+            for form in EXPORT_FORMS.values()
+        },
     }
 )
