@@ -1,11 +1,11 @@
-"""Starts the page, on this machine, where it opens in a browser, and on a Hugging Face Space."""
+"""Starts the page on this machine, where it opens in a browser, or on a Hugging Face Space."""
 
 import os
 import runpy
 from contextlib import suppress
 from pathlib import Path
 
-# By itself, for the package brings torch along; and before spaces, which imports Gradio.
+# As a file, because importing the package imports torch; and before spaces, which imports Gradio.
 runpy.run_path(str(Path(__file__).with_name("headswap") / "common" / "privacy.py"))
 
 with suppress(ImportError):

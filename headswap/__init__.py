@@ -16,11 +16,13 @@ from headswap.data.dataset import LabelledImages
 from headswap.data.loading import load_images
 from headswap.evaluation.evaluate import Evaluation, evaluate
 from headswap.export.deploy import onnx_kit, space_kit
+from headswap.export.forms import ExportForm, ExportInputs, register_export
 from headswap.export.hub import push_to_hub
 from headswap.export.integrity import DamageWarning
 from headswap.export.model_file import load, save
-from headswap.export.onnx import export_onnx, export_program
+from headswap.export.onnx import export_onnx
 from headswap.export.script import eject
+from headswap.export.torch_program import export_program
 from headswap.features.frozen_pass import FrozenPass
 from headswap.networks.catalogue import backbones
 from headswap.networks.classifier import Classifier, adapt
@@ -43,6 +45,8 @@ __all__ = [
     "Epoch",
     "Evaluation",
     "Event",
+    "ExportForm",
+    "ExportInputs",
     "Finding",
     "Fold",
     "FrozenPass",
@@ -75,6 +79,7 @@ __all__ = [
     "race",
     "refit",
     "register_check",
+    "register_export",
     "register_head",
     "restore",
     "save",

@@ -18,8 +18,8 @@ from pictures import FLOWERS, folder, load_files, nothing_left_in
 from PIL import Image, ImageDraw
 
 from headswap.common import devices
-from headswap.data.loading import load_images
-from headswap.ui.sessions.job import Scheduler
+from headswap.data.loading import load_files, load_images
+from headswap.ui.sessions.scheduler import Scheduler
 from headswap.ui.sessions.session import Session
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of programs that tests start
@@ -155,11 +155,12 @@ def network():
 @pytest.fixture(scope="session")
 def trained(loaded_fruits):
     """Somebody who has trained the bundled network, with all that was drawn meanwhile."""
+    from headswap.ui.panels import run_view
     from headswap.ui.steps import train
 
     visitor = Session(images=loaded_fruits)
     started = train.start_training(visitor, Scheduler(), 3, 1, 1)
-    return SimpleNamespace(visitor=visitor, started=started, rows=list(train.watch_training(visitor)))
+    return SimpleNamespace(visitor=visitor, started=started, rows=list(run_view.watch_training(visitor)))
 
 
 @pytest.fixture(scope="module")

@@ -18,22 +18,25 @@ import asyncio, sys
 from pathlib import Path
 import headswap
 assert Path(headswap.__file__).is_relative_to(sys.argv[1]), headswap.__file__
-from headswap.ui import images_step, page
-from headswap.ui.sessions.session import Visitor, Visitors
+from headswap.ui.app import page
+from headswap.ui.sessions.registry import SessionRegistry
+from headswap.ui.sessions.session import Session
+from headswap.ui.static import assets
+from headswap.ui.steps import images
 
-visitor = Visitor()
-*_, (problem, shown, *_) = images_step.load_sample(visitor)
-assert problem == "", problem
+visitor = Session()
+*_, last = images.load_sample(visitor)
+assert last.problem == "", last.problem
 assert visitor.images.counts == {"healthy": 30, "mildew": 30, "rust": 30}
-visitor.let_go()
+visitor.release()
 
 async def build():
-    return page.build(Visitors())
+    return page.build_page(SessionRegistry())
 
 blocks = asyncio.run(build())
 by_id = {each.elem_id: each for each in blocks.blocks.values()}
 assert by_id["sample"].visible and "<svg" in by_id["title"].value
-assert page.LOGO.is_file() and page.LOGO.is_relative_to(sys.argv[1])
+assert assets.LOGO_PATH.is_file() and assets.LOGO_PATH.is_relative_to(sys.argv[1])
 """
 
 

@@ -62,19 +62,6 @@ def check_writable(out: Path) -> None:
         raise InputError(f"Nothing can be written in {out.parent}: {error.strerror or error}.") from error
 
 
-def make_folder(folder: Path) -> Path:
-    """Create a folder, unless it exists, and return it.
-
-    Raises:
-        InputError: if it cannot be created.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"The folder {folder} cannot be made: {error.strerror or error}.") from error
-    return folder
-
-
 # Images
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from headswap.cli.export_flags import join_export_flags, with_export_flags
 from headswap.cli.inputs import (
     FolderArgument,
     JsonOption,
@@ -16,7 +17,6 @@ from headswap.cli.inputs import (
     expand_image_paths,
     load_images,
     load_model,
-    make_folder,
 )
 from headswap.cli.terminal import (
     OutputFormat,
@@ -25,14 +25,11 @@ from headswap.cli.terminal import (
     show_evaluation,
     show_predictions,
 )
-from headswap.common.atomic import atomic_write_bytes
 from headswap.common.errors import InputError
-from headswap.data.dataset import LabelledImages
 from headswap.evaluation.evaluate import evaluate
-from headswap.export.deploy import DeployKit, onnx_kit, space_kit
+from headswap.export.deploy import onnx_kit, space_kit
+from headswap.export.forms import EXPORT_FORMS, ExportForm, ExportInputs
 from headswap.export.hub import push_to_hub
-from headswap.export.onnx import export_program
-from headswap.export.script import eject
 from headswap.networks.classifier import Classifier
 
 
@@ -56,12 +53,10 @@ def evaluate_command(model: ModelArgument, folder: FolderArgument, as_json: Json
     show_evaluation(evaluate(classifier, images), as_json)
 
 
+@with_export_flags
 def export_command(
     model: ModelArgument,
-    onnx: Annotated[bool, typer.Option("--onnx", help="As ONNX, with code that runs and checks it.")] = False,
-    program: Annotated[bool, typer.Option("--program", help="As a .pt2 file of torch.export.")] = False,
-    script: Annotated[bool, typer.Option("--script", help="As a PyTorch script that trains it again.")] = False,
-    as_space: Annotated[bool, typer.Option("--space", help="As a web page, ready to push to a Space.")] = False,
+    forms: Sequence[ExportForm],
     images: Annotated[
         Path | None,
         typer.Option(help="Its training folder: the split is written into the script, some images come along."),
@@ -69,19 +64,14 @@ def export_command(
     out: Annotated[Path | None, typer.Option(help="Output folder; by default the model's name beside it.")] = None,
 ) -> None:
     """Export a saved model to other formats, each compared with it."""
-    if not (onnx or program or script or as_space):
-        raise typer.BadParameter("Say as what: --onnx, --program, --script or --space; several may be given.")
-    classifier, title = load_model(model), model.stem
-    folder = out or _default_export_folder(model)
+    if not forms:
+        raise typer.BadParameter(f"Say as what: {join_export_flags()}; several may be given.")
+    classifier = load_model(model)
     train_images = load_images(images, False) if images else None
-    if onnx:
-        print_line(_write_kit(onnx_kit(classifier, title, train_images), folder / "onnx"))
-    if program:
-        print_line(export_program(classifier, make_folder(folder) / f"{title}.pt2").sentence)
-    if script:
-        print_line(_write_script(classifier, train_images, images, make_folder(folder) / f"{title}.py"))
-    if as_space:
-        print_line(_write_kit(space_kit(classifier, title, train_images), folder / "space"))
+    inputs = ExportInputs(model.stem, train_images, train_images, str(images or "images"))
+    for form in forms:
+        path, parity = form.export(classifier, out or _default_export_folder(model), inputs)
+        print_line(" ".join(filter(None, (parity, form.location_message.format(path=path)))))
 
 
 def push_command(
@@ -121,17 +111,7 @@ def classify_files(model: Classifier, paths: Iterable[Path], output_format: Outp
 def _default_export_folder(model_path: Path) -> Path:
     """Folder of the model's name beside it; another if that one holds something else, such as its images."""
     folder = model_path.with_suffix("")
-    exports = {"onnx", "space", f"{model_path.stem}.pt2", f"{model_path.stem}.py"}
+    exports = {form.path_in(folder, model_path.stem).name for form in EXPORT_FORMS.values()}
     if os.path.isdir(folder) and not {path.name for path in folder.iterdir()} <= exports:
         return folder.with_name(f"{folder.name}-exported")
     return folder
-
-
-def _write_script(model: Classifier, train_images: LabelledImages | None, images_path: Path | None, path: Path) -> str:
-    atomic_write_bytes(path, eject(model, train_images, str(images_path or "images")).encode())
-    return f"The plain PyTorch script is {path}."
-
-
-def _write_kit(kit: DeployKit, folder: Path) -> str:
-    kit.write_to(folder)
-    return f"{kit.parity.sentence} It is in {folder}."

@@ -1,7 +1,7 @@
-"""Translates the description of a format 1 model file, whose fields had other names, into today's names.
+"""Renames the fields of a format 1 model file's description as format 2 names them.
 
-Knows nothing of what the fields mean and trusts none of them: what is no table stays as it is, for the check that comes
-after it.
+Knows nothing of what the fields mean and trusts none of them: values of an unexpected type stay as they are, to be
+refused by the validation that follows.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+# By the path of the objects that hold the fields: the new name of each renamed one.
 _NEW_NAMES: Mapping[tuple[str, ...], Mapping[str, str]] = MappingProxyType(
     {
         (): {"licence": "license"},
@@ -46,22 +47,24 @@ _NEW_NAMES: Mapping[tuple[str, ...], Mapping[str, str]] = MappingProxyType(
 )
 
 
-def upgrade_format_1(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Gives the fields of a format 1 description the names of format 2.
+def rename_format_1_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Rename the fields of a format 1 description as format 2 names them; all other fields stay.
 
     Args:
         fields: parsed JSON. Nothing in it is trusted, and nothing is checked here.
 
     Returns:
-        A new table whose ``format`` is 2.
+        A new dictionary; an equal one if no field has a name of format 1.
     """
-    return {**_rename(fields, ()), "format": 2}
+    return {_NEW_NAMES[()].get(name, name): _rename(value, (name,)) for name, value in fields.items()}
 
 
 def _rename(value: Any, path: tuple[str, ...]) -> Any:
+    if path not in _NEW_NAMES:
+        return value
     if isinstance(value, list):
         return [_rename(item, path) for item in value]
-    if not isinstance(value, dict) or path not in _NEW_NAMES:
+    if not isinstance(value, dict):
         return value
     new_names = _NEW_NAMES[path]
     return {new_names.get(name, name): _rename(item, (*path, name)) for name, item in value.items()}

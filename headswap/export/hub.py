@@ -1,6 +1,6 @@
-"""Pushing a folder to the Hugging Face hub, with clear words where there is no network or no token.
+"""Pushes files to a Hugging Face Hub repository and explains HTTP and login errors.
 
-Knows nothing of models: files in, an address out.
+Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -20,17 +20,20 @@ LOGIN_HINT = (
 def push_to_hub(
     files: Mapping[str, bytes], repo_id: str, *, space: bool = False, private: bool = True, token: str | None = None
 ) -> str:
-    """Create a repository, or add to one that is yours; returns its address.
+    """Push files to a repository of the Hugging Face Hub in one commit; the repository is created if necessary.
 
     Args:
-        files: by their paths in the repository.
-        repository: ``"your-name/its-name"``.
-        space: a Space instead of a model.
-        private: nobody else sees it, if it is created now.
-        token: of whoever it is pushed for. By default, the one that is logged in on this computer.
+        files: the contents by their paths in the repository.
+        repo_id: ``"your-name/its-name"``.
+        space: whether the repository is a Space with the Gradio SDK instead of a model.
+        private: whether a repository that is created is private; an existing one keeps its visibility.
+        token: a token with write access, by default that of the user who is logged in on this computer.
+
+    Returns:
+        The repository's URL.
 
     Raises:
-        InputError: without a token that may write there, or a network, or where the name is none.
+        InputError: if the name is invalid, nobody is logged in, the token may not write, or the hub cannot be reached.
     """
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
 
@@ -39,13 +42,15 @@ def push_to_hub(
     token = token or get_token()
     if not token:
         raise InputError(f"Nobody is logged in to the Hugging Face hub on this computer. {LOGIN_HINT}")
-    kind, told = ("space", {"space_sdk": "gradio"}) if space else ("model", {})
+    repo_type = "space" if space else "model"
     api = HfApi(token=token, library_name="headswap")
     operations = [CommitOperationAdd(name, content) for name, content in files.items()]
     try:
-        url = api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True, **told)
-        api.create_commit(repo_id, operations, commit_message="Push from headswap", repo_type=kind)
-    except Exception as error:  # the client's HTTP library, and with it its errors, has changed more than once
+        url = api.create_repo(
+            repo_id, repo_type=repo_type, private=private, exist_ok=True, space_sdk="gradio" if space else None
+        )
+        api.create_commit(repo_id, operations, commit_message="Push from headswap", repo_type=repo_type)
+    except Exception as error:  # the client has changed its HTTP library, and so its errors, more than once
         raise InputError(_explain_hub_error(error, repo_id)) from error
     return str(url)
 
@@ -57,7 +62,8 @@ def _explain_hub_error(error: Exception, repo_id: str) -> str:
     if status == 403:
         return f"This token may not write to {repo_id}. {LOGIN_HINT}"
     if status is not None:
-        return f"The hub refused {repo_id} ({status}): {sanitize(str(error).splitlines()[-1])[:200]}"
+        last_line = (str(error).splitlines() or [""])[-1]
+        return f"The hub refused {repo_id} ({status}): {sanitize(last_line)[:200]}"
     return (
         "The Hugging Face hub cannot be reached. Connect to the internet and try again, or keep the folder and push it "
         "later."

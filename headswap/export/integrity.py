@@ -1,8 +1,8 @@
-"""Whether a model's file is as it was saved: every entry by its SHA-256, and the model by its golden images.
+"""Checks a model file's entries against their SHA-256 checksums and its model against its golden samples.
 
-What is found here is told and never refuses a file: the weights, and whether they fit, are checked before. A hash
-guards against damage, not against somebody who writes a new one. Files of older versions have no hashes; of these
-only the checksums of the zip and the golden images are looked at.
+A difference is reported and never refuses a file: the weights are checked before, when they are loaded. A checksum
+detects damage, not an attacker who writes a new one. Files of older versions have no checksums; of these only the
+CRCs of the zip and the golden samples are checked.
 
 Knows nothing of how a model is built from its file.
 """
@@ -25,43 +25,50 @@ from headswap.export.parity import PARITY_TOLERANCE
 from headswap.export.schema import ModelDescription, parse_bounded_json, sanitize_and_truncate
 from headswap.networks.classifier import Classifier
 
-CHECKSUM_SUFFIX = ".sha256"  # ending of the entry that holds the description's own hash, as `sha256sum -c` reads it
+CHECKSUM_SUFFIX = ".sha256"  # of the entry with the description's checksum, in the format of `sha256sum -c`
 GOLDEN_PREFIX = "golden/"
-MAX_GOLDEN_SAMPLES = 20  # images that are answered
-MAX_REPORTED_PROBLEMS = 3  # entries that a sentence names
+MAX_GOLDEN_SAMPLES = 20  # that are predicted
+MAX_REPORTED_PROBLEMS = 3  # entries that a message names
 MAX_ENTRY_NAME_LENGTH = 40  # characters of such a name
 
 
 class DamageWarning(UserWarning):
-    """A model's file opens, but it is not as it was saved: something in it is damaged, missing or new, or the model
-    does not answer its golden images as it did."""
+    """A model file opens but differs from the file that was saved.
+
+    Something in it is damaged, missing or new, or its model does not reproduce the golden samples.
+    """
 
 
 @dataclass(frozen=True)
 class IntegrityReport:
-    """What is wrong with a file that opens all the same."""
+    """What differs in a file that opens nevertheless."""
 
     problems: tuple[str, ...] = ()  # a few words each
-    is_severe: bool = False  # the model may not be what it was
+    is_severe: bool = False  # the model may not be the one that was saved
 
     def format_message(self, name: str) -> str:
-        """For whoever opens the file, in a sentence or two; nothing where all is well."""
+        """A message of two sentences about the file of this name, "" if there is no problem."""
         if not self.problems:
             return ""
         more = len(self.problems) - MAX_REPORTED_PROBLEMS
         what = ", ".join(self.problems[:MAX_REPORTED_PROBLEMS]) + f" and {more:,} more" * (more > 0)
-        worth = "Do not rely on it" if self.is_severe else "Its weights and classes are whole, and it can be used"
-        return f"{sanitize(name)} is not as it was saved: {what}. {worth}; save or download it again."
+        advice = "Do not rely on it" if self.is_severe else "Its weights and classes are whole, and it can be used"
+        return f"{sanitize(name)} is not as it was saved: {what}. {advice}; save or download it again."
 
 
 def compute_checksums(entries: Mapping[str, bytes]) -> dict[str, str]:
-    """The SHA-256 of each entry, in hexadecimal digits."""
+    """The SHA-256 of each entry in hexadecimal digits."""
     return {name: hashlib.sha256(content).hexdigest() for name, content in entries.items()}
 
 
 def make_checksum_entry(name: str, content: bytes) -> dict[str, bytes]:
-    """An entry that holds the hash of another, which cannot hold its own."""
+    """An entry with the checksum of another one, for the description, which cannot contain its own."""
     return {name + CHECKSUM_SUFFIX: f"{hashlib.sha256(content).hexdigest()}  {name}\n".encode()}
+
+
+def is_uncompressed(info: zipfile.ZipInfo) -> bool:
+    """Whether an entry of a zip is stored without compression, so that it unpacks to no more than its size."""
+    return info.compress_type == zipfile.ZIP_STORED and info.file_size == info.compress_size
 
 
 def check_integrity(
@@ -72,72 +79,83 @@ def check_integrity(
     description_entry: str,
     weights_entry: str,
 ) -> IntegrityReport:
-    """What of a file is not as it was saved.
+    """Compare a model file that was loaded with the file that was saved.
 
     Args:
         archive: the file.
-        size: its length in bytes; no more is read in all.
-        described: what it says of itself.
-        model: which answers.
-        own: the entry of the description.
-        weights: the entry of the weights, which were checked already.
+        max_bytes: its length; entries beyond so many bytes in all, the weights included, are not read.
+        description: what the file says of its model.
+        model: the model that was loaded from it.
+        description_entry: the name of the description's entry.
+        weights_entry: the name of the weights' entry, which is checked when it is loaded.
     """
-    contents, found = _read_entry_contents(archive, max_bytes, weights_entry)
-    wanted = {name: digest for name, digest in description.entries.items() if name != weights_entry}
-    found |= {name: "is missing" for name in wanted if name not in contents and name not in found}
-    digests = compute_checksums(contents)
-    found |= {name: "is damaged" for name, digest in wanted.items() if digests.get(name, digest) != digest}
-    grave = False
+    contents, problems = _read_entry_contents(archive, max_bytes, weights_entry)
+    problems |= _compare_checksums(contents, problems, description, weights_entry)
+    is_severe = False
     if description.entries:
-        new = contents.keys() - wanted.keys() - {description_entry, description_entry + CHECKSUM_SUFFIX}
-        found |= dict.fromkeys(sorted(new), "was added")
-        if description_entry + CHECKSUM_SUFFIX not in contents:
-            found.setdefault(description_entry + CHECKSUM_SUFFIX, "is missing")
+        checksum_entry = description_entry + CHECKSUM_SUFFIX
+        added = contents.keys() - description.entries.keys() - {description_entry, checksum_entry, weights_entry}
+        problems |= dict.fromkeys(sorted(added), "was added")
+        if checksum_entry not in contents:
+            problems.setdefault(checksum_entry, "is missing")
         elif (
-            contents[description_entry + CHECKSUM_SUFFIX]
-            != make_checksum_entry(description_entry, contents[description_entry])[description_entry + CHECKSUM_SUFFIX]
+            contents[checksum_entry]
+            != make_checksum_entry(description_entry, contents[description_entry])[checksum_entry]
         ):
-            found[description_entry], grave = f"and {description_entry + CHECKSUM_SUFFIX} do not agree", True
-    told = [f"{sanitize_and_truncate(name)[:MAX_ENTRY_NAME_LENGTH]} {what}" for name, what in found.items()]
-    if not any(name.startswith(GOLDEN_PREFIX) and what != "was added" for name, what in found.items()):
-        fails = _check_golden_outputs(contents, description, model)
-        told, grave = [*told, *fails], grave or bool(fails)
-    return IntegrityReport(tuple(told), grave)
+            problems[description_entry], is_severe = f"and {checksum_entry} do not agree", True
+    reported = [f"{sanitize_and_truncate(name)[:MAX_ENTRY_NAME_LENGTH]} {what}" for name, what in problems.items()]
+    if not any(name.startswith(GOLDEN_PREFIX) and what != "was added" for name, what in problems.items()):
+        failures = _check_golden_outputs(contents, description, model)
+        reported, is_severe = [*reported, *failures], is_severe or bool(failures)
+    return IntegrityReport(tuple(reported), is_severe)
+
+
+def _compare_checksums(
+    contents: Mapping[str, bytes], problems: Mapping[str, str], description: ModelDescription, weights_entry: str
+) -> dict[str, str]:
+    """What is missing or damaged among the entries that the description lists."""
+    expected = {name: digest for name, digest in description.entries.items() if name != weights_entry}
+    digests = compute_checksums(contents)
+    return {
+        **{name: "is missing" for name in expected if name not in contents and name not in problems},
+        **{name: "is damaged" for name, digest in expected.items() if digests.get(name, digest) != digest},
+    }
 
 
 def _read_entry_contents(
     archive: zipfile.ZipFile, max_bytes: int, weights_entry: str
 ) -> tuple[dict[str, bytes], dict[str, str]]:
-    """What the entries hold, and what is wrong with those that cannot be read."""
-    contents, wrong = {}, {}
+    """The content of all entries but the weights, and what is wrong with those that cannot be read."""
+    contents: dict[str, bytes] = {}
+    problems: dict[str, str] = {}
     for info in archive.infolist():
         max_bytes -= info.compress_size
         if info.filename == weights_entry:
             continue
         if max_bytes < 0:
-            wrong[info.filename] = "cannot be read"
+            problems[info.filename] = "cannot be read"
             continue
-        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-            wrong[info.filename] = "was packed anew"
+        if not is_uncompressed(info):
+            problems[info.filename] = "was packed anew"
             continue
         try:
             contents[info.filename] = archive.read(info)
-        except Exception:  # each damage of a zip is met in another way
-            wrong[info.filename] = "is damaged"
-    return contents, wrong
+        except Exception:  # zipfile raises many kinds of errors for damaged entries
+            problems[info.filename] = "is damaged"
+    return contents, problems
 
 
 def _check_golden_outputs(contents: Mapping[str, bytes], description: ModelDescription, model: Classifier) -> list[str]:
-    """How the model fails its golden images, in a few words; nothing where it answers them as it did."""
+    """How the model fails to reproduce its golden samples, in a few words; empty if it does reproduce them."""
     if GOLDEN_PREFIX + "golden.json" not in contents:
         return ["its golden images are missing"]
     try:
-        classes, squares, expected = _parse_golden_samples(contents, description)
-    except Exception:  # PNG and JSON as well
+        classes, pixels, expected = _parse_golden_samples(contents, description)
+    except Exception:  # whatever PNG and JSON decoders raise
         return ["its golden images cannot be read"]
     if classes != description.classes:
         return ["its golden images are answered with other classes"]
-    difference = float((model.predict_proba_cropped(squares) - expected).abs().nan_to_num(torch.inf).max())
+    difference = float((model.predict_proba_cropped(pixels) - expected).abs().nan_to_num(torch.inf).max())
     if difference > PARITY_TOLERANCE:
         return [f"it answers its golden images otherwise, by up to {difference:.1g}"]
     return []
@@ -146,18 +164,18 @@ def _check_golden_outputs(contents: Mapping[str, bytes], description: ModelDescr
 def _parse_golden_samples(
     contents: Mapping[str, bytes], description: ModelDescription
 ) -> tuple[tuple[str, ...], Tensor, Tensor]:
-    """Classes, pictures uint8 ``[N, 3, size, size]`` and the answers ``[N, classes]`` to them; nothing is trusted."""
-    told = parse_bounded_json(contents[GOLDEN_PREFIX + "golden.json"])
-    rows, side = told["images"], description.preprocess.size
+    """Classes, uint8 ``[N, 3, size, size]`` and probabilities ``[N, classes]``; the contents are untrusted."""
+    golden = parse_bounded_json(contents[GOLDEN_PREFIX + "golden.json"])
+    rows, size = golden["images"], description.preprocess.size
     if not 1 <= len(rows) <= MAX_GOLDEN_SAMPLES:
         raise ValueError("too few golden images, or too many")
     expected = torch.tensor([row["probabilities"] for row in rows], dtype=torch.float32)
     if expected.shape != (len(rows), len(description.classes)):
         raise ValueError("another number of answers")
-    squares = []
+    pixels = []
     for row in rows:
-        picture = open_image(io.BytesIO(contents[GOLDEN_PREFIX + row["pixels"]]), "golden.png")
-        if (picture.format, picture.mode, picture.size) != ("PNG", "RGB", (side, side)):
-            raise ValueError("no such square")
-        squares.append(pil_to_tensor(picture))
-    return tuple(told["classes"]), torch.stack(squares), expected
+        image = open_image(io.BytesIO(contents[GOLDEN_PREFIX + row["pixels"]]), "golden.png")
+        if (image.format, image.mode, image.size) != ("PNG", "RGB", (size, size)):
+            raise ValueError("not a PNG image of the network's input size")
+        pixels.append(pil_to_tensor(image))
+    return tuple(golden["classes"]), torch.stack(pixels), expected

@@ -1,15 +1,16 @@
-"""What a model is, for people: a card in Markdown, with its confusion matrix and its curves as pictures beside it.
+"""Builds a model card (README.md with YAML front matter) with evaluation, training and license sections.
 
-Names of classes are somebody else's text: in Markdown they are escaped, and in YAML nothing but a library writes them.
-Knows nothing of files and of how a model is saved.
+Names of classes are the user's text: in Markdown they are escaped, and YAML is written by a library alone. Knows
+nothing of files and of how a model is saved.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from html import escape
 
-from headswap.common.text import sanitize
+from headswap.common.text import format_percent, sanitize
 from headswap.evaluation.metrics import wilson_interval
 from headswap.export.plots import has_missing_glyphs, plot_confusion_matrix, plot_training_curves
 from headswap.networks.catalogue import find_backbone
@@ -19,150 +20,158 @@ from headswap.networks.stage import count_parameters
 from headswap.training.plan import Phase
 from headswap.training.record import Record, ValidationResult
 
-MAX_CONFUSION_MATRIX_CLASSES = 40  # in a confusion matrix that can be read
+MAX_CONFUSION_MATRIX_CLASSES = 40  # beyond which a confusion matrix cannot be read
 MARKDOWN_SPECIAL_CHARACTERS = re.compile(r"([\\`*_{}\[\]|~$])")
 
 
 def escape_markdown(text: str) -> str:
-    """Somebody's text so that Markdown and HTML show it as it stands."""
+    """Escape a text so that Markdown and HTML show it literally."""
     return MARKDOWN_SPECIAL_CHARACTERS.sub(r"\\\1", escape(sanitize(text), quote=False))
 
 
 def build_model_card(model: Classifier, title: str, usage: str) -> dict[str, bytes]:
-    """The card as files: ``README.md`` and the pictures that it shows.
+    """Build the card as files: ``README.md`` and the plots that it shows.
 
     Args:
-        model: of a backbone that the catalogue names.
-        title: what to call it.
-        usage: Markdown that says how to use what the card lies beside.
+        model: a model whose backbone is in the catalogue.
+        title: the heading.
+        usage: Markdown that says how to use what the card belongs to.
     """
     record = model.record
-    pictures = {}
+    plots = {}
     if record and record.result.confusion and len(model.classes) <= MAX_CONFUSION_MATRIX_CLASSES:
-        pictures["confusion.png"] = plot_confusion_matrix(record)
+        plots["confusion.png"] = plot_confusion_matrix(record)
     if record and len(record.epochs) > 1:
-        pictures["curves.png"] = plot_training_curves(record)
-    parts = [
+        plots["curves.png"] = plot_training_curves(record)
+    sections = [
         f"---\n{_front_matter(model, title)}\n---",
         f"# {escape_markdown(title)}",
         _overview_section(model),
-        _evaluation_section(model, pictures),
-        _training_section(record, pictures) if record else "",
+        _evaluation_section(model, plots),
+        _training_section(record, plots) if record else "",
         f"## Use it\n\n{usage}",
         _license_section(model),
     ]
-    return {"README.md": "\n\n".join(filter(None, parts)).encode() + b"\n", **pictures}
+    return {"README.md": "\n\n".join(filter(None, sections)).encode() + b"\n", **plots}
 
 
 def _front_matter(model: Classifier, title: str) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
-    told = {}
-    if model.record and model.record.result.metric == ACCURACY and model.record.result.total:
-        share = model.record.result.correct / model.record.result.total
-        dataset = {"dataset_type": "custom", "dataset_name": "images held back by its author"}
-        result = EvalResult("image-classification", metric_type="accuracy", metric_value=round(share, 4), **dataset)
-        told = {"eval_results": [result], "model_name": sanitize(title)}
+    results: list[EvalResult] | None = None
+    result = model.record.result if model.record else None
+    if result and result.metric == ACCURACY and result.total:
+        results = [
+            EvalResult(
+                task_type="image-classification",
+                dataset_type="custom",
+                dataset_name="images held back by its author",
+                metric_type="accuracy",
+                metric_value=round(result.correct / result.total, 4),
+            )
+        ]
     data = ModelCardData(
         license="other",
         license_name=(find_backbone(model.backbone).license or "unknown").lower(),
         tags=["image-classification", "transfer-learning", "headswap"],
         pipeline_tag="image-classification",
-        **told,
+        eval_results=results,
+        model_name=sanitize(title) if results else None,
     )
     return data.to_yaml()
 
 
 def _overview_section(model: Classifier) -> str:
-    row, made = find_backbone(model.backbone), get_head_config(model.head)
-    head = made.head_name if made else type(model.head).__name__
-    options = ", ".join(f"{name}={value}" for name, value in made.options.items()) if made else ""
+    info, config, preprocess = find_backbone(model.backbone), get_head_config(model.head), model.preprocess
     names = ", ".join(map(escape_markdown, model.classes))
-    size = "" if row.million_weights is None else f", {row.million_weights:.1f} million weights"
-    source = "ImageNet weights" if model.pretrained else "random weights"
-    wanted = model.preprocess
-    crop = "the centre is cut out" if wanted.crop == "centre" else "the whole picture is squeezed to a square"
+    size = "" if info.million_weights is None else f", {info.million_weights:.1f} million weights"
+    weights = "ImageNet weights" if model.pretrained else "random weights"
+    head = escape_markdown(config.head_name if config else type(model.head).__name__)
+    options = ", ".join(f"{name}={value}" for name, value in config.options.items()) if config else ""
+    in_parentheses = f" ({escape_markdown(options)})" if options else ""
+    description = f": {describe_head(config.head_name)[:-1].lower()}" if config else ""
+    crop = "the centre is cut out" if preprocess.crop == "centre" else "the whole picture is squeezed to a square"
     return (
         f"Tells {len(model.classes)} classes from one another and nothing else: {names}.\n\n"
         "| | |\n|---|---|\n"
-        f"| backbone | {row.name}{size}, began with {source} |\n"
-        f"| head | {escape_markdown(head)}{f' ({escape_markdown(options)})' if options else ''}, {count_parameters(model.head):,} weights"
-        f"{': ' + describe_head(made.head_name)[:-1].lower() if made else ''} |\n"
-        f"| sees | {wanted.size} x {wanted.size} pixels; the shorter side is brought to {wanted.resize}, {crop} |\n"
+        f"| backbone | {info.name}{size}, began with {weights} |\n"
+        f"| head | {head}{in_parentheses}, {count_parameters(model.head):,} weights{description} |\n"
+        f"| sees | {preprocess.size} x {preprocess.size} pixels; the shorter side is brought to {preprocess.resize}, "
+        f"{crop} |\n"
         f"| an image | {'may show several of the classes, or none' if model.multi_label else 'shows one of them'} |"
     )
 
 
-def _evaluation_section(model: Classifier, plots: dict[str, bytes]) -> str:
-    if model.record is None:
-        return "## How good it is\n\nIt was not taught here, so nothing is known."
+def _evaluation_section(model: Classifier, plots: Mapping[str, bytes]) -> str:
     record = model.record
-    said = [format_result(record.result)]
+    if record is None:
+        return "## How good it is\n\nIt was not taught here, so nothing is known."
+    sentences = [format_result(record.result)]
     if record.selected_on_validation:
-        said.append("These images chose the epoch, so the figure flatters.")
+        sentences.append("These images chose the epoch, so the figure flatters.")
     if record.refitted:
-        said.append("Afterwards it learned once more from all images, those included; the figure is from before.")
+        sentences.append("Afterwards it learned once more from all images, those included; the figure is from before.")
     if record.reference:
-        said.append(f"A head that is solved at once on the same features: {format_result(record.reference)}")
+        sentences.append(f"A head that is solved at once on the same features: {format_result(record.reference)}")
     if record.verdict:
-        said.append(escape_markdown(record.verdict))
-    strange = [name for name in model.classes if name not in record.class_counts]
-    if strange:
-        said.append(f"Not yet known when this was measured: {', '.join(map(escape_markdown, strange))}.")
-    shown = ""
+        sentences.append(escape_markdown(record.verdict))
+    added = [name for name in model.classes if name not in record.class_counts]
+    if added:
+        sentences.append(f"Not yet known when this was measured: {', '.join(map(escape_markdown, added))}.")
+    plot = ""
     if "confusion.png" in plots:
-        shown = "\n\n![Confusion matrix: a row for each true class](confusion.png)"
+        plot = "\n\n![Confusion matrix: a row for each true class](confusion.png)"
         if any(map(has_missing_glyphs, record.class_counts)):
-            shown += "\n\nA number in it is the class of that place in the list below."
-    return f"## How good it is\n\n{' '.join(said)}{shown}"
+            plot += "\n\nA number in it is the class of that place in the list below."
+    return f"## How good it is\n\n{' '.join(sentences)}{plot}"
 
 
 def format_result(result: ValidationResult) -> str:
-    """The result in a sentence, with its interval."""
+    """The result as a sentence, with a 95 % Wilson interval of the accuracy."""
     if not result.total:
         return "Nothing was held back to judge it by."
-    low, high = wilson_interval(result.correct, result.total)
+    low, high = map(format_percent, wilson_interval(result.correct, result.total))
     rightly = "rightly" if result.metric == ACCURACY else "with exactly their labels"
-    said = f"{result.correct} of {result.total} images that were held back are named {rightly}"
     score = "" if result.metric == ACCURACY else f"; {result.metric} {result.score:.2f}"
-    return f"{said}, {_format_percent(result.correct / result.total)} (95 % interval: {_format_percent(low)} to {_format_percent(high)}){score}."
+    return (
+        f"{result.correct} of {result.total} images that were held back are named {rightly}, "
+        f"{format_percent(result.correct / result.total)} (95 % interval: {low} to {high}){score}."
+    )
 
 
-def _format_percent(fraction: float) -> str:
-    return f"{100 * fraction:.0f} %"
-
-
-def _training_section(record: Record, plots: dict[str, bytes]) -> str:
+def _training_section(record: Record, plots: Mapping[str, bytes]) -> str:
+    plan = record.plan
     rows = "\n".join(f"| {escape_markdown(name)} | {count} |" for name, count in record.class_counts.items())
-    phases = "\n".join(f"{i}. {_format_phase(phase)}" for i, phase in enumerate(record.plan.phases, 1))
-    kept = {
-        "between": f"weights {_format_percent(record.plan.weight_interpolation)} of the way from the frozen network to epoch {record.epoch}",
+    phases = "\n".join(f"{i}. {_format_phase(phase)}" for i, phase in enumerate(plan.phases, 1))
+    way = format_percent(plan.weight_interpolation)
+    checkpoint = {
+        "between": f"weights {way} of the way from the frozen network to epoch {record.epoch}",
         "best": f"epoch {record.epoch}, the best on what was held back",
         "last": f"epoch {record.epoch}, the last",
         "frozen": "the network before its stages learned",
         "reference": "the head that is solved at once, on frozen stages",
     }[record.checkpoint]
-    shown = "\n\n![Loss and score after each epoch](curves.png)" if "curves.png" in plots else ""
+    plot = "\n\n![Loss and score after each epoch](curves.png)" if "curves.png" in plots else ""
     return (
-        f"## How it was taught\n\nFrom {record.num_training_images} images in {record.plan.views} views each, "
-        f"batches of {record.plan.batch_size}, AdamW, seed {record.plan.seed}, in {record.seconds:.0f} s. "
-        f"Kept: {kept}.\n\n{phases}{shown}\n\n| class | images |\n|---|---|\n{rows}"
+        f"## How it was taught\n\nFrom {record.num_training_images} images in {plan.views} views each, "
+        f"batches of {plan.batch_size}, AdamW, seed {plan.seed}, in {record.seconds:.0f} s. "
+        f"Kept: {checkpoint}.\n\n{phases}{plot}\n\n| class | images |\n|---|---|\n{rows}"
     )
 
 
 def _format_phase(phase: Phase) -> str:
     what = {0: "the head alone", None: "everything"}.get(phase.learning_stages)
-    stages = f", stages {phase.backbone_lr:g}" if phase.learning_stages != 0 else ""
+    stages_lr = f", stages {phase.backbone_lr:g}" if phase.learning_stages != 0 else ""
     return (
         f"{what or f'the last {phase.learning_stages} stages and the head'}: {phase.epochs} epochs, "
-        f"{phase.schedule}, rates: head {phase.head_lr:g}{stages}"
+        f"{phase.schedule}, rates: head {phase.head_lr:g}{stages_lr}"
     )
 
 
 def _license_section(model: Classifier) -> str:
-    row = find_backbone(model.backbone)
-    terms = " Its terms forbid commercial use." if row.is_non_commercial else ""
+    info = find_backbone(model.backbone)
+    terms = " Its terms forbid commercial use." if info.is_non_commercial else ""
     return (
-        f"## Licence\n\nThe backbone's weights come under {row.license or 'a licence that nobody has stated'}.{terms} "
+        f"## Licence\n\nThe backbone's weights come under {info.license or 'a licence that nobody has stated'}.{terms} "
         "What the images allow, their owners know."
     )

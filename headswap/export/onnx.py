@@ -1,130 +1,85 @@
-"""A trained model for whoever has no PyTorch at hand: as ONNX, and as torch's own exported program.
+"""Exports a Classifier to ONNX, with normalization inside, and checks the result with ONNX Runtime.
 
-Pictures go in as uint8 ``[N, size, size, 3]``, already cropped or fitted; probabilities come out. What is written was
-loaded again and compared before. Knows nothing of folders, pages and how a model is taught.
+The file is compared with the model before it is written. Knows nothing of folders, pages and training.
 """
 
 from __future__ import annotations
 
-import copy
-import io
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from headswap.common.atomic import atomic_write_bytes
 from headswap.common.errors import InputError
 from headswap.export.parity import GoldenSamples, ParityReport, PredictFn, check_parity, make_golden_samples
-from headswap.features.onnx_tracing import disable_fast_attention, exclusive_export, trace_to_onnx
-from headswap.networks.catalogue import find_backbone
+from headswap.export.torch_program import (
+    METADATA_KEY,
+    ExportableClassifier,
+    build_export_metadata,
+    translate_export_errors,
+)
+from headswap.features.onnx_tracing import trace_to_onnx
 from headswap.networks.classifier import Classifier
 from headswap.networks.stage import count_parameters
 
-MAX_ONNX_PARAMETERS = 400_000_000  # weights; one ONNX file ends at two gigabytes
+if TYPE_CHECKING:
+    from onnx import FunctionProto, GraphProto, ModelProto
+
+MAX_ONNX_PARAMETERS = 400_000_000  # in float32 they fill most of the 2 GB that one ONNX file can hold
 INPUT_NAME, OUTPUT_NAME = "pixels", "probabilities"
 
 
-class ExportableClassifier(nn.Module):
-    """A classifier with its normalisation inside: uint8 ``[N, size, size, 3]`` to probabilities ``[N, classes]``."""
-
-    def __init__(self, model: Classifier) -> None:
-        super().__init__()
-        self.model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
-        mean, deviation = (torch.tensor(v) for v in (model.preprocess.mean, model.preprocess.std))
-        self.register_buffer("scale", (1 / (255 * deviation)).view(3, 1, 1))
-        self.register_buffer("shift", (-mean / deviation).view(3, 1, 1))
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        logits = self.model(pixels.permute(0, 3, 1, 2).float() * self.scale + self.shift)
-        return logits.sigmoid() if self.model.multi_label else logits.softmax(1)
-
-
-def build_export_metadata(model: Classifier) -> dict[str, object]:
-    """What whoever runs an exported model must know, as plain data."""
-    wanted = model.preprocess
-    told: dict[str, object] = {
-        "classes": list(model.classes),
-        "size": wanted.size,
-        "resize": wanted.resize,
-        "crop": wanted.crop,
-        "interpolation": wanted.interpolation,
-        "multi_label": model.multi_label,
-        "backbone": model.backbone,
-        "licence": _backbone_license(model),
-    }
-    if model.multi_label:
-        told["thresholds"] = [float(f"{t:.7g}") for t in model.thresholds.tolist()]
-    return told
-
-
 def export_onnx(model: Classifier, path: str | os.PathLike[str], golden: GoldenSamples | None = None) -> ParityReport:
-    """Write one ONNX file: uint8 ``[N, size, size, 3]`` in, probabilities ``[N, classes]`` out, N free.
+    """Export a model to one ONNX file: uint8 ``[N, size, size, 3]`` in, probabilities ``[N, classes]`` out, any N.
 
-    Its metadata hold the classes, the size and how pictures are brought to it, as JSON under ``headswap``. It was
-    loaded by ONNX Runtime and compared on ``known``, by default five drawn images, before it takes an old one's place.
+    Classes, input size and preprocessing are in the file's metadata, as JSON under ``headswap``. Before the file is
+    written, ONNX Runtime loads it and its output is compared with the model's.
+
+    Args:
+        model: a trained model; it is not changed.
+        path: the file to write.
+        golden: the samples to compare on, five synthetic images by default.
 
     Returns:
-        What the comparison said.
+        The result of the comparison.
 
     Raises:
-        InputError: if the network cannot be expressed in ONNX, or the file cannot be written. What was there stays.
+        InputError: if the network cannot be expressed in ONNX or the file cannot be written. A file at ``path`` is
+            kept then.
     """
     golden = golden or make_golden_samples(model)
     if count_parameters(model) > MAX_ONNX_PARAMETERS:
         raise InputError(f"{model.backbone} is too large for one ONNX file; save it as a .headswap file instead.")
-    with _translate_export_errors(model, "in ONNX"):
-        content = _finalize_onnx(
-            trace_to_onnx(ExportableClassifier(model), golden.pixels[:2], INPUT_NAME, [OUTPUT_NAME]), model
-        )
-        proof = check_parity("The ONNX file", make_onnx_predict_fn(content), golden)
+    with translate_export_errors(model, "in ONNX"):
+        traced = trace_to_onnx(ExportableClassifier(model), golden.pixels[:2], INPUT_NAME, [OUTPUT_NAME])
+        content = _finalize_onnx(traced, model)
+        parity = check_parity("The ONNX file", make_onnx_predict_fn(content), golden)
     atomic_write_bytes(path, content)
-    return proof
-
-
-def export_program(
-    model: Classifier, path: str | os.PathLike[str], golden: GoldenSamples | None = None
-) -> ParityReport:
-    """Write a ``.pt2`` file, which torch alone runs: ``torch.export.load(path).module()(pixels)``.
-
-    As ``export_onnx`` otherwise; the file carries the same words under ``headswap``.
-    """
-    golden = golden or make_golden_samples(model)
-    with _translate_export_errors(model, "by torch.export"), exclusive_export():
-        network, batch = ExportableClassifier(model), torch.export.Dim("pictures", min=1, max=4096)
-        disable_fast_attention(network)
-        program = torch.export.export(network, (golden.pixels[:2],), dynamic_shapes=({0: batch},))
-        file = io.BytesIO()
-        torch.export.save(program, file, extra_files={"headswap": json.dumps(build_export_metadata(model))})
-        file.seek(0)
-        again = torch.export.load(file).module()
-        with torch.no_grad():
-            proof = check_parity("The exported program", again, golden)
-    atomic_write_bytes(path, file.getvalue())
-    return proof
+    return parity
 
 
 def make_onnx_predict_fn(path_or_bytes: bytes | Path) -> PredictFn:
-    """A function from pixels to probabilities, by ONNX Runtime on the processor."""
+    """A function from pixels to probabilities that runs an exported ONNX file with ONNX Runtime on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 3  # errors only
     source = path_or_bytes if isinstance(path_or_bytes, bytes) else str(path_or_bytes)
     session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
-    def answer(pixels: Tensor) -> Tensor:
+    def predict(pixels: Tensor) -> Tensor:
         return torch.from_numpy(session.run([OUTPUT_NAME], {INPUT_NAME: pixels.numpy()})[0])
 
-    return answer
+    return predict
 
 
 def _finalize_onnx(onnx_bytes: bytes, model: Classifier) -> bytes:
-    """The file with the model's words in it, and without the places in source code that an exporter notes down."""
+    """Add the metadata, and remove the paths of source files that the exporter writes into every node."""
     import onnx
 
     proto = onnx.load_from_string(onnx_bytes)
@@ -137,33 +92,18 @@ def _finalize_onnx(onnx_bytes: bytes, model: Classifier) -> bytes:
     proto.ClearField("doc_string")
     proto.ClearField("metadata_props")
     proto.producer_name = "headswap"
-    onnx.helper.set_model_props(proto, {"headswap": json.dumps(build_export_metadata(model), ensure_ascii=False)})
+    metadata = json.dumps(build_export_metadata(model), ensure_ascii=False)
+    onnx.helper.set_model_props(proto, {METADATA_KEY: metadata})
     onnx.checker.check_model(proto)
-    return proto.SerializeToString()
+    content: bytes = proto.SerializeToString()
+    return content
 
 
-def _iter_graphs(model_proto) -> Iterator:
-    waiting = [model_proto.graph, *model_proto.functions]
-    while waiting:
-        graph = waiting.pop()
+def _iter_graphs(proto: ModelProto) -> Iterator[GraphProto | FunctionProto]:
+    """The graph, the functions, and the graphs in their nodes' attributes."""
+    pending: list[GraphProto | FunctionProto] = [proto.graph, *proto.functions]
+    while pending:
+        graph = pending.pop()
         yield graph
         for node in graph.node:
-            waiting += [attribute.g for attribute in node.attribute if attribute.HasField("g")]
-
-
-@contextmanager
-def _translate_export_errors(model: Classifier, target_format: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # whatever an exporter stumbles over in a network that it was not made for
-        raise InputError(
-            f"{model.backbone} with this head cannot be expressed {target_format}. Save it as a .headswap file, or choose "
-            "another backbone."
-        ) from error
-
-
-def _backbone_license(model: Classifier) -> str:
-    try:
-        return find_backbone(model.backbone).license
-    except ValueError:  # somebody's own network
-        return ""
+            pending += [attribute.g for attribute in node.attribute if attribute.HasField("g")]

@@ -1,19 +1,20 @@
-"""The two pictures of a model card as PNG: the confusion matrix, and loss and score after each epoch.
+"""Draws the confusion matrix and the training curves of a training record as PNG files with Pillow.
 
-Drawn by Pillow with a font that lies beside this file: a plotting library keeps a list of fonts in people's homes and
-starts a program to find them, and could only be told not to by changing it for their own plots as well.
+The font is in the folder ``fonts`` beside this file. Matplotlib is not used: it writes a font cache into the user's
+home and starts a program to find fonts, and could only be stopped by settings that change the user's own plots.
 
-Knows nothing of Markdown and of models.
+Knows nothing of Markdown and models.
 """
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeGuard
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -21,73 +22,108 @@ from headswap.common.text import sanitize
 from headswap.training.record import Record
 
 FONT_PATH = Path(__file__).with_name("fonts") / "DejaVuSans.ttf"
-SUPERSAMPLING = 3  # curves are drawn so many times larger and then reduced, for Pillow smoothes letters only
-SMALL_FONT_SIZE, FONT_SIZE, LARGE_FONT_SIZE = 11, 12, 14  # pixels of letters
-MIN_CELL_SIZE, MIN_MATRIX_WIDTH = 46, 180  # pixels: a confusion matrix's cell and the whole of it, at least
+SUPERSAMPLING = 3  # curves are drawn larger and reduced, because Pillow antialiases text only
+SMALL_FONT_SIZE, FONT_SIZE, LARGE_FONT_SIZE = 11, 12, 14  # pixels
+MIN_CELL_SIZE, MIN_MATRIX_WIDTH = 46, 180  # pixels
 BLACK, WHITE, VIOLET, PURPLE, GREY, ORANGE, BLUE = (
     *("#000000", "#ffffff", "#6d3fc0", "#3f007d", "#64748b", "#ea7317", "#7cc4f0"),
 )
 MAX_NAME_LENGTH = 24
-ZERO_WIDTH_JOINERS = "\u200c\u200d"  # parts of words that are not to be seen
-MAX_PLOTTED_VALUE = 1e12  # a figure beyond it is not drawn
+ZERO_WIDTH_JOINERS = "\u200c\u200d"  # invisible parts of words in many scripts
+MAX_PLOTTED_VALUE = 1e12  # larger values are not drawn
 
 Point = tuple[float, float]
+Confusion = tuple[tuple[int, ...], ...] | tuple[tuple[tuple[int, ...], ...], ...]
+Dashes = tuple[float, float]  # pixels of a dash and of the gap after it
 
 
 def plot_confusion_matrix(record: Record) -> bytes:
-    """The confusion matrix as a PNG; of several labels an image, for each label what was called and what was there."""
-    names, rows = to_printable_names(list(record.class_counts)), record.result.confusion
-    if rows and isinstance(rows[0][0], tuple):  # several labels
-        columns = ["rightly not called", "called wrongly", "missed", "rightly called"]
-        cells = [[count for pair in label for count in pair] for label in rows]
-    else:
-        columns, cells = names, [list(row) for row in rows]
+    """Draw the confusion matrix of the held-out images.
+
+    Args:
+        record: a record whose result has a confusion matrix. With several labels it has a 2 x 2 matrix for each label,
+            which becomes a row of four counts.
+
+    Returns:
+        A PNG file.
+    """
+    names = to_printable_names(list(record.class_counts))
+    columns, cells = _to_matrix_cells(record.result.confusion, names)
     cell = max(MIN_CELL_SIZE, MIN_MATRIX_WIDTH / min(len(names), len(columns)))
-    beside, below = max(map(_text_width, names)), math.sqrt(0.5) * max(map(_text_width, columns))
-    left, top = max(44 + beside, below), 16  # the first column's name leans out to the left
+    names_width, columns_width = max(map(_text_width, names)), math.sqrt(0.5) * max(map(_text_width, columns))
+    left, top = max(44 + names_width, columns_width), 16  # the first column's slanted name extends to the left
     right, bottom = left + cell * len(columns), top + cell * len(names)
-    sheet = _Canvas(right + 16, bottom + below + 44)
+    canvas = _Canvas(right + 16, bottom + columns_width + 44)
     for y, row in enumerate(cells):
-        sheet.draw_text((left - 10, top + cell * (y + 0.5)), names[y], "rm")
+        canvas.draw_text((left - 10, top + cell * (y + 0.5)), names[y], "rm")
         for x, count in enumerate(row):
-            share, corner = count / max(1, sum(row)), (left + cell * x, top + cell * y)
-            sheet.fill_rectangle(corner, (corner[0] + cell, corner[1] + cell), _blend_with_white(PURPLE, share))
+            fraction, corner = count / max(1, sum(row)), (left + cell * x, top + cell * y)
+            canvas.fill_rectangle(corner, (corner[0] + cell, corner[1] + cell), _blend_with_white(PURPLE, fraction))
             if count:
-                place = (corner[0] + cell / 2, corner[1] + cell / 2)
-                sheet.draw_text(place, f"{count:,}", "mm", WHITE if share > 0.5 else BLACK)
+                center = (corner[0] + cell / 2, corner[1] + cell / 2)
+                canvas.draw_text(center, f"{count:,}", "mm", WHITE if fraction > 0.5 else BLACK)
     for x, name in enumerate(columns):
-        sheet.draw_slanted_text((left + cell * (x + 0.5), bottom + 8), name)
-    sheet.outline_rectangle((left, top), (right, bottom))
-    sheet.draw_text(((left + right) / 2, sheet.height - 12), "answer", "ms")
-    sheet.draw_vertical_text((left - beside - 28, (top + bottom) / 2), "truth")
-    return sheet.encode_png()
+        canvas.draw_slanted_text((left + cell * (x + 0.5), bottom + 8), name)
+    canvas.outline_rectangle((left, top), (right, bottom))
+    canvas.draw_text(((left + right) / 2, canvas.height - 12), "answer", "ms")
+    canvas.draw_vertical_text((left - names_width - 28, (top + bottom) / 2), "truth")
+    return canvas.encode_png()
+
+
+def _to_matrix_cells(confusion: Confusion, names: list[str]) -> tuple[list[str], list[list[int]]]:
+    """The names of the columns, and the counts of each row."""
+    cells: list[list[int]] = []
+    columns = names
+    for row in confusion:
+        counts: list[int] = []
+        for cell in row:
+            if isinstance(cell, tuple):  # of a label's own 2 x 2 matrix
+                columns = ["rightly not called", "called wrongly", "missed", "rightly called"]
+                counts += cell
+            else:
+                counts.append(cell)
+        cells.append(counts)
+    return columns, cells
 
 
 def plot_training_curves(record: Record) -> bytes:
-    """Loss and score after each epoch as a PNG, with what learned as bands behind them."""
-    sheet = _Canvas(880, 330, SUPERSAMPLING)
-    for place, (title, field) in enumerate([("loss", "loss"), (record.result.metric, "score")]):
-        training = [getattr(epoch, f"training_{field}") for epoch in record.epochs]
-        checked = [getattr(epoch, f"validation_{field}") for epoch in record.epochs]
-        level = record.reference.score if field == "score" and record.reference else None
-        _Axes(sheet, 60 + 440 * place, record, [training, checked, [level]]).draw_curves(
-            title, training, checked, level
-        )
-    return sheet.encode_png()
+    """Draw loss and score after each epoch, on bands that show which stages were trained.
+
+    Args:
+        record: a record with at least one epoch.
+
+    Returns:
+        A PNG file.
+    """
+    epochs, reference = record.epochs, record.reference
+    canvas = _Canvas(880, 330, SUPERSAMPLING)
+    curves: list[tuple[str, list[float], list[float | None], float | None]] = [
+        ("loss", [epoch.training_loss for epoch in epochs], [epoch.validation_loss for epoch in epochs], None),
+        (
+            record.result.metric,
+            [epoch.training_score for epoch in epochs],
+            [epoch.validation_score for epoch in epochs],
+            reference.score if reference else None,
+        ),
+    ]
+    for column, (title, training, validation, baseline) in enumerate(curves):
+        axes = _Axes(canvas, 60 + 440 * column, record, [*training, *validation, baseline])
+        axes.draw_curves(title, training, validation, baseline)
+    return canvas.encode_png()
 
 
 def to_printable_names(names: Sequence[str]) -> list[str]:
-    """Names as the font can write them: shortened, and where it lacks a letter the class's number instead."""
+    """Names for drawing: truncated, or the class's number where the font lacks a glyph."""
     return [
         f"no. {number}" if has_missing_glyphs(name) else _truncate_name(name) for number, name in enumerate(names, 1)
     ]
 
 
 def has_missing_glyphs(name: str) -> bool:
-    """Whether the font would show boxes in place of letters of this name."""
+    """Whether the font would draw a box in place of a character of this name."""
     return any(
-        letter not in ZERO_WIDTH_JOINERS and _render_glyph(letter) == _render_glyph("\U0010ffff")
-        for letter in _truncate_name(name)
+        character not in ZERO_WIDTH_JOINERS and _render_glyph(character) == _render_glyph("\U0010ffff")
+        for character in _truncate_name(name)
     )
 
 
@@ -97,18 +133,18 @@ def _truncate_name(name: str) -> str:
 
 
 class _Axes:
-    """One plot: from epochs and values to places on a sheet."""
+    """One plot of values by epoch, at a place on a canvas."""
 
-    def __init__(self, sheet: _Canvas, left: float, record: Record, values: Sequence[Sequence[float | None]]) -> None:
-        shown = [value for row in values for value in row if _is_plottable(value)] or [0.0]
-        low, high = min(shown), max(shown)
+    def __init__(self, canvas: _Canvas, left: float, record: Record, values: Iterable[float | None]) -> None:
+        plottable = [value for value in values if _is_plottable(value)] or [0.0]
+        low, high = min(plottable), max(plottable)
         margin = 0.06 * (high - low) or max(abs(high), 1) / 10
         self.low, self.high = low - margin, high + margin
-        self.sheet, self.record, self.epochs = sheet, record, len(record.epochs)
+        self.canvas, self.phases, self.num_epochs = canvas, record.phases, len(record.epochs)
         self.left, self.right, self.top, self.bottom = left, left + 360, 56, 270
 
     def epoch_to_x(self, epoch: float) -> float:
-        return self.left + (self.right - self.left) * (epoch - 0.5) / self.epochs
+        return self.left + (self.right - self.left) * (epoch - 0.5) / self.num_epochs
 
     def value_to_y(self, value: float) -> float:
         return self.bottom - (self.bottom - self.top) * (value - self.low) / (self.high - self.low)
@@ -116,58 +152,63 @@ class _Axes:
     def draw_curves(
         self, title: str, training: Sequence[float], validation: Sequence[float | None], baseline: float | None
     ) -> None:
-        sheet, lines = self.sheet, [("training", GREY, (2, 4))]
-        self._draw_stage_bands()
-        for number in _compute_ticks(1, self.epochs, min_step=1):
-            sheet.draw_line([(self.epoch_to_x(number), self.bottom), (self.epoch_to_x(number), self.bottom + 4)], GREY)
-            sheet.draw_text((self.epoch_to_x(number), self.bottom + 8), f"{number:.0f}", "mt")
-        for value in _compute_ticks(self.low, self.high):
-            sheet.draw_line([(self.left - 4, self.value_to_y(value)), (self.left, self.value_to_y(value))], GREY)
-            sheet.draw_text((self.left - 8, self.value_to_y(value)), f"{value:.4g}", "rm")
+        """Draw the bands, ticks, curves, frame, title and legend."""
+        canvas = self.canvas
+        legend: list[tuple[str, str, Dashes | None]] = [("training", GREY, (2, 4))]
+        self._draw_phase_bands()
+        self._draw_ticks()
         if _is_plottable(baseline):
-            sheet.draw_line(
-                [(self.left, self.value_to_y(baseline)), (self.right, self.value_to_y(baseline))], GREY, dashes=(6, 4)
-            )
+            y = self.value_to_y(baseline)
+            canvas.draw_line([(self.left, y), (self.right, y)], GREY, dashes=(6, 4))
         self._draw_curve(training, GREY, (2, 4))
         if None not in validation:
             self._draw_curve(validation, VIOLET)
-            lines.append(("validation", VIOLET, None))
+            legend.append(("validation", VIOLET, None))
         if baseline is not None:
-            lines.append(("solved at once", GREY, (6, 4)))
-        sheet.outline_rectangle((self.left, self.top), (self.right, self.bottom))
-        sheet.draw_text(((self.left + self.right) / 2, 24), title, "ms", size=LARGE_FONT_SIZE)
-        sheet.draw_text(((self.left + self.right) / 2, self.bottom + 40), "epoch", "ms")
-        place = self.left
-        for name, colour, dashes in lines:
-            sheet.draw_line([(place, 43), (place + 22, 43)], colour, 2, dashes)
-            sheet.draw_text((place + 28, 43), name, "lm", size=SMALL_FONT_SIZE)
-            place += 46 + _text_width(name, SMALL_FONT_SIZE)
+            legend.append(("solved at once", GREY, (6, 4)))
+        canvas.outline_rectangle((self.left, self.top), (self.right, self.bottom))
+        canvas.draw_text(((self.left + self.right) / 2, 24), title, "ms", size=LARGE_FONT_SIZE)
+        canvas.draw_text(((self.left + self.right) / 2, self.bottom + 40), "epoch", "ms")
+        x = self.left
+        for name, color, dashes in legend:
+            canvas.draw_line([(x, 43), (x + 22, 43)], color, 2, dashes)
+            canvas.draw_text((x + 28, 43), name, "lm", size=SMALL_FONT_SIZE)
+            x += 46 + _text_width(name, SMALL_FONT_SIZE)
 
-    def _draw_stage_bands(self) -> None:
-        """What learned, behind the curves."""
-        stretches = self.record.phases
-        ends = [*(stretch.first_epoch for stretch in stretches[1:]), self.epochs + 1]
-        for stretch, end in zip(stretches, ends, strict=True):
-            first, last = (min(max(1, epoch), self.epochs + 1) for epoch in (stretch.first_epoch, end))
+    def _draw_ticks(self) -> None:
+        for epoch in _compute_ticks(1, self.num_epochs, min_step=1):
+            x = self.epoch_to_x(epoch)
+            self.canvas.draw_line([(x, self.bottom), (x, self.bottom + 4)], GREY)
+            self.canvas.draw_text((x, self.bottom + 8), f"{epoch:.0f}", "mt")
+        for value in _compute_ticks(self.low, self.high):
+            y = self.value_to_y(value)
+            self.canvas.draw_line([(self.left - 4, y), (self.left, y)], GREY)
+            self.canvas.draw_text((self.left - 8, y), f"{value:.4g}", "rm")
+
+    def _draw_phase_bands(self) -> None:
+        """Shade the epochs of each phase by whether stages were trained in it."""
+        ends = [*(phase.first_epoch for phase in self.phases[1:]), self.num_epochs + 1]
+        for phase, end in zip(self.phases, ends, strict=True):
+            first, last = (min(max(1, epoch), self.num_epochs + 1) for epoch in (phase.first_epoch, end))
             if first < last:
-                colour = _blend_with_white(ORANGE if stretch.learning_stages else BLUE, 0.12)
-                self.sheet.fill_rectangle(
-                    (self.epoch_to_x(first - 0.5), self.top), (self.epoch_to_x(last - 0.5), self.bottom), colour
+                color = _blend_with_white(ORANGE if phase.learning_stages else BLUE, 0.12)
+                self.canvas.fill_rectangle(
+                    (self.epoch_to_x(first - 0.5), self.top), (self.epoch_to_x(last - 0.5), self.bottom), color
                 )
 
-    def _draw_curve(self, values: Sequence[float], color: str, dashes: tuple[float, float] | None = None) -> None:
+    def _draw_curve(self, values: Sequence[float | None], color: str, dashes: Dashes | None = None) -> None:
         points = [
             (self.epoch_to_x(i), self.value_to_y(value)) for i, value in enumerate(values, 1) if _is_plottable(value)
         ]
-        self.sheet.draw_line(points, color, 2, dashes)
+        self.canvas.draw_line(points, color, 2, dashes)
 
 
 class _Canvas:
-    """Paper to draw on, measured in pixels of the picture."""
+    """A white image; its coordinates are pixels of the finished image, whatever the supersampling."""
 
-    def __init__(self, width: float, height: float, fine: int = 1) -> None:
-        self.width, self.height, self.supersampling = math.ceil(width), math.ceil(height), fine
-        self.image = Image.new("RGB", (self.width * fine, self.height * fine), WHITE)
+    def __init__(self, width: float, height: float, supersampling: int = 1) -> None:
+        self.width, self.height, self.supersampling = math.ceil(width), math.ceil(height), supersampling
+        self.image = Image.new("RGB", (self.width * supersampling, self.height * supersampling), WHITE)
         self.image_draw = ImageDraw.Draw(self.image)
 
     def encode_png(self) -> bytes:
@@ -175,46 +216,47 @@ class _Canvas:
         self.image.reduce(self.supersampling).save(stream, "PNG", optimize=True)
         return stream.getvalue()
 
-    def scale_points(self, points: Sequence[Point]) -> list[tuple[int, int]]:
-        return [(round(x * self.supersampling), round(y * self.supersampling)) for x, y in points]
+    def scale_point(self, point: Point) -> tuple[int, int]:
+        x, y = point
+        return round(x * self.supersampling), round(y * self.supersampling)
 
     def fill_rectangle(self, first_corner: Point, second_corner: Point, color: str | tuple[int, ...]) -> None:
-        (left, top), (right, bottom) = self.scale_points([first_corner, second_corner])
+        (left, top), (right, bottom) = self.scale_point(first_corner), self.scale_point(second_corner)
         self.image_draw.rectangle((left, top, right - 1, bottom - 1), color)
 
     def outline_rectangle(self, first_corner: Point, second_corner: Point) -> None:
-        (left, top), (right, bottom) = self.scale_points([first_corner, second_corner])
-        self.image_draw.rectangle((left, top, right, bottom), outline=GREY, width=self.supersampling)
+        corners = (*self.scale_point(first_corner), *self.scale_point(second_corner))
+        self.image_draw.rectangle(corners, outline=GREY, width=self.supersampling)
 
-    def draw_line(
-        self, points: Sequence[Point], color: str, width: float = 1, dashes: tuple[float, float] | None = None
-    ) -> None:
-        """Through all points; ``dashes`` are the pixels of a stroke and of the gap behind it."""
+    def draw_line(self, points: Sequence[Point], color: str, width: float = 1, dashes: Dashes | None = None) -> None:
+        """Draw a line through all points."""
         for part in _split_into_dashes(points, *dashes) if dashes else [points]:
             if len(part) > 1:
-                self.image_draw.line(self.scale_points(part), color, round(width * self.supersampling), joint="curve")
+                scaled = list(map(self.scale_point, part))
+                self.image_draw.line(scaled, color, round(width * self.supersampling), joint="curve")
 
     def draw_text(self, position: Point, text: str, anchor: str, color: str = BLACK, size: int = FONT_SIZE) -> None:
-        """``anchor`` is Pillow's: where the place lies in the text, across and down."""
-        self.image_draw.text(*self.scale_points([position]), text, color, _load_font(size * self.supersampling), anchor)
+        """Draw a text; ``anchor`` is Pillow's: the place of ``position`` in the text, horizontal and vertical."""
+        font = _load_font(size * self.supersampling)
+        self.image_draw.text(self.scale_point(position), text, color, font, anchor)
 
     def draw_slanted_text(self, position: Point, text: str) -> None:
-        """Rising to the right at 45 degrees, with its end at the place."""
-        letters = self.render_text_mask(text)
-        turned = letters.rotate(45, Image.Resampling.BICUBIC, expand=True)
-        reach = letters.width / 2 * math.sqrt(0.5)
-        [(x, y)] = self.scale_points([position])
-        corner = (round(x - turned.width / 2 - reach), round(y - turned.height / 2 + reach))
-        self.image.paste(BLACK, corner, turned)
+        """Draw a text at 45 degrees, rising to the right, that ends at the position."""
+        mask = self.render_text_mask(text)
+        rotated = mask.rotate(45, Image.Resampling.BICUBIC, expand=True)
+        offset = mask.width / 2 * math.sqrt(0.5)
+        x, y = self.scale_point(position)
+        corner = (round(x - rotated.width / 2 - offset), round(y - rotated.height / 2 + offset))
+        self.image.paste(BLACK, corner, rotated)
 
     def draw_vertical_text(self, position: Point, text: str) -> None:
-        """Rising, with its middle at the place."""
-        turned = self.render_text_mask(text).transpose(Image.Transpose.ROTATE_90)
-        [(x, y)] = self.scale_points([position])
-        self.image.paste(BLACK, (round(x - turned.width / 2), round(y - turned.height / 2)), turned)
+        """Draw a text that rises vertically, with its center at the position."""
+        rotated = self.render_text_mask(text).transpose(Image.Transpose.ROTATE_90)
+        x, y = self.scale_point(position)
+        self.image.paste(BLACK, (round(x - rotated.width / 2), round(y - rotated.height / 2)), rotated)
 
     def render_text_mask(self, text: str) -> Image.Image:
-        """A text as a mask, as large as its letters."""
+        """A text as a grayscale mask of the size of its bounding box."""
         font = _load_font(FONT_SIZE * self.supersampling)
         left, top, right, bottom = font.getbbox(text)
         mask = Image.new("L", (max(1, math.ceil(right - left)), max(1, math.ceil(bottom - top))), 0)
@@ -223,28 +265,27 @@ class _Canvas:
 
 
 def _split_into_dashes(points: Sequence[Point], dash_length: float, gap_length: float) -> Iterator[list[Point]]:
-    """A line taken apart into strokes along its way."""
-    drawing, left, part = True, dash_length, list(points[:1])
+    """The dashes of a line, each as its points."""
+    is_dash, remaining, dash = True, dash_length, list(points[:1])
     for (x, y), (to_x, to_y) in pairwise(points):
-        length = gone = math.hypot(to_x - x, to_y - y)
-        while gone > 0:
-            step = min(left, gone)
-            gone, left = gone - step, left - step
-            share = 1 - gone / length
-            place = (x + share * (to_x - x), y + share * (to_y - y))
-            if drawing:
-                part.append(place)
-            if left <= 0:
-                if drawing:
-                    yield part
-                drawing, left, part = not drawing, gap_length if drawing else dash_length, [place]
-    if drawing:
-        yield part
+        length = ahead = math.hypot(to_x - x, to_y - y)
+        while ahead > 0:
+            step = min(remaining, ahead)
+            ahead, remaining = ahead - step, remaining - step
+            fraction = 1 - ahead / length
+            point = (x + fraction * (to_x - x), y + fraction * (to_y - y))
+            if is_dash:
+                dash.append(point)
+            if remaining <= 0:
+                if is_dash:
+                    yield dash
+                is_dash, remaining, dash = not is_dash, gap_length if is_dash else dash_length, [point]
+    if is_dash:
+        yield dash
 
 
 def _text_width(text: str, size: int = FONT_SIZE) -> float:
-    """Pixels."""
-    return _load_font(size).getlength(text)
+    return _load_font(size).getlength(text)  # pixels
 
 
 @lru_cache(maxsize=8)
@@ -259,17 +300,17 @@ def _render_glyph(character: str) -> tuple[tuple[int, int], bytes]:
 
 
 def _blend_with_white(color: str, opacity: float) -> tuple[int, ...]:
-    """So much of a colour on white paper."""
+    """A color of this opacity on white."""
     return tuple(round(255 + opacity * (int(color[i : i + 2], 16) - 255)) for i in (1, 3, 5))
 
 
 def _compute_ticks(low: float, high: float, min_step: float = 0.0) -> list[float]:
-    """Some five round numbers between the two: multiples of 1, 2 or 5 times a power of ten."""
+    """About five round numbers in the interval: multiples of 1, 2 or 5 times a power of ten."""
     rough = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(rough)) if rough > 0 else 1.0
     step = max(min_step, next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough))
     return [number * step for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def _is_plottable(value: float | None) -> bool:
+def _is_plottable(value: float | None) -> TypeGuard[float]:
     return value is not None and abs(value) < MAX_PLOTTED_VALUE  # which NaN is not

@@ -1,4 +1,4 @@
-"""The page. Importing it does not import Gradio; launching it does."""
+"""Launches the Gradio page; importing this package does not import Gradio."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from typing import Any
 
 
 def launch(on_ready: Callable[[int], None] | None = None, **settings: Any) -> None:
-    """Start the page and stay with it; ``invite`` hears its port, ``settings`` go to Gradio's ``launch``."""
-    # Gradio reads these when it is imported: few milliseconds of bookkeeping for each event.
+    """Start the page and block until it ends.
+
+    Args:
+        on_ready: called with the port once the page answers.
+        settings: passed to Gradio's ``launch``.
+    """
+    # Gradio reads these when it is imported; by its defaults it recomputes statistics of all events after each event.
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "200")
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000")
     from headswap.common import devices

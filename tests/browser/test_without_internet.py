@@ -8,8 +8,10 @@ import socket
 
 import pytest
 
+from headswap.ui.panels import run_view
+from headswap.ui.panels.browser_events import parse_images_upload
 from headswap.ui.sessions import chosen_network
-from headswap.ui.sessions.job import Scheduler
+from headswap.ui.sessions.scheduler import Scheduler
 from headswap.ui.sessions.session import Session
 from headswap.ui.steps import images, keep, model, test, train
 
@@ -48,13 +50,14 @@ def tried(monkeypatch):
 
 def test_a_whole_lesson_asks_nobody(tried, upload, fruits, new_visitor):
     files = upload({f"fruits/{file.parent.name}/{file.name}": file for file in sorted(fruits.rglob("*.png"))})
-    *_, shown = images.load_uploads(new_visitor, type("Sent", (), {"files": files, "label": "", "add": False}))
-    assert "12 images in 3 classes" in shown[1]
+    sent = type("Sent", (), {"files": files, "label": "", "add": False})
+    *_, shown = images.load_uploads(new_visitor, parse_images_upload(sent))
+    assert "12 images in 3 classes" in shown.dataset_summary
     model.render_input_preview(new_visitor, chosen_network.build_meta_network(new_visitor.choice, new_visitor.classes))
     train.refresh(new_visitor)
     train.start_training(new_visitor, Scheduler(), 2, 1, 1)
-    *_, (_, said, _) = train.watch_training(new_visitor)
-    assert "validation images right" in said
+    *_, last = run_view.watch_training(new_visitor)
+    assert "validation images right" in last.status
     [one] = upload({"red.png": fruits / "red/1.png"})
     assert "hs-answer" in str(test.predict_files(new_visitor, Scheduler(), [one["path"]]))
     assert "import torch" in keep.render_script(new_visitor)

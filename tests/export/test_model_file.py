@@ -349,7 +349,7 @@ def test_what_is_refused_leaves_the_old_file_and_nothing_else(other):
 
 
 def test_a_file_that_would_not_answer_the_same_is_not_kept(other, monkeypatch):
-    filled = model_file._load_weights
+    filled = model_file.load_weights
 
     def wrongly(*told):
         model = filled(*told)
@@ -359,7 +359,7 @@ def test_a_file_that_would_not_answer_the_same_is_not_kept(other, monkeypatch):
 
     old = tiny_model(seed=1)
     headswap.save(old, other)
-    monkeypatch.setattr(model_file, "_load_weights", wrongly)
+    monkeypatch.setattr(model_file, "load_weights", wrongly)
     with pytest.raises(InputError, match=r"disagrees with the model by 0\.\d+ on 5 images\. It was not written"):
         headswap.save(tiny_model(), other)
     monkeypatch.undo()

@@ -4,7 +4,6 @@ import re
 import shutil
 from html import escape
 
-import gradio as gr
 import pytest
 from pictures import load_files
 from telling import FINISHED, HEAD, STORY, epoch
@@ -14,8 +13,12 @@ from headswap.common.errors import InputError
 from headswap.networks.catalogue import DEFAULT_BACKBONE
 from headswap.networks.classifier import adapt
 from headswap.training.events import LabelMetrics
-from headswap.ui.sessions.job import Job, Run, Scheduler
-from headswap.ui.sessions.session import Session, TrainedModel
+from headswap.ui.panels import run_view
+from headswap.ui.sessions.job import Job
+from headswap.ui.sessions.run import Run
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.session import Session
+from headswap.ui.sessions.state import TrainedModel
 from headswap.ui.steps import images, keep, test, train
 from headswap.ui.views.run_text import render_run_status
 
@@ -33,8 +36,8 @@ def evil(fruits):
     return visitor
 
 
-def texts(values):
-    return "".join(value for value in values if isinstance(value, str))
+def texts(update):
+    return "".join(value for value in vars(update).values() if isinstance(value, str))
 
 
 def test_class_names_are_shown_as_they_are_and_never_run(evil, fruits, tmp_path):
@@ -44,7 +47,7 @@ def test_class_names_are_shown_as_they_are_and_never_run(evil, fruits, tmp_path)
     everything = {
         "images": images.render_dataset(evil.images),
         "model": "".join((answer.drawing, answer.sentence, answer.problem, answer.seen)),
-        "train": "".join(train.refresh(evil)[:3]),
+        "train": texts(train.refresh(evil).run_view),
         "test": texts(test.refresh(evil)),
         "keep": texts(keep.refresh(evil)),
         "answers": test.predict_files(evil, Scheduler(), pictures),
@@ -80,8 +83,7 @@ def test_watching_a_training_of_such_classes_draws_no_code(evil, network):
 
     visitor = Session(images=evil.images)
     visitor.job = Job(lambda progress: network, tell, Scheduler())
-    rows = list(train.watch_training(visitor))
-    html = "".join(each for row in rows for each in row if each != gr.skip())
+    html = "".join(texts(update) for update in run_view.watch_training(visitor))
     assert EVIL[1] not in html
     assert EVIL[2] in text_of(html)
     assert "script" not in Reader(html).tags

@@ -17,6 +17,7 @@ from drawings import SHAPES, small_model
 import headswap
 from headswap import InputError
 from headswap.export import onnx as exports
+from headswap.export import torch_program
 from headswap.export.parity import ParityError
 from headswap.features import inference
 from headswap.networks.heads import HEADS
@@ -94,7 +95,7 @@ def test_one_file_says_what_goes_in_and_what_comes_out(tmp_path):
         ["pictures", 3],
     )
     assert not any(weight.external_data for weight in proto.graph.initializer)
-    assert words(tmp_path / "model.onnx") == exports.build_export_metadata(model)
+    assert words(tmp_path / "model.onnx") == torch_program.build_export_metadata(model)
     assert words(tmp_path / "model.onnx")["classes"] == list(model.classes)
     assert words(tmp_path / "model.onnx")["crop"] == "fit"
 
@@ -112,7 +113,7 @@ def test_nothing_of_this_machine_is_in_the_file(tmp_path):
 
 def test_an_exported_program_answers_the_same_and_says_its_classes(tmp_path):
     model = sure(tiny_model(sorted(SHAPES)))
-    proof = exports.export_program(model, tmp_path / "model.pt2")
+    proof = torch_program.export_program(model, tmp_path / "model.pt2")
     assert proof.max_difference <= 1e-4
     told = {"headswap": ""}
     program = torch.export.load(tmp_path / "model.pt2", extra_files=told).module()
@@ -121,15 +122,17 @@ def test_an_exported_program_answers_the_same_and_says_its_classes(tmp_path):
     assert json.loads(told["headswap"])["classes"] == sorted(SHAPES)
 
 
-@pytest.mark.parametrize("export", [exports.export_onnx, exports.export_program])
-def test_what_disagrees_is_not_written(export, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("module", "export"), [(exports, exports.export_onnx), (torch_program, torch_program.export_program)]
+)
+def test_what_disagrees_is_not_written(module, export, tmp_path, monkeypatch):
     model, path = tiny_model(sorted(SHAPES)), tmp_path / "model"
     path.write_bytes(b"what was there")
 
     def differ(*_):
         raise ParityError("It differs.")
 
-    monkeypatch.setattr(exports, "check_parity", differ)
+    monkeypatch.setattr(module, "check_parity", differ)
     with pytest.raises(InputError, match="cannot be expressed"):
         export(model, path)
     assert path.read_bytes() == b"what was there" and [*tmp_path.iterdir()] == [path]
@@ -179,7 +182,7 @@ def test_several_export_at_once_while_the_frozen_stages_of_another_are_exported(
         answers.append(stages(torch.zeros(4, 3, 64, 64)))
 
     acts = [lambda m=m: headswap.export_onnx(m, tmp_path / f"{id(m)}.onnx") for m in models]
-    acts += [read, lambda: exports.export_program(models[0], tmp_path / "model.pt2")]
+    acts += [read, lambda: torch_program.export_program(models[0], tmp_path / "model.pt2")]
     threads = [threading.Thread(target=at_once, args=(act,)) for act in acts]
     for thread in threads:
         thread.start()

@@ -24,7 +24,9 @@ from torch import nn
 import headswap
 from headswap import Classifier, InputError, Phase, Plan
 from headswap.data.decoding import read_pixels
-from headswap.export.script import _NetworkSource, eject, format_assignment, to_python_literal
+from headswap.export.python_source import format_assignment, to_python_literal
+from headswap.export.script import eject
+from headswap.export.script_network import ScriptNetwork
 from headswap.networks.build import build_unsplit_network
 from headswap.networks.catalogue import BUNDLED, find_backbone
 from headswap.networks.classifier import get_in_features, get_map_channels
@@ -349,7 +351,7 @@ def test_the_swap_leaves_the_features(taken_apart):
 def test_the_parts_that_learn_are_those_of_the_stages(taken_apart):
     name, whole, parts, preprocess = taken_apart
     model = crowned(name, parts, preprocess)
-    network = _NetworkSource(model)
+    network = ScriptNetwork(model)
     owned = {id(p) for part in (*model.stages, model.pool) for p in part.parameters()}
     for count in range(1, len(model.freezable_stages) + 1):
         for deeper in (1.0, 0.5):

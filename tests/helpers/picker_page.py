@@ -10,7 +10,8 @@ import time
 import gradio as gr
 
 from headswap.ui.app.page import build_theme
-from headswap.ui.panels.picker import build_picker, parse_uploads
+from headswap.ui.panels.browser_events import parse_images_upload
+from headswap.ui.panels.picker import build_picker
 from headswap.ui.views.theme import read_css
 
 MOST = 600
@@ -20,7 +21,8 @@ def build(journal):
     stopped = threading.Event()
 
     def read(sent: gr.EventData):
-        uploads = [[upload.name, str(upload.path), upload.burst] for upload in parse_uploads(sent.files)]
+        event = parse_images_upload(sent)
+        uploads = [[upload.name, str(upload.path), upload.burst] for upload in event.uploads]
         with open(journal, "a", encoding="utf-8") as lines:
             lines.write(json.dumps({"files": uploads, "label": sent.label, "add": sent.add}) + "\n")
         stopped.clear()

@@ -47,7 +47,12 @@ def values(**changed):
 
 def choose(visitor, head="linear", backbone=DEFAULT_BACKBONE, other=None, crop="centre", pretrained=True, **changed):
     """What the model step answers, by name."""
-    drawing, sentence, problem, seen, heads, *groups = model.choose_network(
-        visitor, backbone, other, head, crop, pretrained, *values(**changed)
+    update = model.choose_network(visitor, backbone, other, head, crop, pretrained, *values(**changed))
+    return SimpleNamespace(
+        drawing=update.stage_strip,
+        sentence=update.choice_text,
+        problem=update.problem,
+        seen=update.input_preview,
+        heads=update.head,
+        groups=list(update.option_groups.values()),
     )
-    return SimpleNamespace(drawing=drawing, sentence=sentence, problem=problem, seen=seen, heads=heads, groups=groups)

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
-import gradio as gr
 import pytest
 import torch
 from visiting import text_of
@@ -13,7 +12,7 @@ from headswap.networks.catalogue import DEFAULT_BACKBONE, backbones, find_backbo
 from headswap.ui.panels import backbone_table
 from headswap.ui.panels.backbone_table import COLUMN_WIDTHS, FEATURED_BACKBONES
 from headswap.ui.sessions import chosen_network
-from headswap.ui.sessions.job import Scheduler
+from headswap.ui.sessions.scheduler import Scheduler
 from headswap.ui.sessions.session import Session
 
 
@@ -27,10 +26,11 @@ def measured(monkeypatch):
 
 
 def told(shown):
-    rows, words, measure, stop = shown
-    table = {row[0]: dict(zip(COLUMN_WIDTHS, row, strict=True)) for row in rows}
-    words = "" if words == gr.skip() else text_of(words)
-    return SimpleNamespace(table=table, words=words, measure=measure.interactive, stop=stop.interactive)
+    table = {row[0]: dict(zip(COLUMN_WIDTHS, row, strict=True)) for row in shown.table}
+    words = "" if shown.status is None else text_of(shown.status)
+    return SimpleNamespace(
+        table=table, words=words, measure=shown.measure_button.interactive, stop=shown.stop_button.interactive
+    )
 
 
 def test_each_backbone_says_what_is_known_before_it_is_built(visitor):
@@ -61,7 +61,7 @@ def test_what_is_offered_and_what_is_here_is_measured_first_each_in_a_turn(visit
     inside = []
 
     class Counted(Scheduler):
-        def turn(self):
+        def compute_slot(self):
             inside.append(len(measured))
             return super().compute_slot()
 
@@ -113,7 +113,7 @@ def test_a_second_press_only_looks_on(visitor, measured):
     first = backbone_table.measure_backbones(visitor, Scheduler())
     next(first)
     (shown,) = backbone_table.measure_backbones(visitor, Scheduler())
-    assert shown[1] == gr.skip() and told(shown).stop
+    assert shown.status is None and told(shown).stop
     assert not measured
 
 

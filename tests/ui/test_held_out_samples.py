@@ -10,7 +10,9 @@ from visiting import text_of
 from headswap.training.plan import Plan
 from headswap.training.trainer import train
 from headswap.ui.panels import held_out_samples
-from headswap.ui.sessions.job import Job, Scheduler, TrainingSetup
+from headswap.ui.panels.browser_events import parse_sample_click
+from headswap.ui.sessions.job import Job, TrainingSetup
+from headswap.ui.sessions.scheduler import Scheduler
 from headswap.ui.sessions.session import Session
 from headswap.ui.steps import test
 
@@ -32,7 +34,7 @@ def learned(loaded_fruits):
 
 
 def press(visitor, key):
-    return test.predict_sample(visitor, Scheduler(), SimpleNamespace(do="try", key=key))
+    return test.predict_sample(visitor, Scheduler(), parse_sample_click(SimpleNamespace(do="try", key=key)))
 
 
 def test_only_what_was_held_back_is_offered_some_of_each_class_first(learned):

@@ -8,32 +8,34 @@ from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 
-import gradio as gr
 import pytest
 import torch
 from pictures import folder
 from visiting import is_error, text_of
 
 from headswap.data.loading import load_images
+from headswap.ui.panels.browser_events import parse_dataset_edit, parse_images_upload
 from headswap.ui.sessions.session import Session
 from headswap.ui.steps import images
+from headswap.ui.steps.images import ImagesUpdate
 from headswap.ui.views.dataset import render_dataset, render_empty_dataset
 from headswap.ui.views.html import make_thumbnail_url
 
 
 def read(visitor, files, label="", add=False):
     """What the step says in the end of files that the drop area sent: the problem, what is shown, and the way on."""
-    *_, (problem, shown, at_once, onward, picker) = images.load_uploads(
-        visitor, SimpleNamespace(files=files, label=label, add=add)
-    )
+    sent = parse_images_upload(SimpleNamespace(files=files, label=label, add=add))
+    *_, last = images.load_uploads(visitor, sent)
+    at_once, onward = last.train_now_button, last.next_button
     assert at_once == onward or at_once.interactive == onward.interactive
-    assert picker.props["told"]  # the drop area stops saying that it is busy
-    return problem, shown, onward
+    assert last.picker.props["told"]  # the drop area stops saying that it is busy
+    return last.problem, last.dataset_summary, onward
 
 
 def edit(visitor, **asked):
     """The same of a press on a class or an image."""
-    return images.edit_dataset(visitor, SimpleNamespace(**asked))[:3]
+    shown = images.edit_dataset(visitor, parse_dataset_edit(SimpleNamespace(**asked)))
+    return shown.problem, shown.dataset_summary, shown.train_now_button
 
 
 def asked_for(shown):
@@ -44,8 +46,9 @@ def asked_for(shown):
 
 def test_the_sample_is_read():
     visitor = Session()
-    *_, (problem, shown, _, onward, _) = images.load_sample(visitor)
-    assert problem == ""
+    *_, last = images.load_sample(visitor)
+    shown, onward = last.dataset_summary, last.next_button
+    assert last.problem == ""
     assert visitor.images.counts == {"healthy": 30, "mildew": 30, "rust": 30}
     assert "90 images in 3 classes" in text_of(shown)
     assert onward.interactive
@@ -135,7 +138,7 @@ def test_a_bad_upload_says_why_and_leaves_what_was_there(upload, fruits, tmp_pat
     problem, shown, onward = read(visitor, sent)
     assert is_error(problem)
     assert words in text_of(problem)
-    assert (shown, onward) == (gr.skip(), gr.skip())
+    assert (shown, onward) == (None, None)
     assert visitor.images is before
     assert before.pixels(0).shape[0] == 3
     assert not any(Path(each["path"]).exists() for each in sent)
@@ -149,7 +152,7 @@ def test_a_list_that_is_no_list_says_so_and_leaves_what_was_there(visitor, uploa
     for garbage in (None, [{"name": "a.png"}], [{"name": "a.png", "path": "/etc/hostname"}]):
         problem, shown, onward = read(visitor, garbage)
         assert is_error(problem)
-        assert (shown, onward) == (gr.skip(), gr.skip())
+        assert (shown, onward) == (None, None)
     assert visitor.images is before
 
 
@@ -161,12 +164,12 @@ def test_the_error_goes_when_good_images_come(upload, fruits):
 
 
 def test_whoever_comes_back_finds_their_images(visitor):
-    problem, shown, _, onward, picker = images.refresh(visitor)
-    assert (problem, shown) == ("", render_dataset(visitor.images))
-    assert onward.interactive and picker.props["loaded"]
-    problem, shown, _, onward, picker = images.refresh(Session())
-    assert (problem, shown) == ("", render_empty_dataset())
-    assert not onward.interactive and not picker.props["loaded"]
+    now = images.refresh(visitor)
+    assert (now.problem, now.dataset_summary) == ("", render_dataset(visitor.images))
+    assert now.next_button.interactive and now.picker.props["loaded"]
+    now = images.refresh(Session())
+    assert (now.problem, now.dataset_summary) == ("", render_empty_dataset())
+    assert not now.next_button.interactive and not now.picker.props["loaded"]
 
 
 def test_a_thumbnail_is_a_small_square():
@@ -218,9 +221,9 @@ def test_what_is_added_in_vain_leaves_what_was_there(visitor, upload, tmp_path):
 def test_reading_can_be_stopped_and_leaves_nothing(visitor, upload, tmp_path, temporary):
     before, kept = visitor.images, sorted(temporary.rglob("*"))
     sent = pictures(upload, tmp_path, *(f"{label}/{i}.png" for label in "ab" for i in range(60)))
-    steps = images.load_uploads(visitor, SimpleNamespace(files=sent, label="", add=False))
-    *skipped, picker = next(steps)
-    assert skipped == [gr.skip()] * 4 and picker.props["says"].startswith("Reading")
+    steps = images.load_uploads(visitor, parse_images_upload(SimpleNamespace(files=sent, label="", add=False)))
+    first = next(steps)
+    assert first == ImagesUpdate(picker=first.picker) and first.picker.props["says"].startswith("Reading")
     steps.close()
     gc.collect()
     assert visitor.images is before

@@ -16,9 +16,12 @@ from headswap.networks import heads
 from headswap.networks.catalogue import DEFAULT_BACKBONE
 from headswap.networks.heads import HEADS, describe_head, get_head_options
 from headswap.training.plan import choose_num_unfrozen_stages
+from headswap.ui.panels import head_options
+from headswap.ui.panels.browser_events import parse_stage_click
 from headswap.ui.sessions import chosen_network
-from headswap.ui.sessions.job import Scheduler
-from headswap.ui.sessions.session import ModelChoice, Session
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.session import Session
+from headswap.ui.sessions.state import ModelChoice
 from headswap.ui.steps import model as model_step
 from headswap.ui.steps import test, train
 from headswap.ui.views import network
@@ -28,7 +31,7 @@ def refused(answer, *words):
     """The answer is an error, and the drawings stay as they are."""
     for word in words:
         assert word in text_of(answer.problem)
-    unchanged = (answer.drawing, answer.sentence, answer.seen, answer.heads) == (gr.skip(),) * 4
+    unchanged = (answer.drawing, answer.sentence, answer.seen, answer.heads) == (None,) * 4
     return is_error(answer.problem) and unchanged
 
 
@@ -52,15 +55,15 @@ def test_a_network_that_is_too_large_for_the_host_is_refused_and_the_former_choi
 
 
 def test_every_head_has_its_options_on_the_page(step):
-    assert set(step.option_controls) == {(head, option) for head in HEADS for option in get_head_options(head)}
+    assert set(step.head_options.controls) == {(head, option) for head in HEADS for option in get_head_options(head)}
     assert set(step.option_groups) == set(HEADS)
     assert [value for _, value in step.head.choices] == list(HEADS)
-    assert step.choose_inputs[-len(step.option_controls) :] == list(step.option_controls.values())
-    for (head, option), control in step.option_controls.items():
+    assert step.choose_inputs[-len(step.head_options.controls) :] == list(step.head_options.controls.values())
+    for (head, option), control in step.head_options.controls.items():
         assert step.option_groups[head] in (control.parent, control.parent.parent)
         default = get_head_options(head)[option]
         assert control.value == (", ".join(map(str, default)) if isinstance(default, tuple) else default)
-        assert control.label in model_step.OPTION_LABELS.values(), f"{option} needs a label for people"
+        assert control.label in head_options.OPTION_LABELS.values(), f"{option} needs a label for people"
     for label, name in step.head.choices:
         assert describe_head(name) in label
     assert [name for name, group in step.option_groups.items() if group.visible] == [step.head.value]
@@ -244,14 +247,18 @@ def pressed(number):
     return SimpleNamespace(learning=number)
 
 
+def press(visitor, sent):
+    return model_step.click_stage(visitor, parse_stage_click(sent))
+
+
 def test_pressing_a_block_lets_learn_from_there_on_and_is_remembered(visitor):
     usual = asks(choose(visitor).drawing)
     assert usual == choose_num_unfrozen_stages(chosen_network.build_meta_network(visitor.choice, 3)) > 0
     for number in (5, 0, 9):
-        drawing = model_step.click_stage(visitor, pressed(number))
+        drawing = press(visitor, pressed(number))
         assert asks(drawing) == number
         assert f'data-learning="{number}" aria-pressed="true"' in drawing
-        assert train.refresh(visitor)[4].value == number
+        assert train.refresh(visitor).plan_form.unfrozen_stages.value == number
     assert asks(choose(visitor, "mlp").drawing) == 9
     assert asks(choose(visitor, "mlp", backbone="resnet18").drawing) < 5  # which has other stages
     assert visitor.num_unfrozen_stages is None
@@ -260,7 +267,7 @@ def test_pressing_a_block_lets_learn_from_there_on_and_is_remembered(visitor):
 @pytest.mark.parametrize("sent", [None, pressed(None), pressed("3"), pressed(-1), pressed(1.5)], ids=str)
 def test_what_no_press_sends_asks_for_nothing(visitor, sent):
     usual = choose(visitor).drawing
-    assert model_step.click_stage(visitor, sent) == usual
+    assert press(visitor, sent) == usual
 
 
 def test_advice_comes_from_the_images_and_from_this_machine(visitor, monkeypatch):
@@ -290,7 +297,7 @@ def test_what_a_training_took_to_read_them_is_told_instead_of_a_bound(trained):
 
 
 def test_more_stages_than_there_are_means_all_of_them(visitor):
-    assert asks(model_step.click_stage(visitor, pressed(10**9))) == 9
+    assert asks(press(visitor, pressed(10**9))) == 9
 
 
 def test_how_far_the_frozen_features_go_is_told_as_it_was_measured(trained, visitor):
@@ -341,22 +348,21 @@ def test_a_new_head_is_found_on_the_page_by_its_table_alone(built, visitor, monk
     table = {**HEADS, "twice": Twice}
     monkeypatch.setattr(heads, "HEADS", table)
     monkeypatch.setattr(model_step, "HEADS", table)
+    monkeypatch.setattr(head_options, "HEADS", table)
 
     def make():
         with gr.Blocks():
             return model_step.build()
 
     step = built(make)
-    assert step.option_controls["twice", "dropout"].value == 0.25
-    assert step.option_controls["twice", "bottleneck_dim"].value == 6
-    held = [component.value for component in step.option_controls.values()]
-    _, sentence, problem, _, heads_told, *groups = model_step.choose_network(
-        visitor, DEFAULT_BACKBONE, None, "twice", "centre", True, *held
-    )
-    assert problem == ""
-    assert len(groups) == len(HEADS) + 1
-    assert "weights for 3 classes" in text_of(sentence)
-    assert ("Twice, 7,707 weights — Do it twice.", "twice") in heads_told.choices
+    assert step.head_options.controls["twice", "dropout"].value == 0.25
+    assert step.head_options.controls["twice", "bottleneck_dim"].value == 6
+    held = [component.value for component in step.head_options.controls.values()]
+    update = model_step.choose_network(visitor, DEFAULT_BACKBONE, None, "twice", "centre", True, *held)
+    assert update.problem == ""
+    assert len(update.option_groups) == len(HEADS) + 1
+    assert "weights for 3 classes" in text_of(update.choice_text)
+    assert ("Twice, 7,707 weights — Do it twice.", "twice") in update.head.choices
 
 
 def test_the_same_choices_give_the_same_network_whatever_was_drawn_before(loaded_fruits):
@@ -382,6 +388,6 @@ def test_a_head_that_cannot_have_several_labels_says_so_and_breaks_no_step(tagge
     earlier = Session()
     choose(earlier, "lda")
     earlier.set_images(tagged)
-    assert 'class="hs-strip"' in train.refresh(earlier)[0]
-    assert "several labels" in text_of(train.start_training(earlier, Scheduler(), 1, 0, 1)[0])
-    assert 'class="hs-strip"' in test.refresh(earlier)[0]
+    assert 'class="hs-strip"' in train.refresh(earlier).run_view.stage_strip
+    assert "several labels" in text_of(train.start_training(earlier, Scheduler(), 1, 0, 1).problem)
+    assert 'class="hs-strip"' in test.refresh(earlier).stage_strip

@@ -10,11 +10,13 @@ from telling import FINISHED, HEAD, KEPT, STORY, THAW, epoch
 
 from headswap.training.events import ClassificationMetrics
 from headswap.training.plan import Phase, Plan
-from headswap.ui.panels import runs_table
-from headswap.ui.sessions.job import Job, Run, Scheduler, TrainingSetup
+from headswap.ui.panels import run_view, runs_table
+from headswap.ui.sessions.job import Job, TrainingSetup
+from headswap.ui.sessions.run import Run
 from headswap.ui.sessions.run_summary import RunSummary, describe_schedule
-from headswap.ui.sessions.session import Session, TrainedModel
-from headswap.ui.steps import train
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.session import Session
+from headswap.ui.sessions.state import TrainedModel
 
 LESSON = TrainingSetup(None, Plan((Phase(1, 0, 1e-3),)))
 
@@ -25,7 +27,7 @@ def ends(visitor, network):
 
     def end(*events):
         visitor.job = Job(lambda progress: network, lambda model: iter_of(events), Scheduler(), LESSON)
-        list(train.watch_training(visitor))
+        list(run_view.watch_training(visitor))
 
     def iter_of(events):
         yield from events
@@ -34,12 +36,12 @@ def ends(visitor, network):
 
 
 def test_every_run_that_kept_something_becomes_a_row(visitor, ends):
-    assert not runs_table.refresh(visitor)[0].visible
+    assert not runs_table.refresh(visitor).container.visible
     ends(*STORY)
     ends(*STORY[:2])  # learned nothing
     ends(*STORY[:-1], replace(KEPT, correct=30, score=0.5, seconds=200))
-    room, table, _ = runs_table.refresh(visitor)
-    assert room.visible and table.value["data"] == [
+    now = runs_table.refresh(visitor)
+    assert now.container.visible and now.table.value["data"] == [
         ["2, answers now", "EfficientNet-Lite0", "linear", "head 20 epochs", "30 of 60, 50 % (38 % to 62 %)", "3 min"],
         ["1", "EfficientNet-Lite0", "linear", "head 20 epochs", "57 of 60, 95 % (86 % to 98 %)", "2 s"],
     ]
@@ -78,7 +80,9 @@ def test_a_run_in_which_nothing_was_held_back_has_no_curve(network):
 def test_the_row_says_what_is_kept_instead(visitor, ends):
     ends(*STORY)
     figures = ClassificationMetrics(0.9, "accuracy", 54, 60, 0.3)
-    run = replace(visitor.job.run, kept=replace(KEPT, candidates={"frozen": SimpleNamespace(figures=figures)}))
+    run = replace(
+        visitor.job.run, kept=replace(KEPT, candidates={"frozen": SimpleNamespace(validation_metrics=figures)})
+    )
     visitor.trained_model = TrainedModel(visitor.job.model, run, "frozen", run_number=1)
     assert runs_table.table_rows(visitor)[0][3:5] == [
         "head 20 epochs; the frozen network kept",
@@ -103,7 +107,7 @@ def test_runs_hold_no_model_and_no_answers(visitor, ends):
 def test_other_images_end_all_comparison(visitor, ends, loaded_fruits, change):
     ends(*STORY)
     getattr(visitor, change)(*([loaded_fruits] if change == "set_images" else []))
-    assert visitor.run_summaries == () and not runs_table.refresh(visitor)[0].visible
+    assert visitor.run_summaries == () and not runs_table.refresh(visitor).container.visible
 
 
 def test_a_training_with_images_that_are_gone_meanwhile_is_no_run(visitor, network, loaded_fruits):
@@ -116,5 +120,5 @@ def test_a_training_with_images_that_are_gone_meanwhile_is_no_run(visitor, netwo
 
 def test_several_labels_are_compared_by_their_precision():
     told = ClassificationMetrics(0.8123, "mean average precision", 30, 60, 0.3)
-    assert runs_table._accuracy_text(told) == "mean average precision 0.81; 30 of 60, 50 % (38 % to 62 %)"
+    assert runs_table.format_metrics(told) == "mean average precision 0.81; 30 of 60, 50 % (38 % to 62 %)"
     assert runs_table.table_rows(Session()) == []

@@ -15,15 +15,20 @@ from visiting import is_error, text_of
 from headswap.common import text
 from headswap.data.loading import load_images
 from headswap.ui.panels import mistakes as judging
-from headswap.ui.sessions.job import Scheduler
-from headswap.ui.sessions.session import Session, TrainedModel
+from headswap.ui.panels import run_view
+from headswap.ui.panels.browser_events import parse_analysis_click, parse_files_upload
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.session import Session
+from headswap.ui.sessions.state import TrainedModel
 from headswap.ui.steps import test, train
+from headswap.ui.views import answers as answers_view
 
 TURNS = Scheduler()
 
 
 def test_the_test_step_reminds_of_what_was_trained(trained):
-    drawing, words, *_ = test.refresh(trained.visitor)
+    now = test.refresh(trained.visitor)
+    drawing, words = now.stage_strip, now.status
     kept = trained.visitor.job.run.kept
     assert 'class="hs-strip"' in drawing
     assert "EfficientNet-Lite0" in text_of(words)
@@ -32,7 +37,8 @@ def test_the_test_step_reminds_of_what_was_trained(trained):
 
 
 def test_before_training_the_test_step_says_what_to_do(visitor, fruits):
-    drawing, words, *_ = test.refresh(visitor)
+    now = test.refresh(visitor)
+    drawing, words = now.stage_strip, now.status
     assert 'class="hs-strip"' in drawing
     assert "No model has learned anything yet" in text_of(words)
     answer = test.predict_files(visitor, TURNS, [str(fruits / "red/1.png")])
@@ -113,7 +119,7 @@ def test_many_classes_get_six_bars_and_a_count(fruits):
 
 
 def test_too_many_images_are_shown_and_answered_in_part_and_that_is_said(fruits, monkeypatch):
-    monkeypatch.setattr(test, "MAX_SHOWN_IMAGES", 3)
+    monkeypatch.setattr(answers_view, "MAX_SHOWN_IMAGES", 3)
     monkeypatch.setattr(test, "MAX_IMAGES", 5)
     html = asked(fruits, [str(fruits / "red/1.png")] * 7, rose=1.0)
     assert len(answers(html)) == 3
@@ -166,11 +172,11 @@ def test_what_the_camera_sees_is_answered_and_before_a_training_says_why_not(fru
 def test_pasted_images_are_answered_under_their_names_and_let_go_of(fruits, upload):
     visitor = Session(trained_model=TrainedModel(Oracle(rose=1.0), FINISHED))
     files = upload({"one <b>.png": fruits / "red/1.png", "two.png": fruits / "red/2.png"})
-    html = test.predict_pasted(visitor, TURNS, SimpleNamespace(files=files))
+    html = test.predict_pasted(visitor, TURNS, parse_files_upload(SimpleNamespace(files=files)))
     assert len(answers(html)) == 2 and "one &lt;b&gt;.png" in html
     assert not [path for path in upload.home.rglob("*") if path.is_file()]
     for wrong in (None, [{"name": "a", "path": "/etc/passwd"}], "x"):
-        assert is_error(test.predict_pasted(visitor, TURNS, SimpleNamespace(files=wrong)))
+        assert is_error(test.predict_pasted(visitor, TURNS, parse_files_upload(SimpleNamespace(files=wrong))))
 
 
 # What it gets wrong
@@ -190,13 +196,13 @@ def judged(trained, loaded_fruits):
 
 def last(rows):
     """The values of ``Judging.shown`` in the end, by name."""
-    told, matrix, figures, mistakes = list(rows)[-1]
-    told = told.replace("\u00a0", " ") if isinstance(told, str) else told
-    return SimpleNamespace(told=told, matrix=matrix, figures=figures, mistakes=mistakes)
+    now = list(rows)[-1]
+    told = now.summary.replace("\u00a0", " ") if isinstance(now.summary, str) else now.summary
+    return SimpleNamespace(told=told, matrix=now.confusion_matrix, figures=now.class_metrics, mistakes=now.mistakes)
 
 
 def pressed(visitor, **asked):
-    return last([judging.handle_click(visitor, SimpleNamespace(**asked))])
+    return last([judging.handle_click(visitor, parse_analysis_click(SimpleNamespace(**asked)))])
 
 
 def label_of(visitor, path):
@@ -204,8 +210,7 @@ def label_of(visitor, path):
 
 
 def test_a_model_is_judged_by_what_was_held_back_from_it(trained):
-    button, *_ = judging.refresh(trained.visitor)
-    assert button.interactive
+    assert judging.refresh(trained.visitor).evaluate_button.interactive
     shown = last(judging.evaluate_held_out(trained.visitor, TURNS))
     kept, words = trained.visitor.job.run.kept, text_of(shown.told)
     assert f"Of {kept.total} validation images that were held back" in words and f"{kept.correct} right" in words
@@ -258,7 +263,7 @@ def test_a_mistake_is_relabelled_by_a_press_and_that_can_be_undone(judged):
     assert "Relabel" not in re.sub(r"<p.*?</p>", "", shown.mistakes)
     judged.undo_image_change()
     assert judged.images is before
-    assert "Relabel as red" in text_of(last([judging.refresh(judged)[1:]]).mistakes)
+    assert "Relabel as red" in text_of(last([judging.refresh(judged)]).mistakes)
 
 
 def test_a_mistake_is_removed_by_a_press(judged):
@@ -298,7 +303,7 @@ def test_a_test_set_is_judged_and_never_joins_the_images(trained, fruits, upload
         files = upload({f"set/{p.parent.name}/{p.name}": p for p in fruits.rglob("*.png")})
     visitor = Session(images=trained.visitor.images, trained_model=trained.visitor.trained_model)
     before = visitor.images
-    shown = last(judging.evaluate_test_set(visitor, TURNS, SimpleNamespace(files=files)))
+    shown = last(judging.evaluate_test_set(visitor, TURNS, parse_files_upload(SimpleNamespace(files=files))))
     assert "Of 12 test images that you have sent" in text_of(shown.told)
     assert "Relabel" not in shown.mistakes + shown.matrix
     assert visitor.images is before and visitor.previous_images is None
@@ -309,7 +314,9 @@ def test_a_folder_with_halves_judges_by_its_test_folder_and_says_so(trained, fru
     pictures = sorted(fruits.rglob("*.png"))
     files = {f"set/{half}/{p.parent.name}/{half}{p.name}": p for half in ("train", "Testing") for p in pictures}
     visitor = Session(images=trained.visitor.images, trained_model=trained.visitor.trained_model)
-    told = text_of(last(judging.evaluate_test_set(visitor, TURNS, SimpleNamespace(files=upload(files)))).told)
+    told = text_of(
+        last(judging.evaluate_test_set(visitor, TURNS, parse_files_upload(SimpleNamespace(files=upload(files))))).told
+    )
     assert "Of 12 test images that you have sent" in told
     assert "Judged by Testing/: 12 images. train/ is left out." in told
 
@@ -317,10 +324,12 @@ def test_a_folder_with_halves_judges_by_its_test_folder_and_says_so(trained, fru
 def test_a_test_set_of_other_classes_says_so_in_its_place(trained, flowers, upload):
     files = upload({f"set/{CODE}/{p.name}": p for p in flowers.rglob("*") if p.is_file()})
     visitor = Session(trained_model=trained.visitor.trained_model)
-    told = last(judging.evaluate_test_set(visitor, TURNS, SimpleNamespace(files=files))).told
+    told = last(judging.evaluate_test_set(visitor, TURNS, parse_files_upload(SimpleNamespace(files=files)))).told
     assert is_error(told) and "which the model does not know" in text_of(told) and "<img" not in told
     for wrong in (None, [], [{"name": "a.zip", "path": "/etc/passwd"}]):
-        assert is_error(last(judging.evaluate_test_set(visitor, TURNS, SimpleNamespace(files=wrong))).told)
+        assert is_error(
+            last(judging.evaluate_test_set(visitor, TURNS, parse_files_upload(SimpleNamespace(files=wrong)))).told
+        )
 
 
 def test_nobody_waits_while_it_is_said_that_the_images_have_gone(trained, fruits):
@@ -328,7 +337,7 @@ def test_nobody_waits_while_it_is_said_that_the_images_have_gone(trained, fruits
     visitor = Session(images=images, trained_model=trained.visitor.trained_model)
     images.close()
     told = judging.evaluate_held_out(visitor, turns)
-    assert "have been let go of" in text_of(next(told)[0])
+    assert "have been let go of" in text_of(next(told).summary)
     assert turns.is_idle  # whoever listens has not asked for more yet
     assert list(told) == []
 
@@ -343,11 +352,11 @@ def test_whatever_is_told_while_it_judges_nobody_has_the_turn(trained, loaded_fr
 
 
 def test_without_a_model_or_images_nothing_can_be_judged_and_that_is_said(visitor, trained):
-    assert not judging.refresh(visitor)[0].interactive
+    assert not judging.refresh(visitor).evaluate_button.interactive
     assert is_error(last(judging.evaluate_held_out(visitor, TURNS)).told)
     opened = Session(trained_model=trained.visitor.trained_model)
-    button, told, *_ = judging.refresh(opened)
-    assert not button.interactive and "There are no images" in text_of(told)
+    now = judging.refresh(opened)
+    assert not now.evaluate_button.interactive and "There are no images" in text_of(now.summary)
     assert is_error(last(judging.evaluate_held_out(opened, TURNS)).told)
 
 
@@ -371,13 +380,14 @@ def test_a_name_that_is_code_is_only_a_name(judged):
 def test_a_training_with_several_labels_is_judged_by_precision_and_answers_with_labels(tagged, fruits):
     visitor = Session(images=tagged)
     train.start_training(visitor, Scheduler(), 1, 0, 1)
-    *_, (_, words, charts) = train.watch_training(visitor)
+    *_, last_drawn = run_view.watch_training(visitor)
+    words, charts = last_drawn.status, last_drawn.charts
     assert visitor.job.run.state == "finished", visitor.job.run.problem
     assert "mean average precision" in text_of(words)
     for label in tagged.classes:
         assert label in text_of(words)
     assert "Mean average precision" in text_of(charts)
-    assert "with all their labels" in text_of(test.refresh(visitor)[1])
+    assert "with all their labels" in text_of(test.refresh(visitor).status)
     path = str(fruits / "red/1.png")
     ((verdict, bars),) = answers(test.predict_files(visitor, TURNS, [path]))
     model = visitor.trained_model.model

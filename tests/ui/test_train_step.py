@@ -6,7 +6,6 @@ from dataclasses import replace
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
-import gradio as gr
 import pytest
 import torch
 from drawings import copied, moved, small_model
@@ -21,28 +20,74 @@ from headswap.training.events import ClassificationMetrics, Epoch, Kept, Referen
 from headswap.training.plan import Phase, Plan
 from headswap.training.race import Lap, RankedHead, Won
 from headswap.training.trainer import refit, train
-from headswap.ui.panels import epoch_slider
+from headswap.ui.panels import epoch_slider, run_view
+from headswap.ui.panels.browser_events import StageClick
+from headswap.ui.panels.run_view import RunUpdate
 from headswap.ui.sessions import next_training
-from headswap.ui.sessions.job import Job, Run, Scheduler, TrainingSetup
-from headswap.ui.sessions.session import ModelChoice, Session, TrainedModel
+from headswap.ui.sessions.job import Job, TrainingSetup
+from headswap.ui.sessions.run import Run
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.session import Session
+from headswap.ui.sessions.state import ModelChoice, TrainedModel
 from headswap.ui.steps import model as model_step
 from headswap.ui.steps import test
 from headswap.ui.steps import train as train_step
+from headswap.ui.steps.train import TrainUpdate
 from headswap.ui.views.run_charts import render_run_charts
 from headswap.ui.views.run_text import render_run_status
 
 SOLVED = Reference(ClassificationMetrics(0.9, "accuracy", 54, 60, 0.3), 0.1)
 
 
-def usable(buttons):
+def usable(controls):
     """Train, Stop and Go on."""
-    return [button.interactive for button in buttons[:3]]
+    return [button.interactive for button in (controls.train_button, controls.stop_button, controls.next_button)]
 
 
-def offered(buttons):
+def offered(controls):
     """What else can be pressed, below the sentence."""
-    names = ("frozen", "reference", "own", "again")
-    return [name for name, button in zip(names, buttons[3:7], strict=True) if button.visible]
+    buttons = controls.result_buttons
+    shown = {
+        "frozen": buttons.keep_frozen,
+        "reference": buttons.keep_reference,
+        "own": buttons.keep_trained,
+        "again": buttons.refit,
+    }
+    return [name for name, button in shown.items() if button.visible]
+
+
+def sliders(update):
+    """The plan that is shown: epochs of the head, stages, and their epochs."""
+    form = update.plan_form
+    return [form.head_epochs, form.unfrozen_stages, form.unfrozen_epochs]
+
+
+def drawn(update):
+    """The strip, the sentence and the charts; None for what stays as it is."""
+    update = update or RunUpdate()
+    return update.stage_strip, update.status, update.charts
+
+
+def watch(visitor):
+    return map(drawn, run_view.watch_training(visitor))
+
+
+def render(visitor):
+    return drawn(run_view.draw_training(visitor.job, visitor.trained_in_current_job))
+
+
+def press(visitor, number):
+    """Presses the block from which so many stages learn; the strip, the sentence and the slider."""
+    update = train_step.click_stage(visitor, StageClick(number))
+    slider = update.plan_form and update.plan_form.unfrozen_stages
+    return *drawn(update.run_view)[:2], slider
+
+
+def look(visitor, number):
+    """Looks at an epoch again; the strip, the charts and what is told."""
+    update = train_step.show_epoch(visitor, number)
+    drawing, _, charts = drawn(update.run_view)
+    return drawing, charts, update.epoch_panel.epoch_summary
 
 
 # Before
@@ -50,48 +95,52 @@ def offered(buttons):
 
 def test_without_images_the_train_step_says_what_is_missing():
     visitor = Session()
-    drawing, words, charts, *others = train_step.refresh(visitor)
-    sliders, buttons = others[:3], others[3:]
+    update = train_step.refresh(visitor)
+    drawing, words, charts = drawn(update.run_view)
     assert "Choose images in the first step" in text_of(words)
     assert 'class="hs-strip"' in drawing
     assert charts == render_run_charts(Run())
-    assert sliders == [gr.skip()] * 3
-    assert usable(buttons) == [False, False, False]
-    assert offered(buttons) == []
+    assert update.plan_form is None
+    assert usable(update) == [False, False, False]
+    assert offered(update) == []
 
 
 def test_starting_without_images_is_an_error_and_starts_nothing():
     visitor = Session()
-    problem, *buttons = train_step.start_training(visitor, Scheduler(), 1, 0, 1)
+    controls = train_step.start_training(visitor, Scheduler(), 1, 0, 1)
+    problem = controls.problem
     assert is_error(problem)
     assert "no images yet" in text_of(problem)
     assert visitor.job is None
-    assert usable(buttons) == [False, False, False]
+    assert usable(controls) == [False, False, False]
 
 
 def test_with_images_the_train_step_suggests_a_plan(visitor):
-    drawing, words, _, head_epochs, stages, stage_epochs, *buttons = train_step.refresh(visitor)
+    controls = train_step.refresh(visitor)
+    drawing, words, _ = drawn(controls.run_view)
+    head_epochs, stages, stage_epochs = sliders(controls)
     assert 'class="hs-strip"' in drawing
     assert "Press Train" in text_of(words)
     assert "as few as 4 images" in text_of(words)
     assert min(head_epochs.value, stages.value, stage_epochs.value) >= 1
     assert stages.maximum == 9
-    assert usable(buttons) == [True, False, False]
+    assert usable(controls) == [True, False, False]
 
 
 def test_the_plan_reaches_no_further_than_the_chosen_network(visitor):
     choose(visitor, backbone="resnet18")
-    stages = train_step.refresh(visitor)[4]
+    stages = sliders(train_step.refresh(visitor))[1]
     assert stages.value <= stages.maximum == 5
 
 
 def test_more_stages_than_the_network_has_are_refused_where_they_were_asked_for(visitor):
     choose(visitor, backbone="resnet18")
-    problem, *buttons = train_step.start_training(visitor, Scheduler(), 1, 9, 1)
+    controls = train_step.start_training(visitor, Scheduler(), 1, 9, 1)
+    problem = controls.problem
     assert is_error(problem)
     assert "5 stages" in text_of(problem)
     assert visitor.job is None
-    assert usable(buttons) == [True, False, False]
+    assert usable(controls) == [True, False, False]
 
 
 def test_stopping_nothing_does_nothing():
@@ -100,13 +149,15 @@ def test_stopping_nothing_does_nothing():
 
 def test_without_a_training_watching_leaves_everything_as_it_stands(visitor):
     # An event that tells nothing at all empties its outputs.
-    assert list(train_step.watch_training(visitor)) == [(gr.skip(), gr.skip(), gr.skip())]
+    assert list(watch(visitor)) == [(None, None, None)]
 
 
 def test_a_plan_that_unfreezes_nothing_can_still_be_told_to(visitor, network, monkeypatch):
     alone = Plan((Phase(9, 0, 1e-3),), views=3, advice="Only the head.")
     monkeypatch.setattr(Plan, "suggest", lambda images, model: alone)
-    _, words, _, head_epochs, stages, stage_epochs, *_ = train_step.refresh(visitor)
+    update = train_step.refresh(visitor)
+    words = update.run_view.status
+    head_epochs, stages, stage_epochs = sliders(update)
     assert "the head learns. Only the head." in text_of(words)
     assert (head_epochs.value, stages.value) == (9, 0) and stage_epochs.value >= 1
     monkeypatch.setattr(next_training, "build_seeded_network", lambda *given: network)
@@ -130,36 +181,35 @@ def test_the_plan_is_what_was_asked_for(visitor, network, monkeypatch, asked, ph
 
     monkeypatch.setattr(next_training, "build_seeded_network", lambda *given: network)
     monkeypatch.setattr(next_training, "train", train)
-    assert train_step.start_training(visitor, Scheduler(), *asked)[0] == ""
+    assert train_step.start_training(visitor, Scheduler(), *asked).problem == ""
     visitor.job.join(30)
     assert plans == [(network, visitor.images, phases)]
 
 
 def test_pressing_a_block_moves_the_slider_the_boundary_and_the_words(visitor):
-    drawing, words, stages = train_step.click_stage(visitor, SimpleNamespace(learning=4))
+    drawing, words, stages = press(visitor, 4)
     assert "Stages stem to 4 stand still; 5 to last and the head learn." in drawing
     assert "then the last four stages learn too" in text_of(words)
     assert (stages.value, stages.maximum) == (4, 9)
-    drawing, words, stages = train_step.click_stage(visitor, SimpleNamespace(learning=0))
+    drawing, words, stages = press(visitor, 0)
     assert "only the head learns" in drawing
     assert "Press Train: the head learns." in text_of(words)
     assert stages.value == 0
-    assert train_step.refresh(visitor)[0] == drawing
-    assert train_step.refresh(visitor)[4].value == 0
+    assert train_step.refresh(visitor).run_view.stage_strip == drawing
+    assert sliders(train_step.refresh(visitor))[1].value == 0
 
 
 def test_the_slider_moves_the_boundary_as_a_press_does(visitor):
     assert (
-        train_step.set_unfrozen_stages(visitor, 4)
-        == train_step.click_stage(Session(images=visitor.images), SimpleNamespace(learning=4))[:2]
+        drawn(train_step.set_unfrozen_stages(visitor, 4).run_view)[:2] == press(Session(images=visitor.images), 4)[:2]
     )
-    assert train_step.set_unfrozen_stages(visitor, None) == (gr.skip(),) * 2
+    assert train_step.set_unfrozen_stages(visitor, None) == TrainUpdate()
     assert visitor.num_unfrozen_stages == 4
 
 
 def test_without_images_a_press_is_drawn_and_nothing_else_said():
-    drawing, words, stages = train_step.click_stage(Session(), SimpleNamespace(learning=1))
-    assert "last and the head learn" in drawing and words == gr.skip() and stages.value == 1
+    drawing, words, stages = press(Session(), 1)
+    assert "last and the head learn" in drawing and words is None and stages.value == 1
 
 
 # Watching
@@ -176,7 +226,7 @@ def watched(visitor, network):
                 raise error
 
         visitor.job = Job(lambda progress: network, tell, Scheduler())
-        return list(train_step.watch_training(visitor))
+        return list(watch(visitor))
 
     return watch
 
@@ -187,13 +237,13 @@ def test_watching_ends_with_everything_drawn_and_takes_over_what_was_learned(vis
     assert "Kept the weights of epoch 2" in text_of(words)
     assert "learn" in drawing
     assert visitor.trained_model == TrainedModel(visitor.job.model, visitor.job.run)
-    assert usable(train_step.refresh_buttons(visitor)) == [True, False, True]
+    assert usable(train_step.refresh_controls(visitor)) == [True, False, True]
 
 
 def test_watching_again_after_the_end_draws_the_end_again(visitor, watched):
     *_, last = watched(*STORY)
     visitor.trained_model = None
-    ((drawing, words, charts),) = train_step.watch_training(visitor)
+    ((drawing, words, charts),) = watch(visitor)
     assert (words, charts) == last[1:]
     assert 'class="hs-strip"' in drawing
     assert visitor.trained_model is not None
@@ -207,7 +257,7 @@ def test_a_training_that_learned_nothing_leaves_the_former_model(visitor, watche
     *_, (_, words, _) = watched(FrozenPass(4, 8, 0.5), error=InputError("The disk is full; make room."))
     assert text_of(words) == "The disk is full; make room."
     assert visitor.trained_model is former
-    assert usable(train_step.refresh_buttons(visitor)) == [True, False, True]
+    assert usable(train_step.refresh_controls(visitor)) == [True, False, True]
 
 
 def test_a_training_that_fails_after_an_epoch_keeps_what_was_there_before_as_it_says(visitor, watched, caplog):
@@ -226,7 +276,7 @@ def test_a_visitor_who_was_let_go_meanwhile_keeps_no_model(visitor, network, unt
         gate.wait(30)
 
     visitor.job = job = Job(lambda progress: network, tell, Scheduler())
-    watched = train_step.watch_training(visitor)
+    watched = watch(visitor)
     next(watched)
     until(lambda: len(job.run.epochs) == 2)
     visitor.release()
@@ -250,8 +300,8 @@ def test_the_strip_is_drawn_anew_when_a_phase_begins(visitor, network):
 
     visitor.job = Job(lambda progress: network, tell, Scheduler())
     strips = []
-    for drawing, _, _ in train_step.watch_training(visitor):
-        if drawing not in (gr.skip(), *strips):
+    for drawing, _, _ in watch(visitor):
+        if drawing not in (None, *strips):
             strips.append(drawing)
         run = visitor.job.run
         for gate in gates[: len(run.phases)]:
@@ -262,8 +312,8 @@ def test_the_strip_is_drawn_anew_when_a_phase_begins(visitor, network):
 
 
 def test_a_sentence_is_spoken_at_most_once_a_second(visitor, network, monkeypatch):
-    monkeypatch.setattr(train_step, "time", SimpleNamespace(monotonic=lambda: 100.0))
-    monkeypatch.setattr(train_step, "CHART_INTERVAL", 0.001)
+    monkeypatch.setattr(run_view, "time", SimpleNamespace(monotonic=lambda: 100.0))
+    monkeypatch.setattr(run_view, "CHART_INTERVAL", 0.001)
     turn = threading.Event()
 
     def tell(model):
@@ -274,12 +324,12 @@ def test_a_sentence_is_spoken_at_most_once_a_second(visitor, network, monkeypatc
 
     visitor.job = Job(lambda progress: network, tell, Scheduler())
     words = []
-    for _, sentence, _ in train_step.watch_training(visitor):
+    for _, sentence, _ in watch(visitor):
         words.append(sentence)
         turn.set()
     assert len(words) > 4
-    assert gr.skip() not in (words[0], words[-1])
-    assert all(sentence == gr.skip() for sentence in words[1:-1])
+    assert None not in (words[0], words[-1])
+    assert all(sentence is None for sentence in words[1:-1])
 
 
 def test_while_a_training_runs_only_stop_can_be_pressed_and_its_drawings_stay(visitor, network):
@@ -291,15 +341,15 @@ def test_while_a_training_runs_only_stop_can_be_pressed_and_its_drawings_stay(vi
 
     visitor.job = job = Job(lambda progress: network, tell, Scheduler())
     try:
-        assert usable(train_step.refresh_buttons(visitor)) == [False, True, False]
+        assert usable(train_step.refresh_controls(visitor)) == [False, True, False]
         prepared = train_step.refresh(visitor)
-        assert list(prepared[:6]) == [gr.skip()] * 6
-        assert usable(prepared[6:]) == [False, True, False]
-        assert offered(prepared[6:]) == []
-        assert train_step.start_training(visitor, Scheduler(), 1, 1, 1)[0] == gr.skip()
+        assert prepared.run_view is None and sliders(prepared) == [None] * 3
+        assert usable(prepared) == [False, True, False]
+        assert offered(prepared) == []
+        assert train_step.start_training(visitor, Scheduler(), 1, 1, 1).problem is None
         assert visitor.job is job
-        assert train_step.click_stage(visitor, SimpleNamespace(learning=4)) == (gr.skip(),) * 3
-        assert model_step.click_stage(visitor, SimpleNamespace(learning=4)).count("disabled") == 10
+        assert press(visitor, 4) == (None,) * 3
+        assert model_step.click_stage(visitor, StageClick(4)).count("disabled") == 10
         assert visitor.num_unfrozen_stages is None
         train_step.stop_training(visitor)
     finally:
@@ -312,19 +362,19 @@ def test_while_a_training_runs_only_stop_can_be_pressed_and_its_drawings_stay(vi
 
 
 def test_a_real_training_goes_through_both_phases_to_a_model(trained):
-    problem, *buttons = trained.started
-    assert problem == ""
-    assert usable(buttons) == [False, True, False]
+    controls = trained.started
+    assert controls.problem == ""
+    assert usable(controls) == [False, True, False]
     run = trained.visitor.job.run
     assert run.state == "finished"
     assert [begins.phase.learning_stages for begins in run.phases] == [0, 1]
     assert [each.number for each in run.epochs] == [1, 2, 3, 4]
     assert run.frozen_pass.done == run.frozen_pass.total
     assert trained.visitor.trained_model == TrainedModel(trained.visitor.job.model, run)
-    assert len({charts for _, _, charts in trained.rows}) >= 2
-    assert text_of(trained.rows[-1][1]).startswith("Kept ")
+    assert len({row.charts for row in trained.rows}) >= 2
+    assert text_of(trained.rows[-1].status).startswith("Kept ")
     assert run.reference is not None
-    assert offered(train_step.refresh_buttons(trained.visitor))[-1] == "again"
+    assert offered(train_step.refresh_controls(trained.visitor))[-1] == "again"
 
 
 # What can be done with what was learned
@@ -349,37 +399,37 @@ def learned(loaded_fruits):
     visitor.job = Job(
         lambda progress: small_model(loaded_fruits.classes), tell, Scheduler(), TrainingSetup(loaded_fruits, plan)
     )
-    *_, visitor.last = train_step.watch_training(visitor)
+    *_, visitor.last = watch(visitor)
     assert visitor.job.run.state == "finished", visitor.job.run.problem
     return visitor
 
 
 def test_when_a_training_is_over_what_can_be_kept_instead_is_offered(learned):
-    assert offered(train_step.refresh_buttons(learned)) == ["frozen", "reference", "again"]
-    assert offered(train_step.refresh(learned)[6:]) == ["frozen", "reference", "again"]
+    assert offered(train_step.refresh_controls(learned)) == ["frozen", "reference", "again"]
+    assert offered(train_step.refresh(learned)) == ["frozen", "reference", "again"]
 
 
 def test_a_page_that_is_loaded_again_shows_the_plan_that_was_followed(learned):
-    assert [slider.value for slider in train_step.refresh(learned)[3:6]] == [2, 2, 1]
-    train_step.click_stage(learned, SimpleNamespace(learning=1))
-    assert train_step.refresh(learned)[4].value == 1
+    assert [slider.value for slider in sliders(train_step.refresh(learned))] == [2, 2, 1]
+    press(learned, 1)
+    assert sliders(train_step.refresh(learned))[1].value == 1
     learned.num_unfrozen_stages = None
     train_step.start_refit(learned, Scheduler())
     learned.job.join(60)
-    assert [slider.value for slider in train_step.refresh(learned)[3:6]] == [2, 2, 1]
+    assert [slider.value for slider in sliders(train_step.refresh(learned))] == [2, 2, 1]
 
 
 def test_a_head_solved_at_once_that_is_not_ahead_is_not_offered(learned):
     run = replace(learned.job.run, kept=replace(learned.job.run.kept, correct=3))
     learned.job.run, learned.trained_model = run, TrainedModel(learned.job.model, run)
-    assert offered(train_step.refresh_buttons(learned)) == ["frozen", "again"]
+    assert offered(train_step.refresh_controls(learned)) == ["frozen", "again"]
 
 
 def test_where_nothing_was_unfrozen_there_is_no_frozen_network_to_keep_instead(learned):
     run = replace(learned.job.run, kept=replace(learned.job.run.kept, checkpoint="best", epoch=1))
     learned.job.run, learned.trained_model = run, TrainedModel(learned.job.model, run)
-    assert offered(train_step.refresh_buttons(learned)) == ["reference", "again"]
-    own = train_step.restore_candidate(learned, "reference")[8]
+    assert offered(train_step.refresh_controls(learned)) == ["reference", "again"]
+    own = train_step.restore_candidate(learned, "reference").result_buttons.keep_trained
     assert own.value == "Keep the trained head after all"
 
 
@@ -392,26 +442,28 @@ def test_where_nothing_was_unfrozen_there_is_no_frozen_network_to_keep_instead(l
 )
 def test_another_network_is_kept_at_once_and_the_way_back_leads_to_the_last_bit(learned, name, words, others):
     model, run = learned.trained_model.model, learned.trained_model.run
-    before, offer, first = copied(model), run.kept.candidates[name], train_step.render_training(learned)
+    before, offer, first = copied(model), run.kept.candidates[name], render(learned)
 
-    drawing, sentence, charts, *buttons = train_step.restore_candidate(learned, name)
+    controls = train_step.restore_candidate(learned, name)
+    drawing, sentence, charts = drawn(controls.run_view)
     figures = offer.validation_metrics
     assert text_of(sentence).startswith(f"{words}{figures.correct} of {figures.total} validation images right")
     assert "only the head learns" in " ".join(Reader(drawing).attributes)
     assert f">{type(offer.head).__name__.lower()}<" in drawing
     assert charts.count('class="hs-kept"') == (2 if name == "frozen" else 0)
-    assert offered(buttons) == others
+    assert offered(controls) == others
     assert copied(learned.trained_model.model.head).keys() == copied(offer.head).keys()
     assert not moved(copied(offer.head), learned.trained_model.model.head)
     assert all(torch.equal(model.state_dict()[key], kept) for key, kept in offer.weights.items())
 
-    drawing, words, *_ = test.refresh(learned)
+    shown = test.refresh(learned)
+    drawing, words = shown.stage_strip, shown.status
     assert "only the head learns" in " ".join(Reader(drawing).attributes)
     assert f"named {figures.correct} of {figures.total} validation images" in text_of(words)
 
-    assert train_step.restore_candidate(learned, "own")[:3] == first
+    assert drawn(train_step.restore_candidate(learned, "own").run_view) == first
     assert not moved(before, model)
-    assert offered(train_step.refresh_buttons(learned)) == ["frozen", "reference", "again"]
+    assert offered(train_step.refresh_controls(learned)) == ["frozen", "reference", "again"]
 
 
 def test_from_one_to_the_other_the_way_back_leads_to_what_was_learned(learned):
@@ -430,34 +482,35 @@ def test_what_is_not_offered_cannot_be_kept(learned):
     was = learned.trained_model
     train_step.restore_candidate(learned, "frozen")
     assert learned.trained_model is was
-    assert train_step.restore_candidate(Session(), "frozen")[:3] == (gr.skip(),) * 3
+    assert drawn(train_step.restore_candidate(Session(), "frozen").run_view) == (None,) * 3
 
 
 def test_whoever_comes_back_finds_what_was_kept_instead(learned):
-    drawings = train_step.restore_candidate(learned, "frozen")[:3]
-    assert list(train_step.watch_training(learned)) == [drawings]
-    assert train_step.refresh(learned)[:3] == drawings
+    drawings = drawn(train_step.restore_candidate(learned, "frozen").run_view)
+    assert list(watch(learned)) == [drawings]
+    assert drawn(train_step.refresh(learned).run_view) == drawings
     assert learned.trained_model.active_candidate == "frozen"
 
 
 def test_nothing_is_offered_that_belongs_to_other_images_or_another_network(learned):
     learned.set_choice(ModelChoice("resnet18", "linear"))
-    assert offered(train_step.refresh_buttons(learned)) == []
-    assert train_step.restore_candidate(learned, "frozen")[:3] == (gr.skip(),) * 3
-    assert train_step.start_refit(learned, Scheduler())[0] == "" and learned.job is None
+    assert offered(train_step.refresh_controls(learned)) == []
+    assert drawn(train_step.restore_candidate(learned, "frozen").run_view) == (None,) * 3
+    assert train_step.start_refit(learned, Scheduler()).problem == "" and learned.job is None
 
 
 def finish(visitor):
-    *_, last = train_step.watch_training(visitor)
+    *_, last = watch(visitor)
     return last
 
 
 def test_learning_again_ends_with_another_model_that_saw_all_images(learned, loaded_fruits):
     former, job = learned.trained_model, learned.job
-    problem, *buttons = train_step.start_refit(learned, Scheduler())
+    controls = train_step.start_refit(learned, Scheduler())
+    problem = controls.problem
     assert problem == ""
-    assert usable(buttons) == [False, True, True] and offered(buttons) == []
-    assert buttons[1].value == "Stop and keep what was there before"
+    assert usable(controls) == [False, True, True] and offered(controls) == []
+    assert controls.stop_button.value == "Stop and keep what was there before"
     drawing, sentence, charts = finish(learned)
     run = learned.job.run
     assert run.state == "finished", run.problem
@@ -468,10 +521,10 @@ def test_learning_again_ends_with_another_model_that_saw_all_images(learned, loa
     assert "learn" in drawing
     assert learned.trained_model.run is run and learned.trained_model.model is not former.model
     assert learned.trained_model.trained_stages == former.trained_stages
-    buttons = train_step.refresh_buttons(learned)
-    assert usable(buttons) == [True, False, True] and offered(buttons) == []
-    assert buttons[1].value == "Stop and keep the best"
-    assert "before it learned again from all images, it named 0 of 3" in text_of(test.refresh(learned)[1])
+    controls = train_step.refresh_controls(learned)
+    assert usable(controls) == [True, False, True] and offered(controls) == []
+    assert controls.stop_button.value == "Stop and keep the best"
+    assert "before it learned again from all images, it named 0 of 3" in text_of(test.refresh(learned).status)
     assert learned.job.previous_job is None and learned.job.training_setup is None and job.training_setup is not None
 
 
@@ -497,7 +550,7 @@ def test_learning_again_goes_to_the_end_of_an_impatient_plan_and_keeps_the_thres
 def test_learning_again_that_is_stopped_leaves_what_was_there(learned, monkeypatch):
     former, drawings, before = (
         learned.trained_model,
-        train_step.render_training(learned),
+        render(learned),
         copied(learned.trained_model.model),
     )
     gate = threading.Event()
@@ -510,22 +563,22 @@ def test_learning_again_that_is_stopped_leaves_what_was_there(learned, monkeypat
 
     monkeypatch.setattr(next_training, "refit", slow)
     train_step.start_refit(learned, Scheduler())
-    watched = train_step.watch_training(learned)
+    watched = watch(learned)
     while not learned.job.run.epochs:
         next(watched)
-    assert "From all images now. The head learns" in text_of(train_step.render_training(learned)[1])
+    assert "From all images now. The head learns" in text_of(render(learned)[1])
     train_step.stop_training(learned)
     gate.set()
     *_, (drawing, sentence, charts) = watched
     assert text_of(sentence) == "Stopped. What had been learned before is kept."
     assert (drawing, charts) == drawings[::2]
     assert learned.trained_model is former and not moved(before, former.model)
-    assert train_step.render_training(learned) == drawings
-    assert offered(train_step.refresh_buttons(learned)) == ["frozen", "reference", "again"]
+    assert render(learned) == drawings
+    assert offered(train_step.refresh_controls(learned)) == ["frozen", "reference", "again"]
 
 
 def test_learning_again_that_fails_says_why_and_leaves_what_was_there(learned, monkeypatch):
-    former, drawings = learned.trained_model, train_step.render_training(learned)
+    former, drawings = learned.trained_model, render(learned)
 
     def failing(*given):
         yield FrozenPass(1, 2, 0.1)
@@ -537,7 +590,7 @@ def test_learning_again_that_fails_says_why_and_leaves_what_was_there(learned, m
     assert text_of(sentence) == "The loss was no number." and "hs-wrong" in sentence
     assert (drawing, charts) == drawings[::2]
     assert learned.trained_model is former
-    assert offered(train_step.refresh_buttons(learned)) == ["frozen", "reference", "again"]
+    assert offered(train_step.refresh_controls(learned)) == ["frozen", "reference", "again"]
 
 
 @pytest.mark.parametrize("change", ["instead", "stopped", "images"])
@@ -549,7 +602,7 @@ def test_learning_again_is_offered_only_where_it_can_be_done(learned, change):
         learned.job.run, learned.trained_model = run, TrainedModel(learned.job.model, run)
     else:
         learned.job.release_images()
-    assert "again" not in offered(train_step.refresh_buttons(learned))
+    assert "again" not in offered(train_step.refresh_controls(learned))
     job = learned.job
     train_step.start_refit(learned, Scheduler())
     assert learned.job is job
@@ -581,17 +634,18 @@ def test_images_are_let_go_with_their_visitor_although_they_could_have_been_lear
 
 
 def test_a_press_on_the_strip_after_a_training_says_what_the_next_one_does_beside_what_came_of_this_one(learned):
-    result = text_of(train_step.render_training(learned)[1])
-    _, words, _ = train_step.click_stage(learned, SimpleNamespace(learning=1))
+    result = text_of(render(learned)[1])
+    _, words, _ = press(learned, 1)
     assert text_of(words).startswith(result)
     assert "Press Train: the head learns first, then the last stage learns too." in text_of(words)
 
 
 def test_an_epoch_can_be_looked_at_again_once_the_training_is_over(learned):
-    room, slider, words = epoch_slider.refresh(learned)
+    update = epoch_slider.refresh(learned)
+    room, slider, words = update.container, update.epoch_slider, update.epoch_summary
     assert room.visible and (slider.value, slider.maximum, words) == (3, 3, "")
-    drawing, charts, told = train_step.show_epoch(learned, 2)
-    assert "only the head learns" in drawing and "learn" in train_step.show_epoch(learned, 3)[0]
+    drawing, charts, told = look(learned, 2)
+    assert "only the head learns" in drawing and "learn" in look(learned, 3)[0]
     assert charts.count('class="hs-look"') == 2 and "Looked at: epoch 2." in charts
     epoch = learned.job.run.epochs[1]
     assert f"After epoch 2: {epoch.correct} of 3 validation images right" in text_of(told)
@@ -599,16 +653,16 @@ def test_an_epoch_can_be_looked_at_again_once_the_training_is_over(learned):
     assert not table.findall(".//button")  # no images are shown for them
     counts = [[int("".join(cell.itertext())) for cell in row.findall("td")] for row in table.find("tbody")]
     assert counts == epoch.predictions.confusion_matrix().tolist()
-    assert train_step.render_training(learned)[2].count("hs-look") == 0
+    assert render(learned)[2].count("hs-look") == 0
 
 
 def test_nothing_can_be_looked_at_while_a_training_runs_or_where_there_is_none(learned, monkeypatch):
-    assert train_step.show_epoch(learned, 99) == (gr.skip(), gr.skip(), "")
+    assert look(learned, 99) == (None, None, "")
     learned.job.join(60)  # or its thread, at its very end, would say that this run was stopped
     learned.job.run = replace(learned.job.run, state="running")
-    assert train_step.show_epoch(learned, 2) == (gr.skip(), gr.skip(), "")
-    assert not epoch_slider.refresh(learned)[0].visible
-    assert train_step.show_epoch(Session(), 1) == (gr.skip(), gr.skip(), "")
+    assert look(learned, 2) == (None, None, "")
+    assert not epoch_slider.refresh(learned).container.visible
+    assert look(Session(), 1) == (None, None, "")
 
 
 def test_of_several_labels_each_says_what_was_missed():
@@ -672,8 +726,9 @@ def racing(loaded_fruits, monkeypatch):
     visitor = Session(images=loaded_fruits)
 
     def begin(epochs):
-        problem, *buttons = train_step.start_race(visitor, Scheduler(), epochs, 1, 1)
-        assert problem == "" and usable(buttons) == [False, True, False] and not buttons[7].interactive
+        controls = train_step.start_race(visitor, Scheduler(), epochs, 1, 1)
+        problem = controls.problem
+        assert problem == "" and usable(controls) == [False, True, False] and not controls.race_button.interactive
         return visitor
 
     return begin
@@ -691,7 +746,7 @@ def test_a_race_ends_with_the_winner_s_model_and_a_row_for_each_head(racing):
     assert sorted(ran.head for ran in visitor.run_summaries) == sorted(next_training.DEFAULT_RACE_HEADS)
     assert visitor.run_summaries[-1].head == winner and visitor.trained_model.run_number == len(visitor.run_summaries)
     assert all("in a race" in ran.schedule_text for ran in visitor.run_summaries)
-    assert offered(train_step.refresh_buttons(visitor))[-1] == "again"
+    assert offered(train_step.refresh_controls(visitor))[-1] == "again"
     assert {lap.model for lap in run.laps} == {None}
 
 
@@ -709,8 +764,8 @@ def test_a_race_that_is_stopped_keeps_the_head_that_leads(racing, until):
 
 
 def test_a_race_needs_images_and_stages_that_are_there(visitor):
-    assert is_error(train_step.start_race(Session(), Scheduler(), 1, 0, 1)[0])
-    assert "9 stages" in text_of(train_step.start_race(visitor, Scheduler(), 1, 12, 1)[0])
+    assert is_error(train_step.start_race(Session(), Scheduler(), 1, 0, 1).problem)
+    assert "9 stages" in text_of(train_step.start_race(visitor, Scheduler(), 1, 12, 1).problem)
     assert visitor.job is None
 
 

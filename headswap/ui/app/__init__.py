@@ -1,1 +1,1 @@
-"""From the parts of the page to a running server: page, wiring, API, same-origin check, ZeroGPU."""
+"""From the steps of the page to a running server: page, events, HTTP API, same-origin check, ZeroGPU."""

@@ -1,6 +1,6 @@
-"""Letting a classroom in: the address of this computer in its own network, as words and as a QR code.
+"""Finds this computer's address in its own network, and formats it with a QR code for other devices.
 
-Asks nobody: the address is the one from which this computer would send. Knows nothing of the page.
+Sends nothing: the address is the one that the operating system would send from. Knows nothing of the page.
 """
 
 from __future__ import annotations
@@ -8,26 +8,28 @@ from __future__ import annotations
 import io
 import socket
 
+LOOPBACK_ADDRESS = "127.0.0.1"
+LOOPBACK_HOSTS = (LOOPBACK_ADDRESS, "::1", "localhost")
 ALL_INTERFACES = "0.0.0.0"
-PROBE_ADDRESS = ("192.0.2.1", 9)  # set aside for examples; connecting a datagram's socket sends nothing
+PROBE_ADDRESS = ("192.0.2.1", 9)  # reserved for documentation; connecting a datagram socket sends nothing
 PLAIN_HTTP_NOTE = (
     "Over plain http a browser opens no camera and pastes no images: phones and other computers choose files, or take "
-    "single photographs with a phone's own camera. On this computer everything works at http://127.0.0.1:{port}/"
+    f"single photographs with a phone's own camera. On this computer everything works at http://{LOOPBACK_ADDRESS}:{{port}}/"
 )
 
 
 def find_lan_address() -> str:
-    """This computer's address in the network that it is in; the loopback's where it is in none."""
+    """The IPv4 address of this computer in its network; the loopback address where it is in none."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(PROBE_ADDRESS)
-            return probe.getsockname()[0]
+            return str(probe.getsockname()[0])
         except OSError:
-            return "127.0.0.1"
+            return LOOPBACK_ADDRESS
 
 
 def format_invitation(host: str, port: int) -> str:
-    """What to write on the board: the address, its QR code, and what this way cannot do."""
+    """The page's address, its QR code in characters of a terminal, and what does not work over plain http."""
     import segno
 
     address, code = f"http://{host}:{port}/", io.StringIO()

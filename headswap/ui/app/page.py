@@ -1,4 +1,4 @@
-"""The page: its steps in order, how it looks, and how it is started. What happens when is in ``wiring.py``."""
+"""Assembles the Gradio page from its steps and launches it; its events are bound in ``events``."""
 
 from __future__ import annotations
 
@@ -14,19 +14,26 @@ from starlette.middleware import Middleware
 
 from headswap.common import system_memory
 from headswap.ui.app import api, navigation, zerogpu
-from headswap.ui.app.events import LOOPBACK_HOSTS, EventBinder
+from headswap.ui.app.events.binder import EventBinder
+from headswap.ui.app.events.images import bind_images_step
+from headswap.ui.app.events.keep import bind_keep_step
+from headswap.ui.app.events.model import bind_model_step
+from headswap.ui.app.events.session import bind_forget_button, bind_session_lifecycle
+from headswap.ui.app.events.test import bind_test_step
+from headswap.ui.app.events.train import bind_train_step
+from headswap.ui.app.lan import LOOPBACK_ADDRESS, LOOPBACK_HOSTS
 from headswap.ui.app.same_origin import SameOriginMiddleware
 from headswap.ui.panels import help_notes
 from headswap.ui.sessions.background import BackgroundPrecompute
-from headswap.ui.sessions.job import Scheduler
-from headswap.ui.sessions.session import SessionRegistry
+from headswap.ui.sessions.registry import SessionRegistry
+from headswap.ui.sessions.scheduler import Scheduler
 from headswap.ui.static.assets import LOGO_PATH, read_static
 from headswap.ui.steps import images as images_step
 from headswap.ui.steps import keep, test, train
 from headswap.ui.steps import model as model_step
 from headswap.ui.views import theme
 
-UPLOAD_CACHE_SECONDS = (600, 3600)  # seconds: how often to look, and how old a new image for the Test step may become
+UPLOAD_CACHE_SECONDS = (600, 3600)  # how often to look, and the greatest age of an image for the Test step
 FORGET_BUTTON_HTML = (
     '<button type="button" class="hs-button" data-do="forget everything" data-sure="Really forget everything?" '
     'title="Your images, your model and your files, at once">Forget everything</button>'
@@ -35,10 +42,17 @@ FILE_COMPONENTS = (gr.File, gr.DownloadButton, gr.UploadButton, gr.Image)
 
 
 def build_page(sessions: SessionRegistry, local_only: bool = False, scheduler: Scheduler | None = None) -> gr.Blocks:
-    """The page, for visitors of this registry; ``alone`` if nobody but this very computer can reach it."""
+    """Build the page with all its events and endpoints.
+
+    Args:
+        sessions: the registry of those who use it.
+        local_only: whether the page can only be reached from this computer.
+        scheduler: shared by all that computes; a new one by default.
+    """
     scheduler = scheduler or Scheduler()
     on_space = "SPACE_ID" in os.environ
-    with gr.Blocks(title="headswap", analytics_enabled=False, delete_cache=UPLOAD_CACHE_SECONDS) as page:
+    page = gr.Blocks(title="headswap", analytics_enabled=False, delete_cache=UPLOAD_CACHE_SECONDS)
+    with page:
         with gr.Row(elem_id="heading", equal_height=False):
             gr.HTML(_render_title(), elem_id="title", apply_default_css=False)
             help_notes.build_notes_switch()
@@ -50,7 +64,7 @@ def build_page(sessions: SessionRegistry, local_only: bool = False, scheduler: S
                 apply_default_css=False,
             )
         ticket = gr.State(None)
-        memory = gr.Textbox(visible="hidden", elem_id="memory", label="memory")
+        stored_ticket = gr.Textbox(visible="hidden", elem_id="memory", label="memory")
         steps = navigation.build_step_tabs()
         with steps.tabs:
             with steps.images:
@@ -63,47 +77,47 @@ def build_page(sessions: SessionRegistry, local_only: bool = False, scheduler: S
                 testing = test.build()
             with steps.keep:
                 keeping = keep.build(can_push=local_only or on_space, has_login=on_space)
-        wiring = EventBinder(
-            page, ticket, memory, sessions, scheduler, local_only, steps, zerogpu.create_zerogpu_engine()
-        )
-        wiring.bind_images_step(images)
-        wiring.bind_model_step(model)
-        wiring.bind_train_step(training, images)
-        wiring.bind_test_step(testing, images, training)
-        wiring.bind_keep_step(keeping)
-        wiring.bind_session_lifecycle(images, training)
-        wiring.bind_forget_button(forget, [each for each in page.blocks.values() if isinstance(each, FILE_COMPONENTS)])
+        engine = zerogpu.create_zerogpu_engine()
+        binder = EventBinder(page, ticket, stored_ticket, sessions, scheduler, local_only, steps, engine)
+        bind_images_step(binder, images)
+        bind_model_step(binder, model)
+        bind_train_step(binder, training, images)
+        bind_test_step(binder, testing, images, training)
+        bind_keep_step(binder, keeping)
+        bind_session_lifecycle(binder, images, training)
+        files = [block for block in page.blocks.values() if isinstance(block, FILE_COMPONENTS)]
+        bind_forget_button(binder, forget, files)
         api.register_endpoints(page, sessions, scheduler)
     return page
 
 
 def launch(on_ready: Callable[[int], None] | None = None, **settings: Any) -> None:
-    """Start the page for as long as the program runs.
+    """Start the page and block until the program ends.
 
     Args:
-        invite: called with the port once the page answers.
-        settings: go to Gradio's ``launch`` and win over what is set here.
+        on_ready: called with the port once the page answers.
+        settings: passed to Gradio's ``launch``; they win over what is set here.
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _handle_sigterm)
     system_memory.limit_malloc_arenas()
-    gc.freeze()  # half a million objects of the libraries, which need not be looked through again and again
-    visitors, turns = SessionRegistry(), Scheduler()
-    visitors.start_expiry_thread()
-    BackgroundPrecompute(visitors, turns).start_thread()
-    alone = settings.get("server_name", "127.0.0.1") in LOOPBACK_HOSTS and not settings.get("share")
-    alone = alone and not os.environ.keys() & {"SPACE_ID", "GRADIO_SHARE", "GRADIO_SERVER_NAME"}
-    page = build_page(visitors, alone, turns).queue(default_concurrency_limit=None)
+    gc.freeze()  # half a million objects of the libraries, which the garbage collector need not visit again
+    sessions, scheduler = SessionRegistry(), Scheduler()
+    sessions.start_expiry_thread()
+    BackgroundPrecompute(sessions, scheduler).start_thread()
+    local_only = settings.get("server_name", LOOPBACK_ADDRESS) in LOOPBACK_HOSTS and not settings.get("share")
+    local_only = local_only and not os.environ.keys() & {"SPACE_ID", "GRADIO_SHARE", "GRADIO_SERVER_NAME"}
+    page = build_page(sessions, local_only, scheduler).queue(default_concurrency_limit=None)
     page.launch(
         **{
             "theme": build_theme(),
             "head": f"<style>{theme.read_css()}</style>",
             "footer_links": [],
             "favicon_path": LOGO_PATH if LOGO_PATH.is_file() else None,
-            "max_threads": 200,  # each watching event holds one
+            "max_threads": 200,  # each event that watches a training holds one
             "max_file_size": "1gb",
             "state_session_capacity": 300,
-            "run_history": False,  # it would keep one pupil's pictures for the next
+            "run_history": False,  # would keep one pupil's images for the next
             "ssr_mode": False,
             "app_kwargs": {"middleware": [Middleware(SameOriginMiddleware)]},
             **({"prevent_thread_lock": True, "quiet": True} if on_ready else {}),
@@ -116,18 +130,18 @@ def launch(on_ready: Callable[[int], None] | None = None, **settings: Any) -> No
 
 
 def _render_title() -> str:
-    drawing = LOGO_PATH.read_text(encoding="utf-8") if LOGO_PATH.is_file() else ""
-    logo = f'<span class="hs-logo" aria-hidden="true">{drawing}</span>'
+    svg = LOGO_PATH.read_text(encoding="utf-8") if LOGO_PATH.is_file() else ""
+    logo = f'<span class="hs-logo" aria-hidden="true">{svg}</span>'
     return f"<h1>{logo}headswap</h1><p>Show a trained network your pictures, and watch it learn to tell them apart.</p>"
 
 
 def _handle_sigterm(*_: object) -> None:
-    """Being told to end is as Ctrl+C: what visitors sent goes with the program, and is not left lying on the disk."""
+    """End as by Ctrl+C, so that uploaded files are deleted."""
     raise KeyboardInterrupt
 
 
 def build_theme() -> gr.themes.Base:
-    """Gradio's default with its contrast failures mended, and orange for what starts learning."""
+    """Gradio's default theme with sufficient contrast."""
     return gr.themes.Default(
         primary_hue="blue",
         neutral_hue="slate",

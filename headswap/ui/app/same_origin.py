@@ -1,7 +1,7 @@
-"""Other sites' pages are refused: what a browser sends on their behalf could use this page behind a visitor's back.
+"""ASGI middleware that refuses cross-origin requests, by which another site could use the page in a user's name.
 
-Gradio itself answers every origin, with credentials, on any host but localhost. Programs that are no browser name no
-origin and are let in. Knows nothing of the page.
+Gradio itself answers every origin, with credentials, on any host but localhost. Programs other than browsers send no
+origin and are admitted. Knows nothing of the page.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-ALLOWED_ORIGINS_VARIABLE = "HEADSWAP_ORIGINS"  # origins that may, with commas: https://school.example
-SPACE_HOST_VARIABLE = "SPACE_HOST"  # a Space's own host, which its proxy may hide
+ALLOWED_ORIGINS_VARIABLE = "HEADSWAP_ORIGINS"  # admitted origins, separated by commas: https://school.example
+SPACE_HOST_VARIABLE = "SPACE_HOST"  # the host of a Space, which its proxy may hide
 DEFAULT_PORTS = {"http": 80, "https": 443}
 REFUSAL_MESSAGE = (
     f"Pages of other sites may not use this one. Whoever runs it can admit them by {ALLOWED_ORIGINS_VARIABLE}."
@@ -23,25 +23,29 @@ REFUSAL_MESSAGE = (
 
 
 class SameOriginMiddleware:
-    """Refuses what a browser sends for another site's page; a link that leads here is no such thing."""
+    """Refuses requests that a browser sends for another site's page, but for links that lead here."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 403, or hand on."""
+        """Answer with status 403, or pass the request on."""
         if scope["type"] in ("http", "websocket") and is_cross_origin(scope.get("method", "GET"), Headers(scope=scope)):
-            refused = PlainTextResponse(REFUSAL_MESSAGE, 403) if scope["type"] == "http" else WebSocketClose(1008)
-            await refused(scope, receive, send)
+            refusal = PlainTextResponse(REFUSAL_MESSAGE, 403) if scope["type"] == "http" else WebSocketClose(1008)
+            await refusal(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
 
 def is_cross_origin(method: str, headers: Headers) -> bool:
-    """Whether another site's page is behind a request.
+    """Whether a browser sends a request for another site's page.
 
-    A browser says so in two ways: ``Sec-Fetch-Site``, which no script can set, over https and on this computer; and
-    ``Origin``, everywhere, for all that changes something.
+    Browsers set ``Sec-Fetch-Site``, which no script can change, over https and on localhost; and ``Origin`` everywhere,
+    for all requests but GET and HEAD.
+
+    Args:
+        method: the HTTP method.
+        headers: the headers of the request.
     """
     origin, site = headers.get("origin"), headers.get("sec-fetch-site")
     if origin is not None and origin in get_allowed_origins():
@@ -56,10 +60,10 @@ def is_cross_origin(method: str, headers: Headers) -> bool:
 
 
 def get_allowed_origins() -> set[str]:
-    """The origins that are admitted by name."""
-    named = {each.strip().rstrip("/") for each in os.environ.get(ALLOWED_ORIGINS_VARIABLE, "").split(",")}
-    own = os.environ.get(SPACE_HOST_VARIABLE)
-    return (named | ({f"https://{own}"} if own else set())) - {"", "null", "*"}
+    """Origins that are admitted by the environment variables."""
+    listed = {each.strip().rstrip("/") for each in os.environ.get(ALLOWED_ORIGINS_VARIABLE, "").split(",")}
+    space_host = os.environ.get(SPACE_HOST_VARIABLE)
+    return (listed | ({f"https://{space_host}"} if space_host else set())) - {"", "null", "*"}
 
 
 def _parse_scheme(address: str) -> str:
@@ -67,7 +71,7 @@ def _parse_scheme(address: str) -> str:
 
 
 def _parse_host_and_port(address: str) -> tuple[str, int | None]:
-    """Host and port; nothing that equals a place where it is no address, as of "null"."""
+    """Host and port; for what is no address, such as "null", something that equals no host and port."""
     try:
         parts = urlsplit(address)
         return (parts.hostname or address, parts.port or DEFAULT_PORTS.get(parts.scheme))

@@ -1,6 +1,6 @@
-"""Within the second step: all backbones side by side, and how long this machine needs for the visitor's images.
+"""Table of all backbones, with the seconds that this machine needs to read the session's images through each.
 
-A time is measured when it is asked for, and only once for everybody. Knows nothing of heads.
+Times are measured on request, once for all sessions. Knows nothing of heads.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from html import escape
 
 import gradio as gr
+from gradio.blocks import Block
 
 from headswap.common.text import format_count
 from headswap.data.dataset import LabelledImages
@@ -18,13 +19,11 @@ from headswap.networks.catalogue import BUNDLED, Backbone, backbones, explain_do
 from headswap.training.plan import choose_num_views
 from headswap.ui.panels.help_notes import build_note
 from headswap.ui.sessions.chosen_network import get_measured_seconds, measure_seconds_per_image
-from headswap.ui.sessions.job import Scheduler
+from headswap.ui.sessions.scheduler import Scheduler
 from headswap.ui.sessions.session import Session
 
 FEATURED_BACKBONES = (*BUNDLED, "resnet18", "vgg16")
-MAX_MEASURED_MILLION_WEIGHTS = (
-    200  # million weights; larger ones would hold everybody up, and are measured only if they are chosen
-)
+MAX_MEASURED_MILLION_WEIGHTS = 200  # larger networks would block all others; they are measured once they are chosen
 COLUMN_WIDTHS = {
     "backbone": "150px",
     "seconds": "88px",
@@ -41,10 +40,12 @@ NO_IMAGES_MESSAGE = (
     "Choose images in the first step; then the seconds that this machine needs for them can be measured."
 )
 
+TableRow = list[str | float | None]
+
 
 @dataclass(frozen=True)
 class BackbonePanel:
-    """The components."""
+    """The panel's components."""
 
     accordion: gr.Accordion
     table: gr.Dataframe
@@ -53,18 +54,28 @@ class BackbonePanel:
     status: gr.HTML
 
     @property
-    def outputs(self) -> list[gr.components.Component]:
-        """What ``show`` and ``measure`` give, in order."""
+    def outputs(self) -> list[Block]:
+        """The components that a ``BackbonePanelUpdate`` sets."""
         return [self.table, self.status, self.measure_button, self.stop_button]
 
 
+@dataclass(frozen=True)
+class BackbonePanelUpdate:
+    """New values of components, by name; None leaves one as it is."""
+
+    table: list[TableRow]
+    status: str | None
+    measure_button: gr.Button
+    stop_button: gr.Button
+
+
 def build() -> BackbonePanel:
-    """The components, without events."""
-    with gr.Accordion("Compare all backbones", open=False, elem_id="comparison") as opened:
-        told = gr.HTML(_render_status(NO_IMAGES_MESSAGE), elem_id="measured", apply_default_css=False)
+    """Build the components, without events."""
+    with gr.Accordion("Compare all backbones", open=False, elem_id="comparison") as accordion:
+        status = gr.HTML(_render_status(NO_IMAGES_MESSAGE), elem_id="measured", apply_default_css=False)
         with gr.Row():
-            measure = gr.Button("Measure them on this machine", interactive=False, elem_id="measure")
-            stop = gr.Button("Stop measuring", interactive=False, elem_id="stop-measuring")
+            measure_button = gr.Button("Measure them on this machine", interactive=False, elem_id="measure")
+            stop_button = gr.Button("Stop measuring", interactive=False, elem_id="stop-measuring")
         table = gr.Dataframe(
             [_table_row(row, None) for row in backbones()],
             headers=list(COLUMN_WIDTHS),
@@ -75,112 +86,127 @@ def build() -> BackbonePanel:
             max_height=420,
         )
         build_note("backbones")
-    return BackbonePanel(opened, table, measure, stop, told)
+    return BackbonePanel(accordion, table, measure_button, stop_button, status)
 
 
-def refresh(visitor: Session) -> tuple[object, ...]:
-    """The table with what was measured so far; values for ``Comparison.shown``."""
-    return _panel_outputs(visitor, gr.skip() if visitor.is_measuring_speed else _render_status(_summary_text(visitor)))
+def refresh(session: Session) -> BackbonePanelUpdate:
+    """Show the times that have been measured so far."""
+    return _make_update(session, None if session.is_measuring_speed else _describe_measurements(session))
 
 
-def measure_backbones(visitor: Session, scheduler: Scheduler) -> Iterator[tuple[object, ...]]:
-    """Measure one backbone after another, each in a turn, what is here first; values for ``Comparison.shown``."""
-    if visitor.untrainable_reason or not visitor.try_start_measuring():
-        yield refresh(visitor)
+def measure_backbones(session: Session, scheduler: Scheduler) -> Iterator[BackbonePanelUpdate]:
+    """Measure one backbone after another, each in a compute slot of its own."""
+    if session.untrainable_reason or not session.try_start_measuring():
+        yield refresh(session)
         return
     try:
-        waiting = [row.name for row in _measurable_backbones(visitor) if get_measured_seconds(row.name) is None]
-        for number, name in enumerate(waiting, 1):
-            yield _panel_outputs(visitor, _render_status(f"Measuring {escape(name)}, {number} of {len(waiting)}."))
-            if not visitor.is_measuring_speed:
+        names = [row.name for row in _measurable_backbones(session) if get_measured_seconds(row.name) is None]
+        for number, name in enumerate(names, 1):
+            yield _make_update(session, f"Measuring {escape(name)}, {number} of {len(names)}.")
+            if not session.is_measuring_speed:
                 break
             with scheduler.compute_slot():
                 measure_seconds_per_image(name)
     finally:
-        visitor.is_measuring_speed = False
-    yield refresh(visitor)
+        session.is_measuring_speed = False
+    yield refresh(session)
 
 
-def stop_measuring(visitor: Session) -> None:
-    """Measure no further than the one that is being measured."""
-    visitor.is_measuring_speed = False
+def stop_measuring(session: Session) -> None:
+    """Stop after the backbone that is being measured."""
+    session.is_measuring_speed = False
 
 
 def max_reading_seconds(images: LabelledImages, seconds_per_image: float) -> float:
-    """Seconds that it takes at most to read these images once, where a picture takes ``pace``.
+    """Upper bound of the seconds to read all images once, with the views that training would use.
 
-    The engines that read them are up to four times faster than the network as it stands.
+    An inference engine can be up to four times faster than the plain network that was measured.
+
+    Args:
+        images: The dataset, split as for a training.
+        seconds_per_image: Measured time of one forward pass.
 
     Raises:
-        InputError: if they cannot be split.
+        InputError: If the images cannot be split.
     """
-    learned, checked = map(len, images.split())
-    return (learned * choose_num_views(learned + checked, seconds_per_image) + checked) * seconds_per_image
+    num_training, num_validation = map(len, images.split())
+    num_views = choose_num_views(num_training + num_validation, seconds_per_image)
+    return (num_training * num_views + num_validation) * seconds_per_image
 
 
 def license_text(row: Backbone) -> str:
-    """Under which licence a backbone's weights come, in words."""
+    """The license of a backbone's weights, in words."""
     return (row.license or "an unknown licence") + ", not for commercial use" * row.is_non_commercial
 
 
-def _listed_backbones(visitor: Session) -> list[Backbone]:
-    """The catalogue, and what the visitor has chosen beyond it."""
+def _listed_backbones(session: Session) -> list[Backbone]:
+    """The catalogue, preceded by the session's backbone where the catalogue lacks it."""
     rows = list(backbones())
-    chosen = visitor.choice.backbone
+    chosen = session.choice.backbone
     return rows if chosen in [row.name for row in rows] else [find_backbone(chosen), *rows]
 
 
-def _measurable_backbones(visitor: Session) -> list[Backbone]:
-    """What is measured, in its order: what is offered, what is on this machine, then the others by their size."""
+def _measurable_backbones(session: Session) -> list[Backbone]:
+    """The backbones to measure: featured ones first, then those that need no download, then by size."""
     rows = [
         row
-        for row in _listed_backbones(visitor)
+        for row in _listed_backbones(session)
         if not explain_download_refusal(row) and (row.million_weights or math.inf) <= MAX_MEASURED_MILLION_WEIGHTS
     ]
     return sorted(rows, key=lambda row: (row.name not in FEATURED_BACKBONES, row.needs_download, row.million_weights))
 
 
-def _panel_outputs(visitor: Session, status: object) -> tuple[object, ...]:
-    images = None if visitor.untrainable_reason else visitor.images
-    return (
-        [_table_row(row, images) for row in _listed_backbones(visitor)],
-        status,
-        gr.Button(interactive=images is not None and not visitor.is_measuring_speed),
-        gr.Button(interactive=visitor.is_measuring_speed),
+def _trainable_images(session: Session) -> LabelledImages | None:
+    return None if session.untrainable_reason else session.images
+
+
+def _make_update(session: Session, status: str | None) -> BackbonePanelUpdate:
+    """All of the panel with this status, which is HTML; None leaves the status as it is."""
+    images = _trainable_images(session)
+    return BackbonePanelUpdate(
+        table=[_table_row(row, images) for row in _listed_backbones(session)],
+        status=None if status is None else _render_status(status),
+        measure_button=gr.Button(interactive=images is not None and not session.is_measuring_speed),
+        stop_button=gr.Button(interactive=session.is_measuring_speed),
     )
 
 
-def _render_status(words: str) -> str:
-    return f'<p class="hs-hint" role="status" aria-live="polite">{words}</p>'
+def _render_status(html: str) -> str:
+    return f'<p class="hs-hint" role="status" aria-live="polite">{html}</p>'
 
 
-def _summary_text(visitor: Session) -> str:
-    """What the column of seconds means, and what is not in it."""
-    if visitor.untrainable_reason:
+def _describe_measurements(session: Session) -> str:
+    """What the column of seconds means, and which backbones it leaves out."""
+    images = _trainable_images(session)
+    if images is None:
         return NO_IMAGES_MESSAGE
-    rows = _listed_backbones(visitor)
-    here = sum(get_measured_seconds(row.name) is not None for row in rows)
-    left_out = len(rows) - len(_measurable_backbones(visitor))
-    beyond = (
-        f" The {format_count(left_out, 'largest one', 'largest ones')} are measured only once chosen."
-        if left_out
+    rows = _listed_backbones(session)
+    num_measured = sum(get_measured_seconds(row.name) is not None for row in rows)
+    num_left_out = len(rows) - len(_measurable_backbones(session))
+    left_out = (
+        f" The {format_count(num_left_out, 'largest one', 'largest ones')} are measured only once chosen."
+        if num_left_out
         else ""
     )
     return (
-        f"<b>seconds</b>: to read your {format_count(len(visitor.images), 'image')} once on this machine, at most. "
-        f"Measured for {here} of {len(rows)}.{beyond}"
+        f"<b>seconds</b>: to read your {format_count(len(images), 'image')} once on this machine, at most. "
+        f"Measured for {num_measured} of {len(rows)}.{left_out}"
     )
 
 
-def _round_seconds(number: float) -> float:
-    return round(number, 1) if number < 10 else round(number)
+def _round_seconds(seconds: float) -> float:
+    return round(seconds, 1) if seconds < 10 else round(seconds)
 
 
-def _table_row(row: Backbone, images: LabelledImages | None) -> list[str | float | None]:
-    pace = get_measured_seconds(row.name) if images else None
+def _table_row(row: Backbone, images: LabelledImages | None) -> TableRow:
+    """The cells of a backbone, by ``COLUMN_WIDTHS``; without images its seconds stay empty."""
+    seconds_per_image = get_measured_seconds(row.name)
+    seconds = None
+    if images is not None and seconds_per_image is not None:
+        seconds = _round_seconds(max_reading_seconds(images, seconds_per_image))
     return [
         row.name,
-        None if pace is None else _round_seconds(max_reading_seconds(images, pace)),
+        seconds,
         row.accuracy and round(row.accuracy, 1),
         row.million_weights and round(row.million_weights, 1),
         row.features,

@@ -1,28 +1,17 @@
-"""Where images come in: a folder, an archive, loose images or the camera become uploads whose names are kept.
+"""Upload component for folders, archives, loose images and camera bursts. Knows no session.
 
-Whatever a browser says is checked here: where the bytes lie, and that they are plain files of Gradio's upload folder.
-Knows nothing of images.
+Its JavaScript uploads each file alone, so that relative names are kept; ``browser_events`` parses what it sends.
 """
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
-
 import gradio as gr
-from gradio.utils import get_upload_folder
 
-from headswap.common.errors import InputError
 from headswap.common.limits import get_limits
 from headswap.data.sources import IMAGE_EXTENSIONS
-from headswap.ui.static.assets import read_static
+from headswap.ui.static.assets import read_scripts
 
-SCRIPTS = ("shrink", "sending", "camera", "picker")  # one program in the end: each uses what stands before it
-MAX_NAME_LENGTH = 4096  # characters, of all folders together
-MAX_BURST_LENGTH = 64
+SCRIPTS = ("uploading.js", "shrink.js", "sending.js", "camera.js", "picker.js")  # each uses names of those before it
 
 PICKER_TEMPLATE = """
 <div class="hs-picker">
@@ -79,25 +68,16 @@ PICKER_TEMPLATE = """
 """.replace("ENDINGS", ",".join(sorted(IMAGE_EXTENSIONS)))
 
 
-@dataclass(frozen=True)
-class Upload:
-    """A file that a browser sent: the relative name it had there, where its bytes lie, and its burst ("" for none)."""
-
-    name: str
-    path: Path
-    burst: str
-
-
 def build_picker() -> gr.HTML:
-    """The drop area.
+    """Build the drop area.
 
-    Its ``submit`` event carries ``files``, a list for ``received``; ``label``, the class of all of them, or "" where
-    their names tell; and ``add``, whether they join what is loaded. Its ``stop`` asks for the reading to end.
-    Set ``says`` to tell of the reading, ``told`` to another number when it is over, ``loaded`` once there are images.
+    Its ``submit`` event carries what ``browser_events.parse_images_upload`` parses; its ``stop`` event asks for the
+    reading to end. Update ``says`` to report progress of the reading, ``told`` to a new number when it is over, and
+    ``loaded`` once there are images.
     """
     return gr.HTML(
-        html_template=PICKER_TEMPLATE,  # names no property: it would be drawn anew, and lose what was typed
-        js_on_load="\n".join(read_static(f"{name}.js") for name in SCRIPTS),
+        html_template=PICKER_TEMPLATE,  # names no property: an update would render it again and lose what was typed
+        js_on_load=read_scripts(*SCRIPTS),
         apply_default_css=False,
         elem_id="picker",
         most=get_limits().images,
@@ -105,40 +85,3 @@ def build_picker() -> gr.HTML:
         says="",
         told=0,
     )
-
-
-def parse_uploads(files: object) -> list[Upload]:
-    """What the browser sent.
-
-    ``gr.HTML`` checks no path, so a page could name any file of the server: only regular files inside Gradio's own
-    upload folder pass.
-
-    Raises:
-        InputError: if anything else stands in the list.
-    """
-    home, most = Path(get_upload_folder()).resolve(), get_limits().images
-    try:
-        if len(files) > most:  # type: ignore[arg-type]
-            raise InputError(f"More than {most:,} files are not read at once. Take fewer.")
-        return [_parse_upload(entry, home) for entry in files]  # type: ignore[attr-defined]
-    except InputError:
-        raise
-    except (TypeError, KeyError, AttributeError, OSError, ValueError, RuntimeError) as error:  # or links in a circle
-        raise InputError("The list of files could not be read. Choose the folder again.") from error
-
-
-def _parse_upload(entry: dict[str, object], upload_folder: Path) -> Upload:
-    name, path, burst = entry["name"], entry["path"], entry.get("burst", "")
-    for text, longest in ((name, MAX_NAME_LENGTH), (path, MAX_NAME_LENGTH), (burst, MAX_BURST_LENGTH)):
-        if not isinstance(text, str) or len(text) > longest:
-            raise ValueError("no text, or an endless one")
-    place = Path(path)
-    if not place.resolve(strict=True).is_relative_to(upload_folder) or not stat.S_ISREG(os.lstat(place).st_mode):
-        raise InputError("A file that was named was not uploaded here. Choose the folder again.")
-    return Upload(name, place, burst)
-
-
-def delete_uploads(uploads: Iterable[Upload]) -> None:
-    """Remove uploads once they have been read: whoever learns an upload's path can fetch it."""
-    for upload in uploads:
-        upload.path.unlink(missing_ok=True)

@@ -1,12 +1,11 @@
-"""Beneath the charts of the third step: this visitor's runs side by side, as a table and as curves in one chart."""
+"""Table and chart that compare the validation results of the session's runs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 
 from headswap.common.text import format_duration, format_percent
 from headswap.networks.classifier import ACCURACY
@@ -17,27 +16,36 @@ from headswap.ui.sessions.session import Session
 from headswap.ui.views import line_chart
 from headswap.ui.views.network import HEAD_TITLES, backbone_title
 
-MAX_CURVES = 5  # of the newest runs, and the one whose model answers
+MAX_CURVES = 5  # the active run, and the newest of the others
 CANDIDATE_LABELS = {"frozen": "the frozen network kept", "reference": "the head solved at once kept"}
 
 
 @dataclass(frozen=True)
 class RunsPanel:
-    """The components."""
+    """The panel's components."""
 
     container: gr.Column
     table: gr.Dataframe
     chart: gr.HTML
 
     @property
-    def outputs(self) -> list[gr.components.Component]:
-        """What ``show`` gives, in order."""
+    def outputs(self) -> list[Block]:
+        """The components that a ``RunsPanelUpdate`` sets."""
         return [self.container, self.table, self.chart]
 
 
+@dataclass(frozen=True)
+class RunsPanelUpdate:
+    """New values of all components, by name."""
+
+    container: gr.Column
+    table: gr.Dataframe
+    chart: str
+
+
 def build() -> RunsPanel:
-    """The components, without events."""
-    with gr.Column(visible=False, elem_id="runs") as room:
+    """Build the components, without events."""
+    with gr.Column(visible=False, elem_id="runs") as container:
         table = gr.Dataframe(
             headers=["run", "backbone", "head", "what learned", "validation images right", "time"],
             column_widths=["144px", "164px", "114px", "264px", "284px", "84px"],
@@ -49,71 +57,85 @@ def build() -> RunsPanel:
         )
         build_note("runs-table")
         chart = gr.HTML(elem_id="runs-chart", apply_default_css=False)
-    return RunsPanel(room, table, chart)
+    return RunsPanel(container, table, chart)
 
 
-def refresh(visitor: Session) -> tuple[Any, ...]:
-    """The visitor's runs: values for ``Runs.shown``."""
-    if not visitor.run_summaries:
-        return gr.Column(visible=False), gr.Dataframe(value=None), ""
-    return gr.Column(visible=True), gr.Dataframe(value=table_rows(visitor)), render_curves(visitor)
+def refresh(session: Session) -> RunsPanelUpdate:
+    """Show the session's runs."""
+    if not session.run_summaries:
+        return RunsPanelUpdate(gr.Column(visible=False), gr.Dataframe(value=None), "")
+    return RunsPanelUpdate(gr.Column(visible=True), gr.Dataframe(value=table_rows(session)), render_curves(session))
 
 
-def active_run_number(visitor: Session) -> int:
-    """The number of the run whose model answers now; 0 where it is none of them."""
-    return visitor.trained_model.run_number if visitor.trained_model else 0
+def active_run_number(session: Session) -> int:
+    """The number of the run that trained the current model; 0 where none of the runs did."""
+    return session.trained_model.run_number if session.trained_model else 0
 
 
-def table_rows(visitor: Session) -> list[list[str]]:
-    """A row for each run: the one whose model answers first, then the newest."""
-    now = active_run_number(visitor)
-    return [_table_row(ran, visitor, ran.number == now) for ran in _sort_runs(visitor.run_summaries, now)]
+def table_rows(session: Session) -> list[list[str]]:
+    """A row for each run: the active one first, then the newest."""
+    return [_table_row(run, session) for run in _sorted_runs(session)]
 
 
-def _sort_runs(runs: Sequence[RunSummary], active_number: int) -> list[RunSummary]:
-    return sorted(runs, key=lambda ran: (ran.number != active_number, -ran.number))
+def _sorted_runs(session: Session) -> list[RunSummary]:
+    active_number = active_run_number(session)
+    return sorted(session.run_summaries, key=lambda run: (run.number != active_number, -run.number))
 
 
-def _table_row(summary: RunSummary, visitor: Session, is_active: bool) -> list[str]:
-    instead = visitor.trained_model.active_candidate if is_active else ""
-    figures = visitor.trained_model.validation_metrics if instead else summary.validation_metrics
+def _table_row(summary: RunSummary, session: Session) -> list[str]:
+    number, schedule, metrics = str(summary.number), summary.schedule_text, summary.validation_metrics
+    if session.trained_model and summary.number == session.trained_model.run_number:
+        number += ", answers now"
+        if candidate := session.trained_model.active_candidate:
+            schedule += f"; {CANDIDATE_LABELS[candidate]}"
+            metrics = session.trained_model.validation_metrics or metrics
     return [
-        f"{summary.number}, answers now" if is_active else str(summary.number),
+        number,
         backbone_title(summary.backbone),
         HEAD_TITLES.get(summary.head, summary.head),
-        f"{summary.schedule_text}; {CANDIDATE_LABELS[instead]}" if instead else summary.schedule_text,
-        _accuracy_text(figures),
+        schedule,
+        format_metrics(metrics),
         format_duration(summary.seconds),
     ]
 
 
-def _accuracy_text(figures: ClassificationMetrics) -> str:
-    low, high = figures.interval
-    between = f"{figures.correct} of {figures.total}, {format_percent(figures.correct / figures.total)} ({format_percent(low)} to {format_percent(high)})"
-    return between if figures.metric == ACCURACY else f"{figures.metric} {figures.score:.2f}; {between}"
+def format_metrics(metrics: ClassificationMetrics) -> str:
+    """The validation accuracy with its confidence interval, preceded by the score where that is another metric."""
+    low, high = metrics.interval
+    accuracy = (
+        f"{metrics.correct} of {metrics.total}, {format_percent(metrics.correct / metrics.total)} "
+        f"({format_percent(low)} to {format_percent(high)})"
+    )
+    return accuracy if metrics.metric == ACCURACY else f"{metrics.metric} {metrics.score:.2f}; {accuracy}"
 
 
-def render_curves(visitor: Session) -> str:
-    """The runs' validation curves over one another; nothing while there are fewer than two."""
-    now = active_run_number(visitor)
-    runs = [ran for ran in _sort_runs(visitor.run_summaries, now) if ran.validation_curve][:MAX_CURVES]
+def render_curves(session: Session) -> str:
+    """The validation curves of the runs in one chart; empty while there are fewer than two."""
+    runs = [run for run in _sorted_runs(session) if run.validation_curve][:MAX_CURVES]
     if len(runs) < 2:
         return ""
-    metric = runs[0].validation_metrics.metric
-    named = [(f"run {ran.number}", HEAD_TITLES.get(ran.head, ran.head), ran) for ran in runs]
+    active_number = active_run_number(session)
     series = tuple(
-        line_chart.Series(name, ran.validation_curve, "validation" if ran.number == now else f"other{place % 4}")
-        for place, (name, _, ran) in enumerate(named)
+        line_chart.Series(
+            f"run {run.number}",
+            run.validation_curve,
+            "validation" if run.number == active_number else f"other{i % 4}",
+        )
+        for i, run in enumerate(runs)
     )
-    ends = ", ".join(f"{name} ({head}) {format_percent(ran.validation_curve[-1][1])}" for name, head, ran in named)
+    metric = runs[0].validation_metrics.metric.capitalize()
+    ends = ", ".join(
+        f"run {run.number} ({HEAD_TITLES.get(run.head, run.head)}) {format_percent(run.validation_curve[-1][1])}"
+        for run in runs
+    )
     return line_chart.render_line_chart(
         line_chart.LineChart(
-            f"{metric.capitalize()} on the validation images, run by run",
+            f"{metric} on the validation images, run by run",
             (),
             series,
-            max(ran.validation_curve[-1][0] for ran in runs),
+            max(run.validation_curve[-1][0] for run in runs),
             is_percent=True,
             labels_at_right=True,
-            alt_text=f"{metric.capitalize()} on the validation images after the last epoch: {ends}.",
+            alt_text=f"{metric} on the validation images after the last epoch: {ends}.",
         )
     )

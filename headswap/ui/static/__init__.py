@@ -1,1 +1,1 @@
-"""Style sheets, scripts, and the pictures that the page shows."""
+"""Style sheets, scripts, and access to the pictures that the page shows."""

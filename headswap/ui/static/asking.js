@@ -1,4 +1,4 @@
-// A press on a button sends what its data- attributes ask for. Rows are drawn anew by each answer, so the listener sits above.
+// Sends the data- attributes of the button that is clicked. Rows are redrawn by each update, so the element listens.
 element.addEventListener("click", ({ target }) => {
   const button = target.closest("button[data-do]");
   if (button) trigger("submit", { ...button.dataset });

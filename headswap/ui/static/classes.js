@@ -1,20 +1,20 @@
-// A press on a button sends what its data- attributes ask for. Rows are drawn anew by each answer, so the listener sits above.
-const SURE_FOR = 4000;
+// Sends the data- attributes of the button that is clicked. Rows are redrawn by each update, so the element listens.
+const CONFIRM_MS = 4000;
 
 element.addEventListener("click", ({ target }) => {
   const button = target.closest("button[data-do]");
   if (!button) return;
-  const { do: asked, label, images, sure } = button.dataset;
+  const { do: action, label, images, sure } = button.dataset;
   if (sure && button.textContent !== sure) return askTwice(button, sure);
-  if (asked === "rename") return rename(button, label);
-  if (asked === "add") return document.dispatchEvent(new CustomEvent("headswap-class", { detail: { name: label } }));
-  trigger("submit", { do: asked, label, images: images?.split(" ") });
+  if (action === "rename") return rename(button, label);
+  if (action === "add") return document.dispatchEvent(new CustomEvent("headswap-class", { detail: { name: label } }));
+  trigger("submit", { do: action, label, images: images?.split(" ") });
 });
 
 function askTwice(button, sure) {
-  const words = button.textContent;
+  const text = button.textContent;
   button.textContent = sure;
-  setTimeout(() => (button.textContent = words), SURE_FOR);
+  setTimeout(() => (button.textContent = text), CONFIRM_MS);
 }
 
 function rename(button, label) {
@@ -34,7 +34,7 @@ function rename(button, label) {
     if (key === "Enter") end(field.value.trim());
     if (key === "Escape") end("");
   });
-  // Later, because an answer that draws the rows anew takes the focus away in the midst of it.
+  // Later, because an update that redraws the rows takes the focus away while it runs.
   field.addEventListener("blur", () => setTimeout(() => end(field.value.trim())));
   title.hidden = true;
   title.after(field);

@@ -1,12 +1,12 @@
-// Shows the notes beside all controls, or hides them. Of the tab and not of the browser: the next pupil begins anew.
+// Shows or hides the notes beside all controls; stored by tab and not by browser, so that the next pupil starts afresh.
 const KEY = "headswap-explains";
 const button = element.querySelector("button");
 
-function explain(on) {
+function showNotes(on) {
   document.documentElement.classList.toggle("hs-explains", on);
   button.setAttribute("aria-checked", String(on));
   sessionStorage.setItem(KEY, String(on));
 }
 
-button.addEventListener("click", () => explain(button.getAttribute("aria-checked") !== "true"));
-explain(sessionStorage.getItem(KEY) === "true");
+button.addEventListener("click", () => showNotes(button.getAttribute("aria-checked") !== "true"));
+showNotes(sessionStorage.getItem(KEY) === "true");

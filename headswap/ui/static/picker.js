@@ -1,10 +1,8 @@
-// How images come in: chosen, dropped, pasted or photographed. Gradio's own upload drops the names of folders, so each
-// file is sent alone beside its relative name.
+// Accepts images that are chosen, dropped, pasted or photographed.
 const area = element.querySelector(".hs-picker");
 const field = element.querySelector(".hs-class-name");
 const input = (name) => element.querySelector(`input.hs-${name}-input`);
-const LITTER = /(^|\/)(\.|__MACOSX|Thumbs\.db$|desktop\.ini$)/;
-const WHOLE = /\/|\.(zip|tar|gz|tgz|csv|tsv|headswap)$/i; // brings its classes along
+const CARRIES_CLASSES = /\/|\.(zip|tar|gz|tgz|csv|tsv|headswap)$/i; // brings its classes along
 
 field.addEventListener("input", () => {
   const name = field.value.trim();
@@ -14,24 +12,24 @@ field.addEventListener("input", () => {
 function className() {
   const name = field.value.trim();
   if (!name) {
-    say("Type the name of a class first, then add its images.");
+    setStatus("Type the name of a class first, then add its images.");
     field.focus();
   }
   return name;
 }
 
-function offer(files) {
+function acceptFiles(files) {
   if (!isFree()) return;
-  const found = files.filter(({ name }) => !LITTER.test(name));
-  if (!found.length) return say("There is no file in it.");
-  if (found.length > props.most) return say(`More than ${props.most} files are not read at once. Take fewer.`);
-  const whole = found.some(({ name }) => WHOLE.test(name));
-  const label = whole ? "" : className();
-  if (whole || label) send(found.entries(), () => found.length, label);
+  const found = files.filter(({ name }) => !JUNK_FILES.test(name));
+  if (!found.length) return setStatus("There is no file in it.");
+  if (found.length > props.most) return setStatus(`More than ${props.most} files are not read at once. Take fewer.`);
+  const carriesClasses = found.some(({ name }) => CARRIES_CLASSES.test(name));
+  const label = carriesClasses ? "" : className();
+  if (carriesClasses || label) sendFiles(found.entries(), () => found.length, label);
 }
 
-async function walk(entry, found) {
-  if (LITTER.test(entry.name) || found.length > props.most) return;
+async function listEntries(entry, found) {
+  if (JUNK_FILES.test(entry.name) || found.length > props.most) return;
   if (entry.isFile) {
     const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
     found.push({ name: entry.fullPath.replace(/^\/+/, ""), file });
@@ -41,44 +39,44 @@ async function walk(entry, found) {
   for (;;) {
     const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
     if (!some.length) return;
-    for (const inner of some) await walk(inner, found);
+    for (const inner of some) await listEntries(inner, found);
   }
 }
 
 async function drop({ items, files }) {
   if (!isFree()) return;
   const entries = Array.from(items, (item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  const found = entries.length ? [] : named(files);
-  const mine = show({}, "Looking what is in it");
+  const found = entries.length ? [] : withRelativePaths(files);
+  const task = setTask({}, "Looking what is in it");
   try {
-    for (const entry of entries) await walk(entry, found);
+    for (const entry of entries) await listEntries(entry, found);
   } catch (error) {
-    if (now === mine) show(null, `It could not be opened: ${error.message || error}`);
+    if (currentTask === task) setTask(null, `It could not be opened: ${error.message || error}`);
   }
-  if (now !== mine) return;
-  show(null, "");
-  offer(found);
+  if (currentTask !== task) return;
+  setTask(null, "");
+  acceptFiles(found);
 }
 
-function named(files) {
-  return Array.from(files, (file) => ({ name: file.webkitRelativePath || file.name, file }));
+function withRelativePaths(files) {
+  return Array.from(files, (file) => ({ name: relativePath(file), file }));
 }
 
-function onPress(button, act) {
+function onClick(button, act) {
   element.querySelector(`.hs-${button}`).addEventListener("click", act);
 }
 
 for (const kind of ["folder", "files", "images", "capture"]) {
   input(kind).addEventListener("change", ({ target }) => {
-    const files = named(target.files);
+    const files = withRelativePaths(target.files);
     target.value = ""; // so that the same can be chosen again
-    offer(files);
+    acceptFiles(files);
   });
 }
-onPress("choose-folder", () => input("folder").click());
-onPress("choose-files", () => input("files").click());
-onPress("add-images", () => className() && input("images").click());
-onPress("open-camera", () => {
+onClick("choose-folder", () => input("folder").click());
+onClick("choose-files", () => input("files").click());
+onClick("add-images", () => className() && input("images").click());
+onClick("open-camera", () => {
   if (canFilm) return panel.hidden ? openCamera() : closeCamera();
   if (className()) input("capture").click();
 });
@@ -101,20 +99,20 @@ area.addEventListener("drop", (event) => {
 });
 document.addEventListener("paste", (event) => {
   const { files, types } = event.clipboardData;
-  const images = named(files).filter(({ file }) => file.type.startsWith("image/"));
+  const images = withRelativePaths(files).filter(({ file }) => file.type.startsWith("image/"));
   const writing = event.target.matches?.("input, textarea, [contenteditable]") && types.includes("text/plain");
   if (!element.offsetParent || !images.length || writing) return;
   event.preventDefault();
-  offer(images);
+  acceptFiles(images);
 });
 
-function showAdding() {
-  adding.closest("label").hidden = !props.loaded;
+function showAddCheckbox() {
+  addCheckbox.closest("label").hidden = !props.loaded;
 }
-watch("loaded", showAdding);
-showAdding();
+watch("loaded", showAddCheckbox);
+showAddCheckbox();
 
-// Captured, so that it is heard on the picker's own element as well as on the document.
+// In the capture phase, so that it also works on the picker's own element.
 document.addEventListener(
   "headswap-class",
   ({ detail }) => {

@@ -1,36 +1,37 @@
-"""The fifth step: the trained model as something to use, share, read and repeat; and one that was kept, opened again.
+"""Keep step: exports the trained model in several formats, pushes it to the Hub, and opens saved models.
 
-Each file is compared with the model before it is offered. Knows nothing of formats.
+Each file is loaded again and compared with the model before it is offered; how is the business of ``export``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from types import MappingProxyType
+from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 
-from headswap.common.atomic import atomic_write_bytes
 from headswap.common.errors import InputError
 from headswap.common.text import format_bytes, format_count, join_names
 from headswap.data.dataset import LabelledImages
 from headswap.export.deploy import onnx_kit, space_kit
 from headswap.export.hub import push_to_hub
 from headswap.export.model_card import format_result
-from headswap.export.model_file import MODEL_FILE_SUFFIX, load_and_verify, save
-from headswap.export.onnx import export_program
+from headswap.export.model_file import MODEL_FILE_SUFFIX, load_and_verify
 from headswap.export.script import eject
 from headswap.networks.catalogue import find_backbone
 from headswap.networks.classifier import Classifier
 from headswap.ui.panels.backbone_table import license_text
+from headswap.ui.panels.export_formats import EXPORT_FORMATS, ExportSource
 from headswap.ui.panels.help_notes import build_note
 from headswap.ui.sessions.chosen_network import build_meta_network
-from headswap.ui.sessions.job import Scheduler
-from headswap.ui.sessions.session import Session, TrainedModel
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.session import Session
+from headswap.ui.sessions.state import TrainedModel
 from headswap.ui.views.html import render_problem_card
 from headswap.ui.views.network import backbone_title, count_head_parameters, head_title, render_network
 
@@ -38,28 +39,23 @@ DEFAULT_NAME = "my model"
 EXPORTING_HTML = (
     '<p class="hs-card hs-hint" role="status">Making the file, and comparing its answers with the model.</p>'
 )
-MAX_NAME_LENGTH = 60  # characters of a name
+MAX_NAME_LENGTH = 60  # characters
 NO_MODEL_MESSAGE = "No model has learned anything yet. Press Train in the third step, or open a model that you kept."
 LOGIN_REQUIRED_MESSAGE = (
     "Log in first: this computer's own token is only for who sits at it. Or download the page of its own and push it "
     "yourself."
 )
-# Pressed by the page itself as soon as the file is made; by then the link has its address.
+# Clicks the download link as soon as the file is there; the delay lets the link get its URL first.
 CLICK_DOWNLOAD_JS = "(file) => { if (file) setTimeout(() => document.querySelector('#made-file').click(), 150); }"
 
 
 @dataclass(frozen=True)
-class ExportFormat:
-    """A way to take a model along."""
-
-    title: str
-    description: str
-    export_file: Callable[[Classifier, Path, str, LabelledImages | None, LabelledImages | None], tuple[Path, str]]
-
-
-@dataclass(frozen=True)
 class KeepStep:
-    """The step's components; ``ways`` are the buttons by their names in ``WAYS``."""
+    """The step's components.
+
+    Attributes:
+        format_buttons: The download buttons by their names in ``EXPORT_FORMATS``.
+    """
 
     stage_strip: gr.HTML
     summary: gr.HTML
@@ -76,97 +72,133 @@ class KeepStep:
     open_status: gr.HTML
 
     @property
-    def refresh_outputs(self) -> list[gr.components.Component]:
-        """What ``prepare`` gives, in order."""
+    def refresh_outputs(self) -> list[Block]:
+        """The components that a ``KeepUpdate`` sets."""
         return [self.stage_strip, self.summary, *self.format_buttons.values(), self.push_button]
 
 
+@dataclass(frozen=True)
+class KeepUpdate:
+    """New values of components, by name."""
+
+    stage_strip: str
+    summary: str
+    format_buttons: Mapping[str, gr.Button]
+    push_button: gr.Button
+
+
 def build(can_push: bool, has_login: bool) -> KeepStep:
-    """The step's components, without events.
+    """Build the components, without events.
 
     Args:
-        pushing: whether anybody here may push to the hub.
-        login: whether visitors push as themselves, by a login of their own.
+        can_push: Whether anybody may push to the Hub from here.
+        has_login: Whether users log in to the Hub and push as themselves.
     """
-    drawing = gr.HTML(elem_id="keep-strip", apply_default_css=False)
-    card = gr.HTML(elem_id="keep-card", apply_default_css=False)
+    strip = gr.HTML(elem_id="keep-strip", apply_default_css=False)
+    summary = gr.HTML(elem_id="keep-card", apply_default_css=False)
     with gr.Row(equal_height=False):
         with gr.Column(min_width=280):
             name = gr.Textbox(DEFAULT_NAME, label="What to call it", max_length=MAX_NAME_LENGTH, elem_id="model-name")
         with gr.Column(min_width=280):
-            along = gr.Checkbox(
+            include_images = gr.Checkbox(
                 False,
                 label="Let some of my images go along",
                 info="Small ones, as examples. Without the tick no image leaves this page; drawn ones check the files.",
                 elem_id="along",
             )
             build_note("along")
-    ways = {}
+    format_buttons = _build_format_buttons()
+    export_status = gr.HTML(elem_id="made", apply_default_css=False)
+    download_button = gr.DownloadButton(visible="hidden", elem_id="made-file")
+    repo_id, repo_type, push_button, push_status = _build_push_form(can_push, has_login)
+    with gr.Accordion("Open a model that you kept", open=False, elem_id="open-model"):
+        model_file = gr.File(
+            file_types=[MODEL_FILE_SUFFIX], label=f"A {MODEL_FILE_SUFFIX} file", elem_id="opening", height=120
+        )
+        open_status = gr.HTML(elem_id="opened", apply_default_css=False)
+    return KeepStep(
+        stage_strip=strip,
+        summary=summary,
+        name=name,
+        include_images=include_images,
+        format_buttons=format_buttons,
+        export_status=export_status,
+        download_button=download_button,
+        repo_id=repo_id,
+        repo_type=repo_type,
+        push_button=push_button,
+        push_status=push_status,
+        model_file=model_file,
+        open_status=open_status,
+    )
+
+
+def _build_format_buttons() -> dict[str, gr.Button]:
+    buttons = {}
     with gr.Row(elem_id="ways", equal_height=True):
-        for key, way in EXPORT_FORMATS.items():
+        for key, export_format in EXPORT_FORMATS.items():
             with gr.Column(min_width=230, elem_classes="hs-way"):
-                gr.HTML(f"<h3>{way.title}</h3><p>{way.description}</p>", apply_default_css=False)
-                ways[key] = gr.Button("Download", elem_id=f"take-{key}", interactive=False)
+                gr.HTML(f"<h3>{export_format.title}</h3><p>{export_format.description}</p>", apply_default_css=False)
+                buttons[key] = gr.Button("Download", elem_id=f"take-{key}", interactive=False)
     build_note("ways")
-    made = gr.HTML(elem_id="made", apply_default_css=False)
-    file = gr.DownloadButton(visible="hidden", elem_id="made-file")
+    return buttons
+
+
+def _build_push_form(can_push: bool, has_login: bool) -> tuple[gr.Textbox, gr.Radio, gr.Button, gr.HTML]:
     with gr.Accordion("Push it to the Hugging Face hub", open=False, visible=can_push):
         if has_login:
             gr.LoginButton()
-        repository = gr.Textbox(label="Repository", placeholder="your-name/flowers", elem_id="repository")
-        kind = gr.Radio(
+        repo_id = gr.Textbox(label="Repository", placeholder="your-name/flowers", elem_id="repository")
+        repo_type = gr.Radio(
             [("As a model: the file, ONNX and the card", "model"), ("As a page of its own, a Space", "space")],
             value="model",
             label="As what",
             elem_id="kind",
         )
-        push_button = gr.Button("Push, so that only you see it", elem_id="push", interactive=False)
-        pushed = gr.HTML(elem_id="pushed", apply_default_css=False)
-    with gr.Accordion("Open a model that you kept", open=False, elem_id="open-model"):
-        opening = gr.File(
-            file_types=[MODEL_FILE_SUFFIX], label=f"A {MODEL_FILE_SUFFIX} file", elem_id="opening", height=120
-        )
-        opened = gr.HTML(elem_id="opened", apply_default_css=False)
-    return KeepStep(
-        drawing, card, name, along, ways, made, file, repository, kind, push_button, pushed, opening, opened
-    )
+        button = gr.Button("Push, so that only you see it", elem_id="push", interactive=False)
+        status = gr.HTML(elem_id="pushed", apply_default_css=False)
+    return repo_id, repo_type, button, status
 
 
-def refresh(visitor: Session) -> tuple[object, ...]:
-    """What there is to take along: values for ``KeepStep.shown``."""
-    trained = visitor.trained_model
-    buttons = [gr.Button(interactive=trained is not None) for _ in (*EXPORT_FORMATS, "push")]
+def refresh(session: Session) -> KeepUpdate:
+    """Show the trained model and enable what can be done with it."""
+    trained = session.trained_model
     if trained is None:
-        model = build_meta_network(visitor.choice, visitor.classes)
-        return (
-            render_network(model, model.summarize_stages(), ()),
-            f'<p class="hs-sentence">{NO_MODEL_MESSAGE}</p>',
-            *buttons,
-        )
-    return (
-        render_network(trained.model, trained.model.summarize_stages(), trained.trained_stages),
-        _render_summary(trained),
-        *buttons,
+        model = build_meta_network(session.choice, session.classes)
+        trained_stages: tuple[str, ...] = ()
+        summary = f'<p class="hs-sentence">{NO_MODEL_MESSAGE}</p>'
+    else:
+        model, trained_stages, summary = trained.model, trained.trained_stages, _render_summary(trained)
+    return KeepUpdate(
+        stage_strip=render_network(model, model.summarize_stages(), trained_stages),
+        summary=summary,
+        format_buttons={name: gr.Button(interactive=trained is not None) for name in EXPORT_FORMATS},
+        push_button=gr.Button(interactive=trained is not None),
     )
 
 
 def export_model(
-    visitor: Session, scheduler: Scheduler, format_name: str, name: str, include_images: bool
+    session: Session, scheduler: Scheduler, format_name: str, name: str, include_images: bool
 ) -> tuple[str | None, str]:
-    """Make a file and compare it with the model; values for ``file`` and ``made``."""
-    if visitor.trained_model is None:
+    """Export the model to a file and compare that with the model.
+
+    Returns:
+        New values of ``download_button`` and ``export_status``.
+    """
+    trained = session.trained_model
+    if trained is None:
         return None, render_problem_card(NO_MODEL_MESSAGE)
     try:
         with scheduler.compute_slot():
-            path, proof = _export_file(visitor, format_name, name, include_images)
+            path, proof = _export_file(session, trained.model, format_name, name, include_images)
     except InputError as error:
         return None, render_problem_card(str(error))
-    said = f"<b>{escape(path.name)}</b>, {format_bytes(path.stat().st_size)}. {escape(proof)}"
-    return str(path), f'<p class="hs-card hs-hint" role="status">{said}</p>'
+    size = format_bytes(path.stat().st_size)
+    return str(path), _render_done(f"<b>{escape(path.name)}</b>, {size}. {escape(proof)}")
 
 
 def push_model(
-    visitor: Session,
+    session: Session,
     scheduler: Scheduler,
     repo_id: str,
     repo_type: str,
@@ -175,159 +207,117 @@ def push_model(
     token: str | None,
     is_allowed: bool,
 ) -> str:
-    """Push the model, or a page of its own; the value of ``pushed``.
+    """Push the model, or a Space with it, to the Hub.
 
     Args:
-        token: the visitor's own; without one that of this computer is used.
-        allowed: whether the visitor may push by it.
+        session: Holds the model.
+        scheduler: Grants the time to export it.
+        repo_id: "user/repository".
+        repo_type: "model" or "space".
+        name: What the model is called.
+        include_images: Whether some of the images may go along.
+        token: The user's own token; None for that of this computer.
+        is_allowed: Whether the user may push with that token.
+
+    Returns:
+        The new value of ``push_status``.
     """
-    if visitor.trained_model is None or not is_allowed:
-        return render_problem_card(LOGIN_REQUIRED_MESSAGE if visitor.trained_model else NO_MODEL_MESSAGE)
-    model, images, stem = (
-        visitor.trained_model.model,
-        _training_images(visitor) if include_images else None,
-        clean_file_stem(name),
-    )
+    trained = session.trained_model
+    if trained is None:
+        return render_problem_card(NO_MODEL_MESSAGE)
+    if not is_allowed:
+        return render_problem_card(LOGIN_REQUIRED_MESSAGE)
+    images = _training_images(session) if include_images else None
+    is_space = repo_type == "space"
     try:
         with scheduler.compute_slot():
-            kit = (space_kit if repo_type == "space" else onnx_kit)(model, stem, images)
+            kit = (space_kit if is_space else onnx_kit)(trained.model, clean_file_stem(name), images)
             files = dict(kit.files)
             if repo_type == "model":
-                path, _ = _export_file(visitor, "headswap", name, include_images)
+                path, _ = _export_file(session, trained.model, "headswap", name, include_images)
                 files[path.name] = path.read_bytes()
-        address = push_to_hub(files, repo_id.strip(), space=repo_type == "space", token=token)
+        url = escape(push_to_hub(files, repo_id.strip(), space=is_space, token=token))
     except InputError as error:
         return render_problem_card(str(error))
-    return f'<p class="hs-card hs-hint" role="status">Pushed to <a href="{escape(address)}">{escape(address)}</a>.</p>'
+    return _render_done(f'Pushed to <a href="{url}">{url}</a>.')
 
 
-def open_model(visitor: Session, path: str | None) -> tuple[str, str]:
-    """A model from its file in place of what was trained; values for ``opened`` and ``name``."""
+def open_model(session: Session, path: str | None) -> tuple[str | dict[str, Any], str | dict[str, Any]]:
+    """Load a saved model in place of the trained one.
+
+    Returns:
+        New values of ``open_status`` and ``name``.
+    """
     if path is None:
         return gr.skip(), gr.skip()
-    if visitor.is_training:
+    if session.is_training:
         return render_problem_card("A training runs; stop it or wait for its end, then open the model."), gr.skip()
     try:
         model, damage = load_and_verify(path)
     except InputError as error:
         return render_problem_card(str(error)), gr.skip()
-    visitor.use_loaded_model(model)
+    session.use_loaded_model(model)
     known = escape(join_names(model.classes, max_names=8))
     warning = render_problem_card(damage) if damage else ""
-    return (
-        f'{warning}<p class="hs-card hs-hint" role="status">Opened: it knows {known}. Test it in the fourth step. To '
-        "teach it more, choose images in the first step, those of a new class too, and press Train: it learns on.</p>",
-        Path(path).name.removesuffix(MODEL_FILE_SUFFIX)[:MAX_NAME_LENGTH],
+    done = _render_done(
+        f"Opened: it knows {known}. Test it in the fourth step. To teach it more, choose images in the first step, "
+        "those of a new class too, and press Train: it learns on."
     )
+    return warning + done, Path(path).name.removesuffix(MODEL_FILE_SUFFIX)[:MAX_NAME_LENGTH]
 
 
-def render_script(visitor: Session) -> str:
-    """What was just learned as a script of plain PyTorch, for reading; or why there is none, as a comment."""
-    if visitor.trained_model is None:
+def render_script(session: Session) -> str:
+    """The last training as a script of plain PyTorch, or a comment that says why there is none."""
+    if session.trained_model is None:
         return f"# {NO_MODEL_MESSAGE}"
+    model = session.trained_model.model
     try:
-        return eject(visitor.trained_model.model, _matching_images(visitor))
+        return eject(model, _matching_images(session, model))
     except InputError as error:
         return f"# {error}"
 
 
 def clean_file_stem(name: str) -> str:
-    """A name as a file's, whatever somebody has typed."""
+    """Turn what a user has typed into a file name without suffix."""
     return re.sub(r"[^\w-]+", " ", name).strip(" -")[:MAX_NAME_LENGTH] or DEFAULT_NAME
 
 
-def _export_file(visitor: Session, format_name: str, name: str, include_images: bool) -> tuple[Path, str]:
-    known = _matching_images(visitor)
-    return EXPORT_FORMATS[format_name].export_file(
-        visitor.trained_model.model,
-        visitor.ensure_export_dir(),
-        clean_file_stem(name),
-        known if include_images else None,
-        known,
+def _export_file(
+    session: Session, model: Classifier, format_name: str, name: str, include_images: bool
+) -> tuple[Path, str]:
+    source = ExportSource(
+        model, session.ensure_export_dir(), clean_file_stem(name), _matching_images(session, model), include_images
     )
+    return EXPORT_FORMATS[format_name].export_file(source)
 
 
-def _training_images(visitor: Session) -> LabelledImages | None:
-    """The images that the model learned from, while they are there."""
-    lesson = visitor.job.training_setup if visitor.job else None
-    return lesson.images if lesson else visitor.images
+def _training_images(session: Session) -> LabelledImages | None:
+    """The images that the model was trained on, while they are there."""
+    setup = session.job.training_setup if session.job else None
+    return setup.images if setup else session.images
 
 
-def _matching_images(visitor: Session) -> LabelledImages | None:
-    images = _training_images(visitor)
-    return images if images and set(images.classes) == set(visitor.trained_model.model.classes) else None
+def _matching_images(session: Session, model: Classifier) -> LabelledImages | None:
+    """The training images, unless they have other classes than the model."""
+    images = _training_images(session)
+    return images if images and set(images.classes) == set(model.classes) else None
+
+
+def _render_done(html: str) -> str:
+    return f'<p class="hs-card hs-hint" role="status">{html}</p>'
 
 
 def _render_summary(trained: TrainedModel) -> str:
     model, record = trained.model, trained.model.record
-    row = find_backbone(model.backbone)
-    weights = f"{head_title(model)}, {format_count(count_head_parameters(model), 'weight')}"
+    backbone = find_backbone(model.backbone)
+    head = f"{head_title(model)}, {format_count(count_head_parameters(model), 'weight')}"
     stages = trained.trained_stages
     facts = {
-        "Backbone": f"{backbone_title(model.backbone)}; its weights come under {license_text(row)}",
-        "Head": weights,
+        "Backbone": f"{backbone_title(model.backbone)}; its weights come under {license_text(backbone)}",
+        "Head": head,
         "Classes": join_names(model.classes, max_names=12),
         "Learned": f"the head and the stages {join_names(stages)}" if stages else "the head",
         "Accuracy": format_result(record.result) if record else "nothing is known of it",
     }
     rows = "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
     return f'<dl class="hs-card hs-facts">{rows}</dl>'
-
-
-def _export_headswap(
-    model: Classifier, directory: Path, stem: str, sample_images: LabelledImages | None, _: object
-) -> tuple[Path, str]:
-    path = directory / f"{stem}{MODEL_FILE_SUFFIX}"
-    return path, save(model, path, sample_images).sentence
-
-
-def _export_onnx_kit(
-    model: Classifier, directory: Path, stem: str, sample_images: LabelledImages | None, _: object
-) -> tuple[Path, str]:
-    kit, path = onnx_kit(model, stem, sample_images), directory / f"{stem}-onnx.zip"
-    atomic_write_bytes(path, kit.to_zip())
-    return path, kit.parity.sentence
-
-
-def _export_space_kit(
-    model: Classifier, directory: Path, stem: str, sample_images: LabelledImages | None, _: object
-) -> tuple[Path, str]:
-    kit, path = space_kit(model, stem, sample_images), directory / f"{stem}-space.zip"
-    atomic_write_bytes(path, kit.to_zip())
-    return path, kit.parity.sentence
-
-
-def _export_pt2(model: Classifier, directory: Path, stem: str, *_: object) -> tuple[Path, str]:
-    path = directory / f"{stem}.pt2"
-    return path, export_program(model, path).sentence
-
-
-def _export_script(
-    model: Classifier, directory: Path, stem: str, _: object, training_images: LabelledImages | None
-) -> tuple[Path, str]:
-    path = directory / f"{stem}.py"
-    atomic_write_bytes(path, eject(model, training_images).encode())
-    return path, "It wants a folder with one sub-folder for each class, and PyTorch; nothing of headswap."
-
-
-EXPORT_FORMATS: Mapping[str, ExportFormat] = MappingProxyType(
-    {
-        "headswap": ExportFormat(
-            "The model", "One file to open here again, to test it, to teach it more.", _export_headswap
-        ),
-        "onnx": ExportFormat(
-            "For other programs",
-            "ONNX with code for Python and for a browser, which checks itself when it is run.",
-            _export_onnx_kit,
-        ),
-        "script": ExportFormat(
-            "The lesson", "A readable script of plain PyTorch that does once more what this page did.", _export_script
-        ),
-        "space": ExportFormat(
-            "A page of its own", "A folder for a Hugging Face Space: drop an image, see what it is.", _export_space_kit
-        ),
-        "program": ExportFormat(
-            "For PyTorch alone", "A .pt2 program: torch.export.load, no code of ours.", _export_pt2
-        ),
-    }
-)

@@ -1,50 +1,53 @@
-"""The fourth step: new images in, their classes with probabilities out. Knows nothing of how the model learned."""
+"""Test step: predicts uploaded, pasted, held-out or camera images and shows class probabilities."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 from PIL import Image
 
 from headswap.common.errors import ImageReadError, InputError
-from headswap.common.text import format_count, format_percent, join_names, sanitize
-from headswap.data.csv_tables import format_csv
+from headswap.common.text import join_names, sanitize
 from headswap.data.decoding import read_pixels
 from headswap.data.sources import IMAGE_EXTENSIONS
 from headswap.networks.classifier import Classifier
 from headswap.ui.panels import held_out_samples, mistakes
+from headswap.ui.panels.browser_events import FilesUpload, RefusedUpload, SampleClick, delete_uploads
 from headswap.ui.panels.help_notes import build_note
 from headswap.ui.panels.mistakes import MistakesPanel
-from headswap.ui.panels.picker import delete_uploads, parse_uploads
+from headswap.ui.panels.scripted_html import build_scripted_html
 from headswap.ui.sessions.chosen_network import build_meta_network
-from headswap.ui.sessions.job import Scheduler
-from headswap.ui.sessions.session import ImagePrediction, PredictionBatch, Session
-from headswap.ui.static.assets import read_static
-from headswap.ui.views.html import make_thumbnail_url, render_problem_card, to_data_url
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.session import Session
+from headswap.ui.sessions.state import ImagePrediction, PredictionBatch, TrainedModel
+from headswap.ui.views.answers import render_answers, render_empty_answers
+from headswap.ui.views.html import make_thumbnail_url, render_problem_card
 from headswap.ui.views.network import backbone_title, head_title, render_network
 
-MAX_IMAGES = 300  # images at once
-MAX_SHOWN_IMAGES = 50  # of them with their bars; the table has all
-MAX_BARS = 6  # for each image
+MAX_IMAGES = 300  # images that are predicted at once
 NO_MODEL_MESSAGE = (
     "No model has learned anything yet. Press Train in the third step, or open one that you kept in the fifth."
 )
 DROP_AGAIN_MESSAGE = "No model has learned anything yet. Press Train in the third step, then drop the images again."
-CONFIDENCE_THRESHOLD = 0.6  # of two classes one always gets a half
+CONFIDENCE_THRESHOLD = 0.6  # above 0.5, which the likelier of two classes always reaches
+THUMBNAIL_SIZE = 160  # pixels a side
 CAMERA_CONSTRAINTS = {"video": {"width": {"ideal": 320}, "height": {"ideal": 240}}}
-CAMERA_INTERVAL = 1.0  # seconds between two looks of the camera
+CAMERA_INTERVAL = 1.0  # seconds between two frames
+
+HtmlUpdate = str | dict[str, Any]  # new HTML, or what ``gr.skip`` returns
 
 
 @dataclass(frozen=True)
 class TestStep:
     """The step's components."""
 
-    __test__ = False  # not a test, whatever pytest thinks of the name
+    __test__ = False  # or pytest would collect the class
 
     stage_strip: gr.HTML
     status: gr.HTML
@@ -57,162 +60,197 @@ class TestStep:
     next_button: gr.Button
 
     @property
-    def refresh_outputs(self) -> list[gr.components.Component]:
-        """What ``prepare`` gives, in order."""
+    def refresh_outputs(self) -> list[Block]:
+        """The components that a ``TestUpdate`` sets."""
         return [self.stage_strip, self.status, self.samples_html, self.threshold]
 
 
+@dataclass(frozen=True)
+class TestUpdate:
+    """New values of components, by name."""
+
+    __test__ = False  # or pytest would collect the class
+
+    stage_strip: str
+    status: str
+    samples_html: str
+    threshold: gr.Slider
+
+
 def build() -> TestStep:
-    """The step's components, without events."""
-    drawing = gr.HTML(elem_id="test-strip", apply_default_css=False)
-    state = gr.HTML(elem_id="test-state", apply_default_css=False)
+    """Build the components, without events."""
+    strip = gr.HTML(elem_id="test-strip", apply_default_css=False)
+    status = gr.HTML(elem_id="test-state", apply_default_css=False)
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
-            with gr.Tabs(elem_id="test-ways"):
-                with gr.Tab("Files"):
-                    files = gr.File(
-                        file_count="multiple",
-                        file_types=["image", *sorted(IMAGE_EXTENSIONS)],
-                        label="Drop new images here, or paste them",
-                        elem_id="new-images",
-                        height=180,
-                    )
-                with gr.Tab("Camera"):
-                    camera = gr.Image(
-                        sources=["webcam"],
-                        streaming=True,
-                        type="pil",
-                        format="jpeg",
-                        label="The camera: an answer about once a second",
-                        webcam_options=gr.WebcamOptions(mirror=False, constraints=CAMERA_CONSTRAINTS),
-                        height=280,
-                        elem_id="test-camera",
-                    )
-                    gr.HTML(
-                        '<p class="hs-rest">A browser lends its camera only to this computer itself or over https.</p>',
-                        apply_default_css=False,
-                    )
+            files, camera = _build_inputs()
             build_note("new-images")
-            held_back = held_out_samples.build("test-tries")
-            unsure = gr.Slider(
+            samples = held_out_samples.build("test-tries")
+            threshold = gr.Slider(
                 0, 1, CONFIDENCE_THRESHOLD, step=0.05, label="Below this the answer is 'not sure'", elem_id="unsure"
             )
             build_note("unsure")
         with gr.Column(scale=3, min_width=300):
-            answers = gr.HTML(
-                _render_placeholder(),
-                js_on_load=read_static("pasting.js"),
-                elem_id="answers",
+            answers = build_scripted_html(["uploading.js", "pasting.js"], "answers", render_empty_answers())
+    mistakes_panel = mistakes.build()
+    next_button = gr.Button("Go on and take it along", variant="primary", elem_id="onward-keep")
+    return TestStep(strip, status, files, camera, samples, threshold, answers, mistakes_panel, next_button)
+
+
+def _build_inputs() -> tuple[gr.File, gr.Image]:
+    """Build the tabs through which new images come."""
+    with gr.Tabs(elem_id="test-ways"):
+        with gr.Tab("Files"):
+            files = gr.File(
+                file_count="multiple",
+                file_types=["image", *sorted(IMAGE_EXTENSIONS)],
+                label="Drop new images here, or paste them",
+                elem_id="new-images",
+                height=180,
+            )
+        with gr.Tab("Camera"):
+            camera = gr.Image(
+                sources=["webcam"],
+                streaming=True,
+                type="pil",
+                format="jpeg",
+                label="The camera: an answer about once a second",
+                webcam_options=gr.WebcamOptions(mirror=False, constraints=CAMERA_CONSTRAINTS),
+                height=280,
+                elem_id="test-camera",
+            )
+            gr.HTML(
+                '<p class="hs-rest">A browser lends its camera only to this computer itself or over https.</p>',
                 apply_default_css=False,
             )
-    judged = mistakes.build()
-    onward = gr.Button("Go on and take it along", variant="primary", elem_id="onward-keep")
-    return TestStep(drawing, state, files, camera, held_back, unsure, answers, judged, onward)
+    return files, camera
 
 
-def _render_placeholder() -> str:
-    return '<p class="hs-card hs-hint">The answers appear here: a bar for each class, and how sure the model is.</p>'
-
-
-def refresh(visitor: Session) -> tuple[Any, ...]:
-    """The model that would answer, and what can be tried: values for ``TestStep.ready``."""
-    if visitor.trained_model is None:
-        missing = f"<p class='hs-sentence'>{NO_MODEL_MESSAGE}</p>"
-        model = build_meta_network(visitor.choice, visitor.classes)
-        return render_network(model, model.summarize_stages(), ()), missing, "", gr.Slider(visible=True)
-    model, figures = visitor.trained_model.model, visitor.trained_model.validation_metrics
-    it = "before it learned again from all images, it" if model.record and model.record.refitted else "it"
-    rightly = "with all their labels" if model.multi_label else "rightly"
-    named = f"; {it} named {figures.correct} of {figures.total} validation images {rightly}" if figures else ""
-    words = (
-        f"<p class='hs-sentence'>{backbone_title(model.backbone)} answers through its {head_title(model)} head{named}. "
-        f"It knows <b>{escape(join_names(model.classes, max_names=8))}</b> and nothing else.</p>"
+def refresh(session: Session) -> TestUpdate:
+    """Show the current model and its held-out images."""
+    trained = session.trained_model
+    if trained is None:
+        model = build_meta_network(session.choice, session.classes)
+        return TestUpdate(
+            stage_strip=render_network(model, model.summarize_stages(), ()),
+            status=f"<p class='hs-sentence'>{NO_MODEL_MESSAGE}</p>",
+            samples_html="",
+            threshold=gr.Slider(visible=True),
+        )
+    model = trained.model
+    return TestUpdate(
+        stage_strip=render_network(model, model.summarize_stages(), trained.trained_stages),
+        status=_render_model_status(trained),
+        samples_html=held_out_samples.render_samples(session),
+        threshold=gr.Slider(visible=not model.multi_label),  # several labels have calibrated thresholds of their own
     )
-    # Of several labels each has a threshold of its own.
-    strip = render_network(model, model.summarize_stages(), visitor.trained_model.trained_stages)
-    return strip, words, held_out_samples.render_samples(visitor), gr.Slider(visible=not model.multi_label)
+
+
+def _render_model_status(trained: TrainedModel) -> str:
+    model, metrics, accuracy = trained.model, trained.validation_metrics, ""
+    if metrics:
+        it = "before it learned again from all images, it" if model.record and model.record.refitted else "it"
+        correctly = "with all their labels" if model.multi_label else "rightly"
+        accuracy = f"; {it} named {metrics.correct} of {metrics.total} validation images {correctly}"
+    return (
+        f"<p class='hs-sentence'>{backbone_title(model.backbone)} answers through its {head_title(model)} head"
+        f"{accuracy}. It knows <b>{escape(join_names(model.classes, max_names=8))}</b> and nothing else.</p>"
+    )
 
 
 def predict_files(
-    visitor: Session, scheduler: Scheduler, paths: Sequence[str] | None, threshold: float = CONFIDENCE_THRESHOLD
+    session: Session, scheduler: Scheduler, paths: Sequence[str] | None, threshold: float = CONFIDENCE_THRESHOLD
 ) -> str:
-    """The answers for uploaded images, as HTML; an image that cannot be read says so in its place."""
-    return _predict_all(visitor, scheduler, [(Path(path).name, Path(path)) for path in paths or ()], threshold)
+    """Predict uploaded images.
+
+    Returns:
+        The answers as HTML; an image that cannot be read gets an error in its place.
+    """
+    return _predict_all(session, scheduler, [(Path(path).name, Path(path)) for path in paths or ()], threshold)
 
 
 def predict_pasted(
-    visitor: Session, scheduler: Scheduler, event_data: object, threshold: float = CONFIDENCE_THRESHOLD
+    session: Session,
+    scheduler: Scheduler,
+    upload: FilesUpload | RefusedUpload,
+    threshold: float = CONFIDENCE_THRESHOLD,
 ) -> str:
-    """The answers for images that were pasted, which are let go of once they have been read."""
-    uploads: list[Any] = []
+    """Predict images that were pasted, and delete them."""
+    if isinstance(upload, RefusedUpload):
+        return render_problem_card(upload.reason)
     try:
-        uploads.extend(parse_uploads(getattr(event_data, "files", None)))
-        named = [(sanitize(Path(upload.name).name) or "pasted", upload.path) for upload in uploads]
-        return _predict_all(visitor, scheduler, named, threshold)
+        named_paths = [(sanitize(Path(each.name).name) or "pasted", each.path) for each in upload.uploads]
+        return _predict_all(session, scheduler, named_paths, threshold)
     except InputError as error:
         return render_problem_card(str(error))
     finally:
-        delete_uploads(uploads)
+        delete_uploads(upload.uploads)
 
 
 def predict_sample(
-    visitor: Session, scheduler: Scheduler, event_data: object, threshold: float = CONFIDENCE_THRESHOLD
-) -> Any:
-    """The answer for an image that was held back and pressed."""
-    found = held_out_samples.find_sample(visitor, event_data)
-    if found is None:
-        return gr.skip()
-    shows, path = found
+    session: Session, scheduler: Scheduler, click: SampleClick | None, threshold: float = CONFIDENCE_THRESHOLD
+) -> HtmlUpdate:
+    """Predict a held-out image that was clicked."""
+    sample, trained = held_out_samples.find_sample(session, click), session.trained_model
+    if sample is None or trained is None:
+        return _skip()
     with scheduler.inference_slot():
-        answer = _predict_image(visitor.trained_model.model, f"An image of {shows}", path)
-    visitor.predictions = PredictionBatch(visitor.trained_model, (replace(answer, true_label=shows),), 1)
-    return render_answers(visitor.predictions, threshold)
-
-
-def refresh_answers(
-    visitor: Session, scheduler: Scheduler, paths: Sequence[str] | None, threshold: float = CONFIDENCE_THRESHOLD
-) -> Any:
-    """The answers again, if another model gave those that are shown."""
-    if visitor.predictions is None or visitor.predictions.trained_model is visitor.trained_model:
-        return gr.skip()
-    return predict_files(visitor, scheduler, paths, threshold)
-
-
-def rerender_answers(visitor: Session, threshold: float) -> Any:
-    """The same answers with another border of what is sure."""
-    if visitor.predictions is None:
-        return gr.skip()
-    return render_answers(visitor.predictions, threshold)
+        prediction = _predict_image(trained.model, f"An image of {sample.label}", sample.path)
+    session.predictions = PredictionBatch(trained, (replace(prediction, true_label=sample.label),), 1)
+    return render_answers(session.predictions, threshold)
 
 
 def predict_frame(
-    visitor: Session, scheduler: Scheduler, frame: Image.Image | None, threshold: float = CONFIDENCE_THRESHOLD
-) -> Any:
-    """The answer to what the camera sees now."""
+    session: Session, scheduler: Scheduler, frame: Image.Image | None, threshold: float = CONFIDENCE_THRESHOLD
+) -> HtmlUpdate:
+    """Predict a frame of the camera."""
     if frame is None:
-        return gr.skip()
-    if visitor.trained_model is None:
+        return _skip()
+    trained = session.trained_model
+    if trained is None:
         return render_problem_card(NO_MODEL_MESSAGE)
     with scheduler.inference_slot():
-        answer = _predict_image(visitor.trained_model.model, "what the camera sees", frame)
-    visitor.predictions = PredictionBatch(visitor.trained_model, (answer,), 1)
-    return render_answers(visitor.predictions, threshold)
+        prediction = _predict_image(trained.model, "what the camera sees", frame)
+    session.predictions = PredictionBatch(trained, (prediction,), 1)
+    return render_answers(session.predictions, threshold)
+
+
+def refresh_answers(
+    session: Session, scheduler: Scheduler, paths: Sequence[str] | None, threshold: float = CONFIDENCE_THRESHOLD
+) -> HtmlUpdate:
+    """Predict the uploaded images again if another model gave the answers that are shown."""
+    if session.predictions is None or session.predictions.trained_model is session.trained_model:
+        return _skip()
+    return predict_files(session, scheduler, paths, threshold)
+
+
+def rerender_answers(session: Session, threshold: float) -> HtmlUpdate:
+    """Show the same predictions with another threshold."""
+    if session.predictions is None:
+        return _skip()
+    return render_answers(session.predictions, threshold)
+
+
+def _skip() -> dict[str, Any]:
+    update: dict[str, Any] = gr.skip()
+    return update
 
 
 def _predict_all(
-    visitor: Session, scheduler: Scheduler, named_paths: Sequence[tuple[str, Path]], threshold: float
+    session: Session, scheduler: Scheduler, named_paths: Sequence[tuple[str, Path]], threshold: float
 ) -> str:
     if not named_paths:
-        visitor.predictions = None
-        return _render_placeholder()
-    trained, answers = visitor.trained_model, []
+        session.predictions = None
+        return render_empty_answers()
+    trained = session.trained_model
     if trained is None:
         return render_problem_card(DROP_AGAIN_MESSAGE)
+    predictions = []
     for name, path in named_paths[:MAX_IMAGES]:
         with scheduler.inference_slot():
-            answers.append(_predict_image(trained.model, name, path))
-    visitor.predictions = PredictionBatch(trained, tuple(answers), len(named_paths))
-    return render_answers(visitor.predictions, threshold)
+            predictions.append(_predict_image(trained.model, name, path))
+    session.predictions = PredictionBatch(trained, tuple(predictions), len(named_paths))
+    return render_answers(session.predictions, threshold)
 
 
 def _predict_image(model: Classifier, name: str, image_source: Path | Image.Image) -> ImagePrediction:
@@ -223,70 +261,4 @@ def _predict_image(model: Classifier, name: str, image_source: Path | Image.Imag
     except InputError as error:
         return ImagePrediction(name, problem=str(error))
     labels = tuple(model.predict_labels(pixels)) if model.multi_label else None
-    return ImagePrediction(name, make_thumbnail_url(pixels, 160), tuple(model.predict(pixels)), labels)
-
-
-def render_answers(answers: PredictionBatch, threshold: float) -> str:
-    shown, read = (
-        answers.predictions[:MAX_SHOWN_IMAGES],
-        [answer for answer in answers.predictions if answer.ranked_probabilities],
-    )
-    words = []
-    if answers.num_images > len(answers.predictions):
-        words.append(f"The first {len(answers.predictions)} of {answers.num_images:,} images were answered.")
-    if len(answers.predictions) > len(shown):
-        words.append(f"The first {len(shown)} of {len(answers.predictions)} are shown; the table has all of them.")
-    elif len(read) > 1:
-        words.append(f"{format_count(len(read), 'image')} answered.")
-    head = ""
-    if len(read) > 1:
-        link = f'<a class="hs-button" download="answers.csv" href="{_answers_csv_url(read, threshold)}">Download as a table</a>'
-        head = f'<div class="hs-heading"><p class="hs-sentence">{" ".join(words)}</p>{link}</div>'
-    return f'<div role="status">{head}{"".join(_render_answer(answer, threshold) for answer in shown)}</div>'
-
-
-def _answers_csv_url(answers: Iterable[ImagePrediction], threshold: float) -> str:
-    """All answers as a CSV, the classes in one order: those of the first answer, by name."""
-    answers = list(answers)
-    names = sorted(name for name, _ in answers[0].ranked_probabilities)
-    rows = []
-    for answer in answers:
-        shares = dict(answer.ranked_probabilities)
-        best, share = answer.ranked_probabilities[0]
-        said = best if share >= threshold else "not sure"
-        if answer.labels is not None:
-            said = ";".join(answer.labels)
-        rows.append((answer.name, said, best, f"{share:.4f}", *(f"{shares[name]:.4f}" for name in names)))
-    text = format_csv(("file", "answer", "most likely", "its probability", *names), rows)
-    return to_data_url(text.encode("utf-8-sig"), "text/csv")
-
-
-def _render_answer(answer: ImagePrediction, threshold: float) -> str:
-    if answer.problem:
-        return render_problem_card(answer.problem)
-    bars = "".join(
-        _render_probability_bar(name, probability) for name, probability in answer.ranked_probabilities[:MAX_BARS]
-    )
-    rest = len(answer.ranked_probabilities) - MAX_BARS
-    more = f"<p class='hs-rest'>and {rest} less likely</p>" if rest > 0 else ""
-    if answer.true_label:
-        more += f"<p class='hs-rest'>Its label says <b>{escape(answer.true_label)}</b>.</p>"
-    return (
-        f'<article class="hs-card hs-answer"><img alt="{escape(answer.name)}" title="{escape(answer.name)}" '
-        f'src="{answer.data_url}"><div><p class="hs-verdict">{_answer_text(answer, threshold)}</p>{bars}{more}</div></article>'
-    )
-
-
-def _answer_text(answer: ImagePrediction, threshold: float) -> str:
-    if answer.labels is not None:
-        return escape(join_names(answer.labels)) or "None of the labels"
-    best, share = answer.ranked_probabilities[0]
-    return f"{escape(best)}, {format_percent(share)}" if share >= threshold else f"Not sure; perhaps {escape(best)}"
-
-
-def _render_probability_bar(name: str, probability: float) -> str:
-    return (
-        f'<div class="hs-bar-row"><span class="hs-bar-name" title="{escape(name)}">{escape(name)}</span>'
-        f'<span class="hs-bar-track"><span style="width:{probability:.1%}"></span></span>'
-        f'<span class="hs-bar-figure">{format_percent(probability)}</span></div>'
-    )
+    return ImagePrediction(name, make_thumbnail_url(pixels, THUMBNAIL_SIZE), tuple(model.predict(pixels)), labels)
