@@ -111,5 +111,5 @@ def test_a_class_of_which_there_is_no_image_is_no_division_by_zero():
 
 def test_it_draws_itself_in_all_its_moods(tmp_path):
     out = tmp_path / "out.html"
-    subprocess.run([sys.executable, "-m", "headswap.ui.views.confusion_matrix", str(out)], check=True)
+    subprocess.run([sys.executable, "-m", "headswap.ui.views.gallery", str(out)], check=True)
     assert out.read_text("utf-8").count("<table") == 5 * 4

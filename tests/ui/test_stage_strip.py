@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from headswap.ui.views import stage_strip, theme
+from headswap.ui.views import gallery, stage_strip, theme
 from headswap.ui.views.stage_strip import StageBlock, StageStrip, describe_strip, render_stage_strip
 
 SHAPES = ((32, 112, 112), (16, 56, 56), (24, 28, 28), (40, 14, 14), (112, 7, 7))
@@ -201,7 +201,7 @@ def test_while_a_training_runs_the_same_buttons_wait():
 
 
 def test_every_class_that_is_drawn_has_its_style():
-    drawn = " ".join(stage_strip._demo_strips().values())
+    drawn = " ".join(gallery.sample_stage_strips().values())
     known = set(re.findall(r"\.(hs-[a-z0-9-]+)", theme.read_css()))
     assert {name for names in re.findall(r'class="([^"]*)"', drawn) for name in names.split()} <= known
 

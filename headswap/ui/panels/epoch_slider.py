@@ -71,16 +71,7 @@ def _render_confusion(epoch: Epoch, classes: Sequence[str]) -> str:
     counts = epoch.predictions.confusion_matrix().tolist()
     if epoch.metric == ACCURACY:
         return confusion_matrix.render_confusion_matrix(classes, counts, clickable=False)
-    # Of each label: right and wrong where it was not to be called, wrong and right where it was.
-    wrong = [
-        each
-        for place, (name, ((_, called), (missed, _))) in enumerate(zip(classes, counts, strict=True))
-        for each in (
-            confusion_matrix.ConfusedPair(f"{name}, missed", missed, (place, -1)),
-            confusion_matrix.ConfusedPair(f"{name}, called wrongly", called, (-1, place)),
-        )
-        if each.num_images
-    ]
+    errors = confusion_matrix.list_label_errors(classes, counts)
     return confusion_matrix.render_pair_list(
-        wrong, None, "The labels that were missed or called wrongly", clickable=False
+        errors, None, "The labels that were missed or called wrongly", clickable=False
     )
