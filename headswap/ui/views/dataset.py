@@ -21,12 +21,8 @@ MAX_EXPANDED_IMAGES = 300  # of the expanded class
 MAX_FINDING_IMAGES = 24  # of each finding
 MAX_SKIPPED_ROWS = 200  # of the table of skipped files
 
-# By kind of finding: which images of each group its button removes, and the button's text.
-_REMOVAL_BY_FINDING = {
-    "copies": (slice(1, None), "Keep one of each"),
-    "dark": (slice(None), "Remove them"),
-    "blurred": (slice(None), "Remove them"),
-}
+# By kind of finding: how many images of each group its button keeps, and the button's text.
+_REMOVAL_BY_FINDING = {"copies": (1, "Keep one of each"), "dark": (0, "Remove them"), "blurred": (0, "Remove them")}
 
 
 def render_empty_dataset() -> str:
@@ -150,9 +146,12 @@ def _render_finding(images: LabelledImages, finding: Finding) -> str:
             groups.append(_render_removable_images(images, group[:num_left], with_classes=len(group) > 1))
         num_left -= len(group)
     more = render_remainder(MAX_FINDING_IMAGES - num_left, MAX_FINDING_IMAGES)
-    removed, button_text = _REMOVAL_BY_FINDING.get(finding.kind, (slice(0, 0), ""))
-    keys = [images.paths[i].stem for group in finding.index_groups for i in group[removed]]
-    button = render_button(button_text, do="remove", images=" ".join(keys)) if len(keys) > 1 else ""
+    button = ""
+    if finding.kind in _REMOVAL_BY_FINDING:
+        num_kept, button_text = _REMOVAL_BY_FINDING[finding.kind]
+        keys = [images.paths[i].stem for group in finding.index_groups for i in group[num_kept:]]
+        if len(keys) > 1:
+            button = render_button(button_text, do="remove", images=" ".join(keys))
     is_open = " open" if finding.kind == "contradictions" else ""
     return (
         f"<details class='hs-card hs-finding'{is_open}><summary>{text}</summary>"
