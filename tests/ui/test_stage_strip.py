@@ -273,10 +273,13 @@ def test_nothing_comes_from_another_host():
     assert not re.search(r"https?:|//|@import|url\((?!\"data:)", theme.read_css() + render_stage_strip(network(3)))
 
 
-@pytest.mark.parametrize("room", ["theme", "strip", "curve"])
+@pytest.mark.parametrize("room", ["theme", "stage_strip", "line_chart", "confusion_matrix"])
 def test_the_drawings_know_neither_gradio_nor_torch(room):
     tree = ast.parse(Path(stage_strip.__file__).with_name(f"{room}.py").read_text(encoding="utf-8"))
     names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     assert not {name.split(".")[0] for name in names} & {"gradio", "torch", "torchvision", "timm"}
-    assert {name for name in names if name.startswith("headswap")} <= {"headswap.ui", "headswap.common.text"}
+    assert {name for name in names if name.startswith("headswap")} <= {
+        "headswap.ui.static.assets",
+        "headswap.common.text",
+    }
