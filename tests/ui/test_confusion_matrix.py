@@ -11,6 +11,7 @@ from headswap.ui.views import confusion_matrix
 from headswap.ui.views.confusion_matrix import (
     ConfusedPair,
     list_confused_pairs,
+    list_label_errors,
     render_confusion_matrix,
     render_pair_list,
 )
@@ -109,7 +110,15 @@ def test_a_class_of_which_there_is_no_image_is_no_division_by_zero():
     assert render_confusion_matrix(("a", "b"), ((0, 0), (0, 3))).count("<button") == 1
 
 
+def test_the_errors_of_labels_are_those_missed_and_those_called_wrongly():
+    counts = [[[5, 2], [1, 3]], [[9, 0], [0, 2]]]  # by truth and by answer
+    assert list_label_errors(("dark", "red"), counts) == [
+        ConfusedPair("dark, missed", 1, (0, -1)),
+        ConfusedPair("dark, called wrongly", 2, (-1, 0)),
+    ]
+
+
 def test_it_draws_itself_in_all_its_moods(tmp_path):
     out = tmp_path / "out.html"
-    subprocess.run([sys.executable, "-m", "headswap.ui.views.confusion_matrix", str(out)], check=True)
+    subprocess.run([sys.executable, "-m", "headswap.ui.views.gallery", str(out)], check=True)
     assert out.read_text("utf-8").count("<table") == 5 * 4

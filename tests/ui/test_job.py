@@ -53,7 +53,7 @@ STORY = (PASS, SOLVED, HEAD, STEP, epoch(1), STEP, epoch(2, best=False), THAW, S
 class Network:
     """All that a job asks of a model."""
 
-    def outline(self):
+    def summarize_stages(self):
         return ("a stage",)
 
 
@@ -108,8 +108,8 @@ class Endless:
 @pytest.mark.parametrize(
     ("event", "changed"),
     [
-        (Fetching(3, 9), {"fetched": Fetching(3, 9)}),
-        (PASS, {"state": "running", "read": PASS}),
+        (Fetching(3, 9), {"download": Fetching(3, 9)}),
+        (PASS, {"state": "running", "frozen_pass": PASS}),
         (SOLVED, {"reference": SOLVED}),
         (HEAD, {"phases": (HEAD,)}),
         (STEP, {"step": STEP}),
@@ -154,6 +154,14 @@ def test_the_best_epoch_is_the_last_one_that_was_best():
     assert Run().best_epoch is None
     run = Run(epochs=(epoch(1), epoch(2), epoch(3, best=False)))
     assert run.best_epoch == epoch(2)
+
+
+def test_what_a_run_keeps_is_its_best_epoch_until_it_says_otherwise():
+    assert (Run().kept_epoch_number, Run().kept_metrics) == (None, None)
+    stopped = Run("stopped", epochs=(epoch(1), epoch(2, best=False)))
+    assert (stopped.kept_epoch_number, stopped.kept_metrics) == (1, epoch(1).validation_metrics)
+    finished = stopped.with_event(KEPT)
+    assert (finished.kept_epoch_number, finished.kept_metrics) == (2, KEPT.validation_metrics)
 
 
 @pytest.mark.parametrize(
@@ -201,12 +209,12 @@ def test_stopping_closes_the_training_and_is_told(begin):
     endless = Endless()
     job = begin(endless)
     assert endless.running.wait(30)
-    assert not job.run.ended
+    assert not job.run.has_ended
     job.stop()
     job.join(30)
     assert endless.closed.is_set()
     assert job.run.state == "stopped"
-    assert job.run.best == epoch(1)
+    assert job.run.best_epoch == epoch(1)
     assert job.run.kept is None
 
 
@@ -276,7 +284,7 @@ def test_a_download_holds_nobody_up(begin):
     quick = begin(telling(*STORY), turns)
     quick.join(30)
     assert quick.run.state == "finished"
-    assert not slow.run.ended
+    assert not slow.run.has_ended
     gate.set()
 
 
@@ -330,7 +338,7 @@ def test_any_other_error_becomes_a_problem_too_and_is_logged_with_its_traceback(
     assert job.run.state == "failed"
     assert "RuntimeError: out of paper" in job.run.problem
     assert "Traceback" not in job.run.problem
-    assert job.run.read == PASS
+    assert job.run.frozen_pass == PASS
     assert len(closed) == 1
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
@@ -379,8 +387,8 @@ def test_watching_tells_only_news(begin, until):
 
     job = begin(slow)
     until(lambda: job.run.best_epoch)
-    wait_for = job._news.wait_for
-    job._news.wait_for = lambda *given, **more: looked.append(1) or wait_for(*given, **more)
+    wait_for = job._run_changed.wait_for
+    job._run_changed.wait_for = lambda *given, **more: looked.append(1) or wait_for(*given, **more)
     watcher = threading.Thread(target=lambda: seen.extend(job.watch(0.001)))
     watcher.start()
     until(lambda: len(looked) > 20)
@@ -429,7 +437,7 @@ def test_whoever_stops_watching_stops_nothing(begin):
     next(watched)
     watched.close()
     assert endless.running.wait(30)
-    assert not job.run.ended
+    assert not job.run.has_ended
 
 
 # Turns
@@ -519,12 +527,12 @@ def test_as_many_learn_at_once_as_are_allowed_and_the_rest_queue_in_their_order(
     for name in "abcd":
         begun.append(begin(training(name), turns))
         until(lambda: name in learned or begun[-1].run.queue_position)  # noqa: B023, asked at once
-    assert [job.run.place for job in begun] == [0, 0, 1, 2]
+    assert [job.run.queue_position for job in begun] == [0, 0, 1, 2]
     go_on.set()
     for job in begun:
         job.join(30)
     assert learned[:2] == ["a", "b"] and set(learned) == set("abcd")
-    assert [(job.run.state, job.run.place) for job in begun] == [("finished", 0)] * 4
+    assert [(job.run.state, job.run.queue_position) for job in begun] == [("finished", 0)] * 4
 
 
 def test_whoever_waits_for_a_place_can_stop_and_the_next_moves_up(begin, until, monkeypatch):
@@ -537,11 +545,11 @@ def test_whoever_waits_for_a_place_can_stop_and_the_next_moves_up(begin, until, 
     learning = begin(train, turns)
     until(lambda: learning.run.frozen_pass)
     waiting = [begin(train, turns)]
-    until(lambda: waiting[0].run.place == 1)
+    until(lambda: waiting[0].run.queue_position == 1)
     waiting.append(begin(train, turns))
-    until(lambda: waiting[1].run.place == 2)
+    until(lambda: waiting[1].run.queue_position == 2)
     waiting[0].stop()
-    until(lambda: waiting[1].run.place == 1)
+    until(lambda: waiting[1].run.queue_position == 1)
     assert waiting[0].run.state == "stopped"
     go_on.set()
     waiting[1].join(30)
@@ -585,7 +593,7 @@ def test_two_jobs_take_turns(begin, until):
     def training(name):
         def train(model):
             for number in range(1, 21):
-                until(lambda: len(turns._compute_waiters) == 2 or any(job.run.ended for job in jobs))
+                until(lambda: len(turns._compute_waiters) == 2 or any(job.run.has_ended for job in jobs))
                 room.visit(name)
                 yield epoch(number)
             yield KEPT

@@ -2,12 +2,13 @@
 
 import math
 import re
+from dataclasses import replace
 from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
 
-from headswap.ui.views import line_chart, theme
+from headswap.ui.views import gallery, line_chart, theme
 from headswap.ui.views.line_chart import (
     LineChart,
     PhaseBand,
@@ -286,7 +287,7 @@ def test_text_is_never_smaller_than_eleven_pixels():
 
 
 def test_every_class_that_is_drawn_has_its_style():
-    drawn = " ".join(line_chart._demo_charts().values())
+    drawn = " ".join(gallery.sample_line_charts().values())
     known = set(re.findall(r"\.(hs-[a-z0-9-]+)", theme.read_css()))
     assert {name for names in re.findall(r'class="([^"]*)"', drawn) for name in names.split()} <= known
 
@@ -298,6 +299,12 @@ def test_names_that_are_aligned_stand_at_the_right_with_a_bit_of_their_curve():
     assert html.count('style="left:100.00%;top:') == 2
     assert re.findall(r'class="hs-key".*?class="hs-(\w+)"', html) == ["other1", "validation"]
     assert "hs-key" not in render_line_chart(LineChart("Accuracy", (), (early, late), 8, is_percent=True))
+
+
+def test_a_reference_line_has_no_key_since_its_name_stands_at_its_line():
+    chart = LineChart("Accuracy", (), (Series("one", ((0, 0.5), (8, 0.7)), "other1"),), 8, is_percent=True)
+    html = render_line_chart(replace(chart, labels_at_right=True, reference_line=ReferenceLine("solved at once", 0.6)))
+    assert re.findall(r'class="hs-key".*?class="hs-(\w+)"', html) == ["other1"]
 
 
 def test_an_epoch_that_is_looked_at_has_a_line_and_is_said():

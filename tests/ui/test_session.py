@@ -10,6 +10,7 @@ import pytest
 from pictures import FLOWERS, folder
 
 from headswap.common import system_memory
+from headswap.common.errors import InputError
 from headswap.data.loading import load_images
 from headswap.features import inference
 from headswap.features.frozen_pass import FrozenPass
@@ -57,7 +58,9 @@ class Endless:
 
     def __init__(self, images=None):
         self.closed = threading.Event()
-        self.job = Job(lambda progress: SimpleNamespace(outline=tuple), lambda model: self._train(images), Scheduler())
+        self.job = Job(
+            lambda progress: SimpleNamespace(summarize_stages=tuple), lambda model: self._train(images), Scheduler()
+        )
 
     def _train(self, images):
         try:
@@ -359,7 +362,7 @@ def test_new_images_leave_nothing_to_learn_again_even_while_a_training_runs(imag
     visitor.job = running = endless().job
     running.training_setup = TrainingSetup(visitor.images, "plan")
     visitor.set_images(images())
-    assert visitor.job is running and running.lesson is None
+    assert visitor.job is running and running.training_setup is None
 
 
 def test_letting_go_leaves_no_images_in_a_job_that_somebody_still_watches(images, endless, temporary):
@@ -379,6 +382,14 @@ def test_a_job_that_is_not_the_visitor_s_any_more_is_not_taken_over(endless):
     assert visitor == Session()
 
 
+def test_whoever_needs_images_is_told_that_there_are_none(images):
+    visitor = Session()
+    with pytest.raises(InputError, match="There are no images yet"):
+        visitor.require_images()
+    visitor.set_images(mine := images())
+    assert visitor.require_images() is mine
+
+
 # Forgetting
 
 
@@ -395,8 +406,8 @@ def test_whoever_wants_to_be_forgotten_is_at_once(visitors, images, temporary, e
     assert training.closed.wait(30)
     gc.collect()
     assert list(temporary.iterdir()) == []
-    assert visitors.forget(ticket) is False
-    visitors.leave("tab")
+    assert visitors.remove_session(ticket) is False
+    visitors.close_tab("tab")
 
 
 def test_whoever_has_no_tab_is_there_while_they_ask_and_away_afterwards(visitors, clock):

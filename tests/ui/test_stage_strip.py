@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from headswap.ui.views import stage_strip, theme
+from headswap.ui.views import gallery, stage_strip, theme
 from headswap.ui.views.stage_strip import StageBlock, StageStrip, describe_strip, render_stage_strip
 
 SHAPES = ((32, 112, 112), (16, 56, 56), (24, 28, 28), (40, 14, 14), (112, 7, 7))
@@ -201,7 +201,7 @@ def test_while_a_training_runs_the_same_buttons_wait():
 
 
 def test_every_class_that_is_drawn_has_its_style():
-    drawn = " ".join(stage_strip._demo_strips().values())
+    drawn = " ".join(gallery.sample_stage_strips().values())
     known = set(re.findall(r"\.(hs-[a-z0-9-]+)", theme.read_css()))
     assert {name for names in re.findall(r'class="([^"]*)"', drawn) for name in names.split()} <= known
 
@@ -273,10 +273,13 @@ def test_nothing_comes_from_another_host():
     assert not re.search(r"https?:|//|@import|url\((?!\"data:)", theme.read_css() + render_stage_strip(network(3)))
 
 
-@pytest.mark.parametrize("room", ["theme", "strip", "curve"])
+@pytest.mark.parametrize("room", ["theme", "stage_strip", "line_chart", "confusion_matrix"])
 def test_the_drawings_know_neither_gradio_nor_torch(room):
     tree = ast.parse(Path(stage_strip.__file__).with_name(f"{room}.py").read_text(encoding="utf-8"))
     names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     assert not {name.split(".")[0] for name in names} & {"gradio", "torch", "torchvision", "timm"}
-    assert {name for name in names if name.startswith("headswap")} <= {"headswap.ui", "headswap.common.text"}
+    assert {name for name in names if name.startswith("headswap")} <= {
+        "headswap.ui.static.assets",
+        "headswap.common.text",
+    }

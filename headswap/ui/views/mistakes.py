@@ -45,7 +45,8 @@ def render_confusion(analysis: ErrorAnalysis, current_images: LabelledImages | N
     """
     evaluation, cell = analysis.evaluation, analysis.selected_cell
     if evaluation.multi_label:
-        pairs = list_label_errors(evaluation.classes, evaluation.confusion.tolist())
+        errors = confusion_matrix.list_label_errors(evaluation.classes, evaluation.confusion.tolist())
+        pairs = sorted(errors, key=lambda pair: -pair.num_images)
         drawing = confusion_matrix.render_pair_list(pairs, cell, "The labels that are missed or called wrongly")
     else:
         drawing = confusion_matrix.render_confusion_matrix(evaluation.classes, evaluation.confusion.tolist(), cell)
@@ -110,22 +111,6 @@ def _render_unreadable(analysis: ErrorAnalysis) -> str:
     rest = len(analysis.unreadable) - MAX_UNREADABLE
     more = f"; and {rest:,} more" if rest > 0 else ""
     return f"<p class='hs-rest'>Not counted, because they cannot be read: {escape(listed + more)}.</p>"
-
-
-def list_label_errors(
-    classes: list[str] | tuple[str, ...], confusion: list[list[list[int]]]
-) -> list[confusion_matrix.ConfusedPair]:
-    """Missed and wrongly called labels of images with several labels, the most frequent first.
-
-    Args:
-        classes: The names of the labels.
-        confusion: For each label a 2 x 2 confusion matrix with rows by truth and columns by prediction.
-    """
-    pairs = []
-    for i, ((_, false_positives), (false_negatives, _)) in enumerate(confusion):
-        pairs.append(confusion_matrix.ConfusedPair(f"{classes[i]}, missed", false_negatives, (i, -1)))
-        pairs.append(confusion_matrix.ConfusedPair(f"{classes[i]}, called wrongly", false_positives, (-1, i)))
-    return sorted((pair for pair in pairs if pair.num_images), key=lambda pair: -pair.num_images)
 
 
 def _find_cell_indices(analysis: ErrorAnalysis, cell: confusion_matrix.MatrixCell) -> list[int]:

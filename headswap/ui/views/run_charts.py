@@ -1,7 +1,4 @@
-"""Both charts of a training, loss and accuracy, and of a race a curve for each head.
-
-Turns a run into drawings of ``curve``. Knows no component and computes nothing of it.
-"""
+"""Builds the loss and score charts of a run or of a race of heads."""
 
 from __future__ import annotations
 
@@ -12,97 +9,113 @@ from headswap.networks.classifier import ACCURACY
 from headswap.training.events import Epoch, PhaseBegins
 from headswap.ui.sessions.run import Run
 from headswap.ui.sessions.state import TrainedModel
-from headswap.ui.views import line_chart
+from headswap.ui.views.line_chart import LineChart, PhaseBand, Point, ReferenceLine, Series, render_chart_row
 from headswap.ui.views.network import HEAD_TITLES
 from headswap.ui.views.run_text import describe_learning_stages
 
+NUM_OTHER_COLOURS = 4  # of the kinds "other0" to "other3" in page.css
+
 
 def render_run_charts(run: Run, trained_model: TrainedModel | None = None, highlighted_epoch: int | None = None) -> str:
-    """Both charts as they stand, and an epoch that is looked at in them; while heads race, a curve for each head."""
+    """The loss chart and the score chart of a run; during a race with a curve for each head.
+
+    Args:
+        run: The run so far.
+        trained_model: The model that it trained, once it has ended.
+        highlighted_epoch: An epoch that is marked by a vertical line.
+    """
     if run.is_racing:
         return _render_race_charts(run)
-    loss = [(e.number, e.training_loss, e.validation_loss) for e in run.epochs]
-    accuracy = [(e.number, e.training_score, e.validation_score) for e in run.epochs]
-    marks = _find_markers(run, trained_model) if run.state in ("finished", "stopped") else (None, None)
-    level = (
-        line_chart.ReferenceLine("solved at once", run.reference.validation_metrics.score) if run.reference else None
+    has_kept = run.state in ("finished", "stopped")
+    loss_marker, score_marker = _find_markers(run, trained_model) if has_kept else (None, None)
+    losses = [(epoch.number, epoch.training_loss, epoch.validation_loss) for epoch in run.epochs]
+    scores = [(epoch.number, epoch.training_score, epoch.validation_score) for epoch in run.epochs]
+    metric = run.epochs[-1].metric if run.epochs else ACCURACY
+    line = ReferenceLine("solved at once", run.reference.validation_metrics.score) if run.reference else None
+    loss_chart = _build_chart(run, "Loss", losses)
+    score_chart = _build_chart(run, f"{metric.capitalize()} on the images", scores)
+    return render_chart_row(
+        [
+            replace(loss_chart, marker=loss_marker, highlighted_epoch=highlighted_epoch),
+            replace(
+                score_chart,
+                is_percent=True,
+                marker=score_marker,
+                reference_line=line,
+                highlighted_epoch=highlighted_epoch,
+            ),
+        ]
     )
-    charts = (
-        _build_chart(run, "Loss", loss, marks[0]),
-        replace(_build_chart(run, _score_title(run), accuracy, marks[1], percent=True), reference_line=level),
-    )
-    return f'<div class="hs-charts">{"".join(line_chart.render_line_chart(replace(chart, highlighted_epoch=highlighted_epoch)) for chart in charts)}</div>'
 
 
 def _render_race_charts(run: Run) -> str:
-    leader, losses, scores = run.leading_head, [], []
-    for place, head in enumerate(run.heads):
-        epochs, kind = run.for_head(head).epochs, "validation" if head == leader else f"other{place % 4}"
+    losses, scores = [], []
+    for position, head in enumerate(run.heads):
+        epochs = run.for_head(head).epochs
+        kind = "validation" if head == run.leading_head else f"other{position % NUM_OTHER_COLOURS}"
         name = HEAD_TITLES.get(head, head)
-        losses.append(line_chart.Series(name, tuple((e.number, e.validation_loss) for e in epochs), kind))
-        scores.append(line_chart.Series(name, tuple((e.number, e.validation_score) for e in epochs), kind))
-    epochs = max(lap.event.phase.epochs for lap in run.laps if isinstance(lap.event, PhaseBegins))
-    done = max((lap.event.number for lap in run.laps if isinstance(lap.event, Epoch)), default=0)
-    bands = (line_chart.PhaseBand(0, done, "only the heads learn", "still"),)
-    metric = next((lap.event.metric for lap in run.laps if isinstance(lap.event, Epoch)), ACCURACY)
-    empty = "The curves begin when the first epoch is over"
-    told = {"empty_text": empty, "labels_at_right": True}
-    charts = (
-        line_chart.LineChart("Loss on the validation images", bands, tuple(losses), epochs, **told),
-        line_chart.LineChart(
-            f"{metric.capitalize()} on the validation images", bands, tuple(scores), epochs, is_percent=True, **told
-        ),
+        losses.append(Series(name, tuple((epoch.number, epoch.validation_loss) for epoch in epochs), kind))
+        scores.append(Series(name, tuple((epoch.number, epoch.validation_score) for epoch in epochs), kind))
+    num_epochs = max(lap.event.phase.epochs for lap in run.laps if isinstance(lap.event, PhaseBegins))
+    finished = [lap.event for lap in run.laps if isinstance(lap.event, Epoch)]
+    metric = finished[0].metric if finished else ACCURACY
+    bands = (PhaseBand(0, max((epoch.number for epoch in finished), default=0), "only the heads learn", "still"),)
+    loss_chart = LineChart(
+        "Loss on the validation images",
+        bands,
+        tuple(losses),
+        num_epochs,
+        empty_text="The curves begin when the first epoch is over",
+        labels_at_right=True,
     )
-    return f'<div class="hs-charts">{"".join(map(line_chart.render_line_chart, charts))}</div>'
+    title = f"{metric.capitalize()} on the validation images"
+    return render_chart_row([loss_chart, replace(loss_chart, title=title, series=tuple(scores), is_percent=True)])
 
 
-def _find_markers(run: Run, trained: TrainedModel | None) -> tuple[line_chart.Point | None, line_chart.Point | None]:
-    """Where what is kept lies in the loss and in the score. Weights between two epochs have no loss of their own, and
-    nothing of a refit, or of a head that was solved, lies on these curves."""
-    kept = run.kept
-    instead = trained.active_candidate if trained else ""
-    if instead == "reference" or (kept and kept.refitted):
+def _find_markers(run: Run, trained_model: TrainedModel | None) -> tuple[Point | None, Point | None]:
+    """Points of what is kept in the loss chart and in the score chart.
+
+    Weights between two epochs have no loss of their own; a refit or a closed-form head has a point on neither curve.
+    """
+    kept, candidate = run.kept, trained_model.active_candidate if trained_model else ""
+    if candidate == "reference" or (kept and kept.refitted):
         return None, None
-    if instead == "frozen":
-        number = next(begins.first_epoch for begins in run.phases if begins.learning_stages) - 1
+    if candidate == "frozen":
+        number: int | None = next(phase.first_epoch for phase in run.phases if phase.learning_stages) - 1
     elif kept and kept.checkpoint == "between":
         return None, (kept.epoch, kept.score)
-    elif kept or run.best_epoch:
-        number = kept.epoch if kept else run.best_epoch.number
     else:
+        number = run.kept_epoch_number
+    epoch = next((epoch for epoch in run.epochs if epoch.number == number), None)
+    if epoch is None:
         return None, None
-    marked = next((epoch for epoch in run.epochs if epoch.number == number), None)
-    return marked and (number, marked.validation_loss), marked and (number, marked.validation_score)
+    return (epoch.number, epoch.validation_loss), (epoch.number, epoch.validation_score)
 
 
-def _score_title(run: Run) -> str:
-    metric = run.epochs[-1].metric if run.epochs else ACCURACY
-    return f"{metric.capitalize()} on the images"
-
-
-def _build_chart(
-    run: Run,
-    title: str,
-    rows: list[tuple[int, float, float]],
-    marker: tuple[float, float] | None,
-    percent: bool = False,
-) -> line_chart.LineChart:
-    bands = []
-    follows = [begins.first_epoch for begins in run.phases[1:]]
-    for begins, follow in zip_longest(run.phases, follows):  # a phase may end before its last epoch
-        end = min(len(run.epochs), follow - 1 if follow else begins.first_epoch + begins.phase.epochs - 1)
-        learning = bool(begins.learning_stages)
-        label = f"{describe_learning_stages(begins.phase)} too" if learning else "the head learns"
-        bands.append(line_chart.PhaseBand(begins.first_epoch - 1, end, label, "learning" if learning else "still"))
+def _build_chart(run: Run, title: str, rows: list[tuple[int, float, float]]) -> LineChart:
+    """A chart of (epoch, training value, validation value) rows, with the run's phases as bands."""
     series = (
-        line_chart.Series("training", tuple((n, a) for n, a, _ in rows), "training"),
-        line_chart.Series("validation", tuple((n, b) for n, _, b in rows), "validation"),
+        Series("training", tuple((number, value) for number, value, _ in rows), "training"),
+        Series("validation", tuple((number, value) for number, _, value in rows), "validation"),
     )
-    epochs = run.phases[-1].epochs if run.phases else 1
+    num_epochs = run.phases[-1].epochs if run.phases else 1
     if run.has_ended:
-        empty = "No epoch was over, so there is no curve"
+        empty_text = "No epoch was over, so there is no curve"
     elif run.frozen_pass:
-        empty = "The curve begins when the images have been read"
+        empty_text = "The curve begins when the images have been read"
     else:
-        empty = "The curve appears when you press Train"
-    return line_chart.LineChart(title, tuple(bands), series, epochs, percent, marker, empty)
+        empty_text = "The curve appears when you press Train"
+    return LineChart(title, _build_bands(run), series, num_epochs, empty_text=empty_text)
+
+
+def _build_bands(run: Run) -> tuple[PhaseBand, ...]:
+    bands = []
+    next_starts = [phase.first_epoch for phase in run.phases[1:]]
+    for begins, next_start in zip_longest(run.phases, next_starts):
+        # Early stopping may end a phase before its planned last epoch.
+        last = next_start - 1 if next_start else begins.first_epoch + begins.phase.epochs - 1
+        is_unfrozen = bool(begins.learning_stages)
+        label = f"{describe_learning_stages(begins.phase)} too" if is_unfrozen else "the head learns"
+        state = "learning" if is_unfrozen else "still"
+        bands.append(PhaseBand(begins.first_epoch - 1, min(len(run.epochs), last), label, state))
+    return tuple(bands)

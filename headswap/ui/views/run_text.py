@@ -1,11 +1,8 @@
-"""What is said of a training while it runs and when it is over, in the words of the field, with numbers.
-
-Turns a run into a sentence. Knows no component and computes nothing of it.
-"""
+"""Describes a run's progress and result in English sentences (HTML)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from headswap.common.limits import get_limits
@@ -19,7 +16,7 @@ from headswap.common.text import (
     spell_out_number,
 )
 from headswap.networks.classifier import ACCURACY
-from headswap.training.events import ClassificationMetrics, LabelMetrics, PhaseBegins
+from headswap.training.events import ClassificationMetrics, Kept, LabelMetrics, PhaseBegins
 from headswap.training.plan import Phase
 from headswap.ui.sessions.run import Run
 from headswap.ui.sessions.state import TrainedModel
@@ -31,104 +28,20 @@ FULL_FRACTION = "the whole"
 
 
 def render_run_status(run: Run, trained_model: TrainedModel | None = None, is_refit: bool = False) -> str:
-    """What is happening now, in the words of the field, with numbers.
+    """A paragraph on what a training does now or what came of it.
 
     Args:
-        run: what has been told.
-        trained: what is kept of it, once it is over.
-        repeats: it learns again what had been learned before.
+        run: The run so far.
+        trained_model: The model that it trained, once it has ended.
+        is_refit: Whether it trains a finished model again on all images.
     """
-    looks = "hs-sentence hs-card hs-wrong" if run.state == "failed" else "hs-sentence"
-    return f'<p class="{looks}" role="status" aria-live="polite">{_describe_run(run, trained_model, is_refit)}</p>'
-
-
-def _describe_run(run: Run, trained: TrainedModel | None, repeats: bool) -> str:
-    if run.state == "failed":
-        return escape(run.problem)
-    if run.has_ended:
-        if repeats and not run.kept:
-            return "Stopped. What had been learned before is kept."
-        return (
-            _describe_candidate(trained)
-            if trained and trained.active_candidate
-            else _describe_race_result(run) + _describe_kept(run)
-        )
-    whole = "From all images now. " if repeats else ""
-    reading = run.frozen_pass is not None and run.frozen_pass.done < run.frozen_pass.total
-    if run.phases and not reading:
-        return f"{_describe_race_result(run)}{whole}{_describe_phase(run.phases[-1])} {_describe_progress(run)}"
-    if run.is_racing and not reading:
-        return _describe_race(run)
-    if run.frozen_pass:
-        return (
-            f"{whole}Reading the images through the frozen stages, once: <b>{run.frozen_pass.done:,} of {run.frozen_pass.total:,} "
-            f"views</b>, {format_duration(run.frozen_pass.left)} left."
-        )
-    if run.queue_position:
-        learning = (
-            f"{spell_out_number(get_limits().trainings)} {'trainings' if get_limits().trainings > 1 else 'training'}"
-        )
-        before = f"{spell_out_number(run.queue_position - 1).capitalize()} {'waits' if run.queue_position == 2 else 'wait'} before it"
-        turn = "It is the next" if run.queue_position == 1 else before
-        return f"It waits for a place: this machine lets {learning} learn at once. <b>{turn}</b>, and begins by itself."
-    if run.download:
-        of = f" of {format_bytes(run.download.total)}" if run.download.total else ""
-        return f"Downloading the weights: <b>{format_bytes(run.download.done)}{of}</b>."
-    return "Building the network."
-
-
-def _describe_race(run: Run) -> str:
-    begins = next(lap.event for lap in run.laps)
-    many = f"{spell_out_number(len(run.heads)).capitalize()} heads learn side by side, on what the frozen stages gave once."
-    if not run.leading_head:
-        return many
-    leads, done = run.for_head(run.leading_head).best_epoch, max(len(run.for_head(head).epochs) for head in run.heads)
-    return (
-        f"{many} Epoch {done} of {begins.phase.epochs}; <b>{_head_titles([run.leading_head])[0]} leads with {leads.correct} of "
-        f"{leads.total} validation images right</b>."
-    )
-
-
-def _describe_race_result(run: Run) -> str:
-    """Who has won, where heads have raced, before what is said of the winner."""
-    if run.won:
-        places = run.won.places
-        names = _head_titles([place.head for place in places])
-        told = join_names([f"{name} {place.epoch.correct}" for name, place in zip(names, places, strict=True)])
-        flatters = f"{HEAD_SELECTION_BIAS_NOTE} " if run.has_ended else ""
-        return f"Of {places[0].epoch.total} validation images right: {told}. <b>{names[0]} goes on.</b> {flatters}"
-    return f"<b>{_head_titles([run.leading_head])[0]} led the race.</b> " if run.laps and run.phases else ""
-
-
-def _head_titles(heads: Sequence[str]) -> list[str]:
-    return [escape(HEAD_TITLES.get(head, head)) for head in heads]
-
-
-def _describe_phase(begins: PhaseBegins) -> str:
-    whole = format_millions(begins.frozen_weights + begins.learning_weights)
-    if not begins.learning_stages:
-        return (
-            f"The head learns; <b>all {format_millions(begins.frozen_weights)} weights of the backbone stand still</b>."
-        )
-    return (
-        f"{describe_learning_stages(begins.phase).capitalize()} too{_describe_lr_ratios(begins)}; "
-        f"<b>{format_millions(begins.frozen_weights)} of {whole} weights stand still</b>."
-    )
-
-
-def _describe_lr_ratios(begins: PhaseBegins) -> str:
-    """ ", at a tenth of the head's rate": of the stages that learn, the fastest first."""
-    if len(begins.rates) < 2:
-        return ""
-    *stages, head = [each.rate for each in begins.rates]
-    fastest, slowest = (_format_fraction(head / rate) for rate in (max(stages), min(stages)))
-    if fastest == slowest:
-        return f", at {fastest} of the head's rate" if fastest != FULL_FRACTION else ", at the head's rate"
-    return f", at {fastest} to {slowest} of the head's rate"
+    css_classes = "hs-sentence hs-card hs-wrong" if run.state == "failed" else "hs-sentence"
+    text = _describe_result(run, trained_model, is_refit) if run.has_ended else _describe_progress(run, is_refit)
+    return f'<p class="{css_classes}" role="status" aria-live="polite">{text}</p>'
 
 
 def describe_learning_stages(phase: Phase) -> str:
-    """Which stages learn in a phase: "the last three stages learn"."""
+    """Which stages a phase fine-tunes, such as "the last three stages learn"."""
     if phase.learning_stages is None:
         return "all stages learn"
     if phase.learning_stages == 1:
@@ -136,73 +49,175 @@ def describe_learning_stages(phase: Phase) -> str:
     return f"the last {spell_out_number(phase.learning_stages)} stages learn"
 
 
+# While the training runs
+
+
+def _describe_progress(run: Run, is_refit: bool) -> str:
+    prefix = "From all images now. " if is_refit else ""
+    frozen_pass = run.frozen_pass
+    is_reading = frozen_pass is not None and frozen_pass.done < frozen_pass.total
+    if run.phases and not is_reading:
+        begins = run.phases[-1]
+        return f"{_describe_race_result(run)}{prefix}{_describe_phase(begins)} {_describe_epoch_progress(run, begins)}"
+    if run.is_racing and not is_reading:
+        return _describe_race(run)
+    if frozen_pass:
+        return (
+            f"{prefix}Reading the images through the frozen stages, once: "
+            f"<b>{frozen_pass.done:,} of {frozen_pass.total:,} views</b>, {format_duration(frozen_pass.left)} left."
+        )
+    if run.queue_position:
+        return _describe_queue(run.queue_position)
+    if run.download:
+        total = f" of {format_bytes(run.download.total)}" if run.download.total else ""
+        return f"Downloading the weights: <b>{format_bytes(run.download.done)}{total}</b>."
+    return "Building the network."
+
+
+def _describe_queue(position: int) -> str:
+    limit, before = get_limits().trainings, position - 1
+    trainings = f"{spell_out_number(limit)} {'trainings' if limit > 1 else 'training'}"
+    turn = f"{spell_out_number(before).capitalize()} {'waits' if before == 1 else 'wait'} before it"
+    if before == 0:
+        turn = "It is the next"
+    return f"It waits for a place: this machine lets {trainings} learn at once. <b>{turn}</b>, and begins by itself."
+
+
+def _describe_race(run: Run) -> str:
+    count = spell_out_number(len(run.heads)).capitalize()
+    intro = f"{count} heads learn side by side, on what the frozen stages gave once."
+    leader = run.leading_head
+    best = run.for_head(leader).best_epoch
+    if best is None:
+        return intro
+    done = max(len(run.for_head(head).epochs) for head in run.heads)
+    planned = next(lap.event.phase.epochs for lap in run.laps if isinstance(lap.event, PhaseBegins))
+    return (
+        f"{intro} Epoch {done} of {planned}; <b>{_head_titles([leader])[0]} leads with "
+        f"{best.correct} of {best.total} validation images right</b>."
+    )
+
+
+def _describe_race_result(run: Run) -> str:
+    """The ranking of the heads, in front of the text on the winner; empty if there was no race."""
+    if run.won:
+        ranking = run.won.places
+        titles = _head_titles([each.head for each in ranking])
+        counts = join_names([f"{title} {each.epoch.correct}" for title, each in zip(titles, ranking, strict=True)])
+        note = f"{HEAD_SELECTION_BIAS_NOTE} " if run.has_ended else ""
+        total = ranking[0].epoch.total
+        return f"Of {total} validation images right: {counts}. <b>{titles[0]} goes on.</b> {note}"
+    return f"<b>{_head_titles([run.leading_head])[0]} led the race.</b> " if run.laps and run.phases else ""
+
+
+def _head_titles(heads: Iterable[str]) -> list[str]:
+    return [escape(HEAD_TITLES.get(head, head)) for head in heads]
+
+
+def _describe_phase(begins: PhaseBegins) -> str:
+    frozen = format_millions(begins.frozen_weights)
+    if not begins.learning_stages:
+        return f"The head learns; <b>all {frozen} weights of the backbone stand still</b>."
+    total = format_millions(begins.frozen_weights + begins.learning_weights)
+    stages = describe_learning_stages(begins.phase).capitalize()
+    return f"{stages} too{_describe_lr_ratios(begins)}; <b>{frozen} of {total} weights stand still</b>."
+
+
+def _describe_lr_ratios(begins: PhaseBegins) -> str:
+    """Learning rates of the stages, the highest first, such as ", at a tenth of the head's rate"."""
+    if len(begins.rates) < 2:
+        return ""
+    *stage_rates, head_rate = [each.rate for each in begins.rates]
+    highest, lowest = (_format_fraction(head_rate / rate) for rate in (max(stage_rates), min(stage_rates)))
+    if highest == lowest:
+        return f", at {highest} of the head's rate" if highest != FULL_FRACTION else ", at the head's rate"
+    return f", at {highest} to {lowest} of the head's rate"
+
+
 def _format_fraction(divisor: float) -> str:
-    named = {1: FULL_FRACTION, 2: "half", 3: "a third", 4: "a quarter", 5: "a fifth", 10: "a tenth"}
-    return named.get(max(1, round(divisor)), f"1/{divisor:.0f}")
+    names = {1: FULL_FRACTION, 2: "half", 3: "a third", 4: "a quarter", 5: "a fifth", 10: "a tenth"}
+    return names.get(max(1, round(divisor)), f"1/{divisor:.0f}")
 
 
-def _describe_progress(run: Run) -> str:
-    begins, done = run.phases[-1], len(run.epochs)
+def _describe_epoch_progress(run: Run, begins: PhaseBegins) -> str:
+    done = len(run.epochs)
     last = run.epochs[-1] if done and run.epochs[-1].number >= begins.first_epoch else None
     return f"Epoch {done if last else done + 1} of {begins.epochs}, {format_duration((last or begins).left)} left."
 
 
-def _describe_kept(run: Run) -> str:
-    kept, best = run.kept, run.best_epoch
-    if kept is None:
-        stopped = (
-            f"Stopped after {format_count(get_limits().minutes, 'minute')}, the most here,"
-            if run.timed_out
-            else "Stopped"
-        )
-        if best is None:
-            return f"{stopped} before the first epoch was over, so nothing was learned."
-        weights = f"Kept the weights of epoch {best.number}: {_describe_figures(best.validation_metrics)}"
-        return f"{stopped.rstrip(',')}. {weights}. {SELECTION_BIAS_NOTE}{_describe_label_f1(best.labels)}"
-    figures = _describe_figures(ClassificationMetrics(kept.score, kept.metric, kept.correct, kept.total, 0.0))
+# When it has ended
+
+
+def _describe_result(run: Run, trained_model: TrainedModel | None, is_refit: bool) -> str:
+    if run.state == "failed":
+        return escape(run.problem)
+    if is_refit and not run.kept:
+        return "Stopped. What had been learned before is kept."
+    metrics = trained_model.validation_metrics if trained_model else None
+    if trained_model and trained_model.active_candidate and metrics:
+        name = {"frozen": "The frozen network", "reference": "The head solved at once"}[trained_model.active_candidate]
+        return f"{name} is kept: {_describe_metrics(metrics)}."
+    return _describe_race_result(run) + (_describe_kept(run.kept) if run.kept else _describe_stopped(run))
+
+
+def _describe_stopped(run: Run) -> str:
+    minutes = format_count(get_limits().minutes, "minute")
+    stopped = f"Stopped after {minutes}, the most here" if run.timed_out else "Stopped"
+    best = run.best_epoch
+    if best is None:
+        comma = "," if run.timed_out else ""
+        return f"{stopped}{comma} before the first epoch was over, so nothing was learned."
+    metrics = _describe_metrics(best.validation_metrics)
+    return (
+        f"{stopped}. Kept the weights of epoch {best.number}: {metrics}. "
+        f"{SELECTION_BIAS_NOTE}{_describe_label_f1(best.labels)}"
+    )
+
+
+def _describe_kept(kept: Kept) -> str:
+    metrics = _describe_metrics(kept.validation_metrics)
+    sentences = [escape(kept.problem)]
     if kept.refitted:
-        said = (
-            "Learned again from all images, those included that were held back. The figures are of the run before: "
-            f"{figures}."
+        sentences.append(
+            "Learned again from all images, those included that were held back. "
+            f"The figures are of the run before: {metrics}."
         )
     else:
-        what = {
-            "between": f"Kept the weights {kept.interpolation_text} between the frozen network's and those of epoch {kept.epoch}",
-            "last": f"Kept the weights of the last epoch, {kept.epoch}",
-            "best": f"Kept the weights of epoch {kept.epoch}",
-        }[kept.checkpoint]
-        said = f"{what}: {figures}."
-    sentences = [
-        escape(kept.problem),
-        said,
-        SELECTION_BIAS_NOTE if kept.selected_on_validation else "",
-        escape(kept.leakage),
-    ]
+        sentences.append(f"{_describe_checkpoint(kept)}: {metrics}.")
+    sentences.append(SELECTION_BIAS_NOTE if kept.selected_on_validation else "")
+    sentences.append(escape(kept.leakage))
     if kept.verdict and not kept.refitted:
         sentences.append(escape(kept.verdict.sentence))
     if kept.reference and kept.reference.correct > kept.correct and not kept.refitted:
-        sentences.append(
-            f"The head solved at once is ahead, and a press keeps it: {_describe_figures(kept.reference)}."
-        )
+        reference = _describe_metrics(kept.reference)
+        sentences.append(f"The head solved at once is ahead, and a press keeps it: {reference}.")
     return " ".join(filter(None, sentences)) + _describe_label_f1(kept.labels)
 
 
-def _describe_candidate(trained: TrainedModel) -> str:
-    what = {"frozen": "The frozen network", "reference": "The head solved at once"}[trained.active_candidate]
-    return f"{what} is kept: {_describe_figures(trained.validation_metrics)}."
+def _describe_checkpoint(kept: Kept) -> str:
+    return {
+        "between": (
+            f"Kept the weights {kept.interpolation_text} between the frozen network's and those of epoch {kept.epoch}"
+        ),
+        "last": f"Kept the weights of the last epoch, {kept.epoch}",
+        "best": f"Kept the weights of epoch {kept.epoch}",
+    }[kept.checkpoint]
 
 
-def _describe_figures(told: ClassificationMetrics) -> str:
-    if told.metric != ACCURACY:
-        right = f"all labels right on {told.correct} of {told.total} validation images"
-        return f"<b>{told.metric} {told.score:.2f}</b>, {right}"
-    low, high = told.interval
+def _describe_metrics(metrics: ClassificationMetrics) -> str:
+    if metrics.metric != ACCURACY:
+        right = f"all labels right on {metrics.correct} of {metrics.total} validation images"
+        return f"<b>{metrics.metric} {metrics.score:.2f}</b>, {right}"
+    low, high = metrics.interval
+    accuracy = format_percent(metrics.correct / metrics.total)
     return (
-        f"<b>{told.correct} of {told.total} validation images right, {format_percent(told.correct / told.total)}</b> "
+        f"<b>{metrics.correct} of {metrics.total} validation images right, {accuracy}</b> "
         f"(between {format_percent(low)} and {format_percent(high)})"
     )
 
 
-def _describe_label_f1(labels: tuple[LabelMetrics, ...]) -> str:
-    figures = "; ".join(f"{escape(label.name)} {label.f1:.2f}" for label in labels if label.f1 == label.f1)
+def _describe_label_f1(labels: Sequence[LabelMetrics]) -> str:
+    figures = "; ".join(
+        f"{escape(each.name)} {each.f1:.2f}" for each in labels if each.f1 == each.f1
+    )  # NaN is left out
     return f" F1 by label: {figures}." if figures else ""
