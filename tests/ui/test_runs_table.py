@@ -78,7 +78,7 @@ def test_a_run_in_which_nothing_was_held_back_has_no_curve(network):
 def test_the_row_says_what_is_kept_instead(visitor, ends):
     ends(*STORY)
     figures = ClassificationMetrics(0.9, "accuracy", 54, 60, 0.3)
-    run = replace(visitor.job.run, kept=replace(KEPT, candidates={"frozen": SimpleNamespace(figures=figures)}))
+    run = replace(visitor.job.run, kept=replace(KEPT, candidates={"frozen": SimpleNamespace(validation_metrics=figures)}))
     visitor.trained_model = TrainedModel(visitor.job.model, run, "frozen", run_number=1)
     assert runs_table.table_rows(visitor)[0][3:5] == [
         "head 20 epochs; the frozen network kept",

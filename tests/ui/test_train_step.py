@@ -664,7 +664,7 @@ def test_nothing_can_be_looked_at_while_a_training_runs_or_where_there_is_none(l
 
 def test_of_several_labels_each_says_what_was_missed():
     called, shown = torch.tensor([[1, 0], [0, 1], [0, 1]]).bool(), torch.tensor([[1, 0], [1, 0], [0, 1]]).bool()
-    each = epoch(4, metric="mean average precision", answers=Predictions(called, shown, 2))
+    each = epoch(4, metric="mean average precision", predictions=Predictions(called, shown, 2))
     told = text_of(epoch_slider.render_epoch(each, ["<b>red", "dark"]))
     assert "mean average precision 0.95" in told and "1 image: <b>red, missed" in told
     assert "1 image: dark, called wrongly" in told and "dark, missed" not in told
@@ -675,7 +675,7 @@ def test_of_many_classes_only_the_confusions_are_told():
     shown = torch.arange(30)
     called = shown.clone()
     called[3] = 5
-    told = text_of(epoch_slider.render_epoch(epoch(1, answers=Predictions(called, shown, 30)), names))
+    told = text_of(epoch_slider.render_epoch(epoch(1, predictions=Predictions(called, shown, 30)), names))
     assert told.endswith("1 image: class 3, answered class 5")
 
 
