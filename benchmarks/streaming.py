@@ -19,7 +19,7 @@ def main() -> None:
     from playwright.sync_api import sync_playwright
 
     from headswap.ui.app import page
-    from headswap.ui.sessions.session import SessionRegistry
+    from headswap.ui.sessions.registry import SessionRegistry
 
     given = arguments(__doc__, rounds=2)
     images = load(given.folder, given.images)

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 
 from headswap.common import devices
 from headswap.data.loading import load_files, load_images
-from headswap.ui.sessions.job import Scheduler
+from headswap.ui.sessions.scheduler import Scheduler
 from headswap.ui.sessions.session import Session
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of programs that tests start

@@ -19,7 +19,8 @@ from pathlib import Path
 import headswap
 assert Path(headswap.__file__).is_relative_to(sys.argv[1]), headswap.__file__
 from headswap.ui.app import page
-from headswap.ui.sessions.session import Session, SessionRegistry
+from headswap.ui.sessions.registry import SessionRegistry
+from headswap.ui.sessions.session import Session
 from headswap.ui.static import assets
 from headswap.ui.steps import images
 

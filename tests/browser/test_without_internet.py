@@ -11,7 +11,7 @@ import pytest
 from headswap.ui.panels import run_view
 from headswap.ui.panels.browser_events import parse_images_upload
 from headswap.ui.sessions import chosen_network
-from headswap.ui.sessions.job import Scheduler
+from headswap.ui.sessions.scheduler import Scheduler
 from headswap.ui.sessions.session import Session
 from headswap.ui.steps import images, keep, model, test, train
 

@@ -20,7 +20,7 @@ from headswap.common.rng import SeededRandomMode
 from headswap.training import loop
 from headswap.training.events import Epoch
 from headswap.ui.sessions.chosen_network import build_meta_network
-from headswap.ui.sessions.session import ModelChoice
+from headswap.ui.sessions.state import ModelChoice
 
 X = torch.linspace(-2, 2, 512).view(4, 8, 16)
 ATTENTION = nn.MultiheadAttention(16, 2, dropout=0.3, batch_first=True)

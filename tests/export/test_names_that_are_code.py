@@ -14,8 +14,11 @@ from headswap.networks.catalogue import DEFAULT_BACKBONE
 from headswap.networks.classifier import adapt
 from headswap.training.events import LabelMetrics
 from headswap.ui.panels import run_view
-from headswap.ui.sessions.job import Job, Run, Scheduler
-from headswap.ui.sessions.session import Session, TrainedModel
+from headswap.ui.sessions.job import Job
+from headswap.ui.sessions.run import Run
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.session import Session
+from headswap.ui.sessions.state import TrainedModel
 from headswap.ui.steps import images, keep, test, train
 from headswap.ui.views.run_text import render_run_status
 

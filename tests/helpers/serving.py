@@ -6,7 +6,7 @@ import gradio as gr
 import pytest
 
 from headswap.ui.app import page
-from headswap.ui.sessions.session import SessionRegistry
+from headswap.ui.sessions.registry import SessionRegistry
 
 
 @contextmanager

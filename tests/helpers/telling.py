@@ -5,7 +5,7 @@ from dataclasses import replace
 from headswap.features.frozen_pass import FrozenPass
 from headswap.training.events import Epoch, Kept, LearningRate, PhaseBegins
 from headswap.training.plan import Phase
-from headswap.ui.sessions.job import Run
+from headswap.ui.sessions.run import Run
 
 HEAD = PhaseBegins(1, 2, Phase(20, 0, 1e-3), 1, 36, (), 3_843, 3_371_000, 5_120)
 RATES = (LearningRate("6", 1e-4), LearningRate("7", 1e-4), LearningRate("last", 1e-4), LearningRate("head", 1e-3))

@@ -17,8 +17,9 @@ from telling import FINISHED, HEAD, KEPT, THAW, epoch
 from headswap.features.frozen_pass import FrozenPass
 from headswap.training.events import Step
 from headswap.ui.app.api import API_FUNCTION_NAMES, ApiFunctions, list_new_events
-from headswap.ui.sessions.job import Fetching, Run, Scheduler
-from headswap.ui.sessions.session import SessionRegistry
+from headswap.ui.sessions.registry import SessionRegistry
+from headswap.ui.sessions.run import Fetching, Run
+from headswap.ui.sessions.scheduler import Scheduler
 
 ROOT = Path(__file__).parents[2]
 
@@ -207,7 +208,7 @@ def test_a_made_up_ticket_opens_nothing(verbs, upload, ticket):
 
 def test_a_program_that_asks_no_more_is_swept_like_any_visitor(upload, zip_of_fruits):
     now = [0.0]
-    verbs = ApiFunctions(SessionRegistry(patience=600, clock=lambda: now[0]), Scheduler())
+    verbs = ApiFunctions(SessionRegistry(idle_timeout=600, clock=lambda: now[0]), Scheduler())
     ticket, _ = verbs.load_images(sent(upload, zip_of_fruits))
     now[0] = 500
     with pytest.raises(gr.Error):

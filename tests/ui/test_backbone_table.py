@@ -12,7 +12,7 @@ from headswap.networks.catalogue import DEFAULT_BACKBONE, backbones, find_backbo
 from headswap.ui.panels import backbone_table
 from headswap.ui.panels.backbone_table import COLUMN_WIDTHS, FEATURED_BACKBONES
 from headswap.ui.sessions import chosen_network
-from headswap.ui.sessions.job import Scheduler
+from headswap.ui.sessions.scheduler import Scheduler
 from headswap.ui.sessions.session import Session
 
 

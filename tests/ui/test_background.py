@@ -11,9 +11,10 @@ from headswap.common.errors import InputError
 from headswap.data.loading import load_images
 from headswap.ui.sessions import background, next_training
 from headswap.ui.sessions.background import BackgroundPrecompute
-from headswap.ui.sessions.job import Scheduler
 from headswap.ui.sessions.next_training import TrainingRequest
-from headswap.ui.sessions.session import ModelChoice, SessionRegistry
+from headswap.ui.sessions.registry import SessionRegistry
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.state import ModelChoice
 
 ASKED = TrainingRequest(head_epochs=1, num_stages=3, stage_epochs=1)
 

@@ -11,7 +11,8 @@ from headswap.training.plan import Plan
 from headswap.training.trainer import train
 from headswap.ui.panels import held_out_samples
 from headswap.ui.panels.browser_events import parse_sample_click
-from headswap.ui.sessions.job import Job, Scheduler, TrainingSetup
+from headswap.ui.sessions.job import Job, TrainingSetup
+from headswap.ui.sessions.scheduler import Scheduler
 from headswap.ui.sessions.session import Session
 from headswap.ui.steps import test
 

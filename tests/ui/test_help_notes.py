@@ -5,7 +5,7 @@ import pytest
 
 from headswap.ui.app import page
 from headswap.ui.panels import help_notes
-from headswap.ui.sessions.session import SessionRegistry
+from headswap.ui.sessions.registry import SessionRegistry
 
 WANT_ONE = (gr.Slider, gr.Radio, gr.Number, gr.Checkbox)
 PLAIN = {"kind"}  # what says all of itself

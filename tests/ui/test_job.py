@@ -18,7 +18,9 @@ from headswap.features.frozen_pass import FrozenPass
 from headswap.training.events import ClassificationMetrics, Epoch, Event, Kept, PhaseBegins, Reference, Step
 from headswap.training.plan import Phase
 from headswap.ui.sessions import job as jobs
-from headswap.ui.sessions.job import Fetching, Job, Run, Scheduler, TrainingSetup
+from headswap.ui.sessions.job import Job, TrainingSetup
+from headswap.ui.sessions.run import Fetching, Run
+from headswap.ui.sessions.scheduler import Scheduler
 
 PASS = FrozenPass(4, 8, 0.5)
 SOLVED = Reference(ClassificationMetrics(score=0.83, metric="accuracy", correct=5, total=6, loss=0.4), seconds=0.1)

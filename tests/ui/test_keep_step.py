@@ -15,11 +15,12 @@ from visiting import choose, is_error, text_of
 
 import headswap
 from headswap.ui.app import page
-from headswap.ui.app.events.keep import is_local_request
+from headswap.ui.app.events import keep as keep_events
 from headswap.ui.panels import run_view
 from headswap.ui.panels.export_formats import EXPORT_FORMATS
-from headswap.ui.sessions.job import Scheduler
-from headswap.ui.sessions.session import Session, TrainedModel
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.session import Session
+from headswap.ui.sessions.state import TrainedModel
 from headswap.ui.steps import keep, test, train
 from headswap.ui.views.dataset import render_dataset
 
@@ -173,9 +174,8 @@ def test_an_opened_model_learns_on_and_takes_a_new_class(file, fruits, tmp_path,
     assert f"{len(held_back)} to check on" in text_of(render_dataset(visitor.images, seen=visitor.seen))
     train.start_training(visitor, turns, 2, 0, 1)
     *_, last = run_view.watch_training(visitor)
-    words = last.status
     assert visitor.trained_model.model.classes == ("blue", "green", "red", "dark")
-    assert "none of them was ever learned from" in text_of(words)
+    assert "none of them was ever learned from" in text_of(last.status)
     assert visitor.held_out_images.names == held_back.names
     assert set(known.find_validation_indices(visitor.images)) <= set(
         visitor.trained_model.model.seen.find_validation_indices(visitor.images)
@@ -202,8 +202,7 @@ def test_a_class_without_images_would_be_forgotten_so_it_is_asked_for(learned, f
     visitor = Session(images=images, trained_model=learned.trained_model, resume_training=True)
     assert "no images of 'green'" in text_of(train.refresh(visitor).run_view.status)
     assert "no images of 'green'" in text_of(train.start_training(visitor, turns, 1, 0, 1).problem)
-    words = train.set_start_choice(visitor, False).run_view.status
-    assert "Press Train" in text_of(words)
+    assert "Press Train" in text_of(train.set_start_choice(visitor, False).run_view.status)
 
 
 def test_another_choice_of_a_network_begins_with_a_new_head(learned):
@@ -245,11 +244,11 @@ def request(host="127.0.0.1:7860", client="127.0.0.1", **headers):
 
 
 def test_only_who_sits_at_this_computer_may_use_its_token():
-    assert is_local_request(request())
-    assert is_local_request(request("localhost:7860", "::1"))
-    assert not is_local_request(request(client="192.168.0.7"))
-    assert not is_local_request(request("headswap.example:443"))
-    assert not is_local_request(request(**{"x-forwarded-for": "10.0.0.1"}))
+    assert keep_events.is_local_request(request())
+    assert keep_events.is_local_request(request("localhost:7860", "::1"))
+    assert not keep_events.is_local_request(request(client="192.168.0.7"))
+    assert not keep_events.is_local_request(request("headswap.example:443"))
+    assert not keep_events.is_local_request(request(**{"x-forwarded-for": "10.0.0.1"}))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from drawings import load_shapes, small_model
 
 from headswap.training.lr_finder import RateTest
 from headswap.ui.panels import lr_finder
-from headswap.ui.sessions.job import Scheduler
+from headswap.ui.sessions.scheduler import Scheduler
 from headswap.ui.sessions.session import Session
 
 FALLING = RateTest(rates=(1e-5, 1e-3, 1e-2, 1e-1), losses=(1.1, 1.0, 0.5, 2.0), suggestion=1e-3, seconds=1.0)

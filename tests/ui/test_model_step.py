@@ -19,8 +19,9 @@ from headswap.training.plan import choose_num_unfrozen_stages
 from headswap.ui.panels import head_options
 from headswap.ui.panels.browser_events import parse_stage_click
 from headswap.ui.sessions import chosen_network
-from headswap.ui.sessions.job import Scheduler
-from headswap.ui.sessions.session import ModelChoice, Session
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.session import Session
+from headswap.ui.sessions.state import ModelChoice
 from headswap.ui.steps import model as model_step
 from headswap.ui.steps import test, train
 from headswap.ui.views import network

@@ -19,8 +19,9 @@ from pictures import FLOWERS, folder
 from headswap.data.loading import load_images
 from headswap.ui.app import api, page
 from headswap.ui.sessions import next_training
-from headswap.ui.sessions.job import Job, Scheduler
-from headswap.ui.sessions.session import SessionRegistry
+from headswap.ui.sessions.job import Job
+from headswap.ui.sessions.registry import SessionRegistry
+from headswap.ui.sessions.scheduler import Scheduler
 from headswap.ui.steps import keep
 from headswap.ui.steps import model as model_step
 from headswap.ui.views import theme

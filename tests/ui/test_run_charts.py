@@ -10,7 +10,7 @@ from visiting import text_of
 
 from headswap.features.frozen_pass import FrozenPass
 from headswap.training.events import ClassificationMetrics, Reference
-from headswap.ui.sessions.job import Run
+from headswap.ui.sessions.run import Run
 from headswap.ui.views.run_charts import render_run_charts
 
 SOLVED = Reference(ClassificationMetrics(0.9, "accuracy", 54, 60, 0.3), 0.1)

@@ -10,7 +10,7 @@ from headswap.evaluation.significance import UnfreezingComparison
 from headswap.features.frozen_pass import FrozenPass
 from headswap.training.events import ClassificationMetrics, LearningRate, PhaseBegins, Reference, Step
 from headswap.training.plan import Phase
-from headswap.ui.sessions.job import Fetching, Run
+from headswap.ui.sessions.run import Fetching, Run
 from headswap.ui.views.run_text import render_run_status
 
 SOLVED = Reference(ClassificationMetrics(0.9, "accuracy", 54, 60, 0.3), 0.1)

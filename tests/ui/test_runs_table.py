@@ -11,9 +11,12 @@ from telling import FINISHED, HEAD, KEPT, STORY, THAW, epoch
 from headswap.training.events import ClassificationMetrics
 from headswap.training.plan import Phase, Plan
 from headswap.ui.panels import run_view, runs_table
-from headswap.ui.sessions.job import Job, Run, Scheduler, TrainingSetup
+from headswap.ui.sessions.job import Job, TrainingSetup
+from headswap.ui.sessions.run import Run
 from headswap.ui.sessions.run_summary import RunSummary, describe_schedule
-from headswap.ui.sessions.session import Session, TrainedModel
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.session import Session
+from headswap.ui.sessions.state import TrainedModel
 
 LESSON = TrainingSetup(None, Plan((Phase(1, 0, 1e-3),)))
 
@@ -37,9 +40,8 @@ def test_every_run_that_kept_something_becomes_a_row(visitor, ends):
     ends(*STORY)
     ends(*STORY[:2])  # learned nothing
     ends(*STORY[:-1], replace(KEPT, correct=30, score=0.5, seconds=200))
-    update = runs_table.refresh(visitor)
-    room, table = update.container, update.table
-    assert room.visible and table.value["data"] == [
+    now = runs_table.refresh(visitor)
+    assert now.container.visible and now.table.value["data"] == [
         ["2, answers now", "EfficientNet-Lite0", "linear", "head 20 epochs", "30 of 60, 50 % (38 % to 62 %)", "3 min"],
         ["1", "EfficientNet-Lite0", "linear", "head 20 epochs", "57 of 60, 95 % (86 % to 98 %)", "2 s"],
     ]
@@ -78,7 +80,9 @@ def test_a_run_in_which_nothing_was_held_back_has_no_curve(network):
 def test_the_row_says_what_is_kept_instead(visitor, ends):
     ends(*STORY)
     figures = ClassificationMetrics(0.9, "accuracy", 54, 60, 0.3)
-    run = replace(visitor.job.run, kept=replace(KEPT, candidates={"frozen": SimpleNamespace(validation_metrics=figures)}))
+    run = replace(
+        visitor.job.run, kept=replace(KEPT, candidates={"frozen": SimpleNamespace(validation_metrics=figures)})
+    )
     visitor.trained_model = TrainedModel(visitor.job.model, run, "frozen", run_number=1)
     assert runs_table.table_rows(visitor)[0][3:5] == [
         "head 20 epochs; the frozen network kept",

@@ -16,9 +16,13 @@ from headswap.features.frozen_pass import FrozenPass
 from headswap.networks.catalogue import DEFAULT_BACKBONE
 from headswap.training.events import Candidate, ClassificationMetrics, Epoch, Kept, PhaseBegins
 from headswap.training.plan import Phase
-from headswap.ui.sessions import session as room
-from headswap.ui.sessions.job import Job, Run, Scheduler, TrainingSetup
-from headswap.ui.sessions.session import ModelChoice, Session, SessionRegistry, TrainedModel
+from headswap.ui.sessions import registry
+from headswap.ui.sessions.job import Job, TrainingSetup
+from headswap.ui.sessions.registry import SessionRegistry
+from headswap.ui.sessions.run import Run
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.session import Session
+from headswap.ui.sessions.state import ModelChoice, TrainedModel
 
 PATIENCE = 600.0
 
@@ -303,7 +307,7 @@ def test_the_sweeper_goes_on_by_itself(visitors, clock, monkeypatch, until):
         slept.append(seconds)
         (once if len(slept) == 1 else never).wait()
 
-    monkeypatch.setattr(room, "time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(registry, "time", SimpleNamespace(sleep=sleep))
     visitors.start_expiry_thread(interval=7)
     assert visitors.get_session(ticket) is not None
     once.set()

@@ -17,8 +17,9 @@ from headswap.data.loading import load_images
 from headswap.ui.panels import mistakes as judging
 from headswap.ui.panels import run_view
 from headswap.ui.panels.browser_events import parse_analysis_click, parse_files_upload
-from headswap.ui.sessions.job import Scheduler
-from headswap.ui.sessions.session import Session, TrainedModel
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.session import Session
+from headswap.ui.sessions.state import TrainedModel
 from headswap.ui.steps import test, train
 from headswap.ui.views import answers as answers_view
 
@@ -379,8 +380,8 @@ def test_a_name_that_is_code_is_only_a_name(judged):
 def test_a_training_with_several_labels_is_judged_by_precision_and_answers_with_labels(tagged, fruits):
     visitor = Session(images=tagged)
     train.start_training(visitor, Scheduler(), 1, 0, 1)
-    *_, last = run_view.watch_training(visitor)
-    words, charts = last.status, last.charts
+    *_, last_drawn = run_view.watch_training(visitor)
+    words, charts = last_drawn.status, last_drawn.charts
     assert visitor.job.run.state == "finished", visitor.job.run.problem
     assert "mean average precision" in text_of(words)
     for label in tagged.classes:

@@ -24,8 +24,11 @@ from headswap.ui.panels import epoch_slider, run_view
 from headswap.ui.panels.browser_events import StageClick
 from headswap.ui.panels.run_view import RunUpdate
 from headswap.ui.sessions import next_training
-from headswap.ui.sessions.job import Job, Run, Scheduler, TrainingSetup
-from headswap.ui.sessions.session import ModelChoice, Session, TrainedModel
+from headswap.ui.sessions.job import Job, TrainingSetup
+from headswap.ui.sessions.run import Run
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.session import Session
+from headswap.ui.sessions.state import ModelChoice, TrainedModel
 from headswap.ui.steps import model as model_step
 from headswap.ui.steps import test
 from headswap.ui.steps import train as train_step

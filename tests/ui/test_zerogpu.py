@@ -12,9 +12,10 @@ from headswap.common import devices
 from headswap.data.loading import load_images
 from headswap.ui.app import page, zerogpu
 from headswap.ui.sessions import next_training
-from headswap.ui.sessions.job import Scheduler
 from headswap.ui.sessions.next_training import TrainingRequest
-from headswap.ui.sessions.session import Session, SessionRegistry
+from headswap.ui.sessions.registry import SessionRegistry
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.session import Session
 from headswap.ui.steps import train
 
 ASKED = TrainingRequest(head_epochs=2, num_stages=3, stage_epochs=1)

@@ -27,8 +27,12 @@ from headswap.training.plan import Plan
 from headswap.training.trainer import train
 from headswap.ui.panels.browser_events import Upload, parse_uploads
 from headswap.ui.sessions.chosen_network import build_meta_network, build_seeded_network
-from headswap.ui.sessions.job import Fetching, Job, Run, Scheduler, TrainingSetup
-from headswap.ui.sessions.session import ModelChoice, Session, SessionRegistry
+from headswap.ui.sessions.job import Job, TrainingSetup
+from headswap.ui.sessions.registry import SessionRegistry
+from headswap.ui.sessions.run import Fetching, Run
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.session import Session
+from headswap.ui.sessions.state import ModelChoice
 
 API_FUNCTION_NAMES = ("load_images", "train", "predict", "forget")
 SUGGESTED_PLAN = "suggested"

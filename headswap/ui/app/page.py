@@ -25,8 +25,8 @@ from headswap.ui.app.lan import LOOPBACK_ADDRESS, LOOPBACK_HOSTS
 from headswap.ui.app.same_origin import SameOriginMiddleware
 from headswap.ui.panels import help_notes
 from headswap.ui.sessions.background import BackgroundPrecompute
-from headswap.ui.sessions.job import Scheduler
-from headswap.ui.sessions.session import SessionRegistry
+from headswap.ui.sessions.registry import SessionRegistry
+from headswap.ui.sessions.scheduler import Scheduler
 from headswap.ui.static.assets import LOGO_PATH, read_static
 from headswap.ui.steps import images as images_step
 from headswap.ui.steps import keep, test, train

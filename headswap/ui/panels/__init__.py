@@ -1,1 +1,1 @@
-"""Parts of the tabs: tables, charts, pickers and notes with their Gradio components."""
+"""Parts of steps with their Gradio components and handlers, and the parsing of what a browser sends to them."""

@@ -19,7 +19,7 @@ from headswap.networks.catalogue import BUNDLED, Backbone, backbones, explain_do
 from headswap.training.plan import choose_num_views
 from headswap.ui.panels.help_notes import build_note
 from headswap.ui.sessions.chosen_network import get_measured_seconds, measure_seconds_per_image
-from headswap.ui.sessions.job import Scheduler
+from headswap.ui.sessions.scheduler import Scheduler
 from headswap.ui.sessions.session import Session
 
 FEATURED_BACKBONES = (*BUNDLED, "resnet18", "vgg16")

@@ -1,7 +1,4 @@
-"""Explain: a short note beside each control, what it does and why, in the field's terms; a switch shows them all.
-
-Knows no step; a step places the note of a control beside it.
-"""
+"""Help texts for controls and charts, and the switch that shows them. Knows no step."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ DROPOUT_NOTE = (
     "few others: <b>dropout</b>, against <b>overfitting</b>. An answer uses everything."
 )
 
-# What each note is about: the elem_id of a control or of a drawing.
+# By the elem_id of the control or chart that each is about.
 NOTES = {
     "picker": (
         "Each folder is a <b>class</b>, a word that the network learns to say. Pictures with their right word beside "
@@ -121,13 +118,17 @@ NOTES = {
 
 
 def build_note(target_id: str) -> gr.HTML:
-    """The note about this control or drawing, to be placed after it."""
-    words = f'<p role="note">{NOTES[target_id]}</p>'
-    return gr.HTML(words, elem_id=f"note-{target_id}", elem_classes="hs-note", apply_default_css=False)
+    """Build the note about a control or chart, which belongs right after it.
+
+    Args:
+        target_id: The ``elem_id`` of that control or chart.
+    """
+    note = f'<p role="note">{NOTES[target_id]}</p>'
+    return gr.HTML(note, elem_id=f"note-{target_id}", elem_classes="hs-note", apply_default_css=False)
 
 
 def build_notes_switch() -> gr.HTML:
-    """The switch that shows all notes; it is remembered for as long as the tab is open."""
+    """Build the switch that shows all notes; the browser remembers it for as long as the tab is open."""
     return gr.HTML(
         '<button type="button" class="hs-button" role="switch" aria-checked="false" '
         'title="What each control does, and why">Explain</button>',

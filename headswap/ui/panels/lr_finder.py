@@ -16,7 +16,7 @@ from headswap.training.events import Step
 from headswap.training.lr_finder import MAX_LR, MIN_LR, RateTest, lr_find
 from headswap.ui.panels.help_notes import build_note
 from headswap.ui.sessions.chosen_network import build_seeded_network
-from headswap.ui.sessions.job import Scheduler
+from headswap.ui.sessions.scheduler import Scheduler
 from headswap.ui.sessions.session import Session
 from headswap.ui.views import line_chart
 from headswap.ui.views.html import render_problem_card, render_status

@@ -33,8 +33,9 @@ from headswap.ui.panels.browser_events import (
 from headswap.ui.panels.help_notes import build_note
 from headswap.ui.panels.scripted_html import build_scripted_html
 from headswap.ui.panels.session_dataset import correct_image, start_loading, stream_loading
-from headswap.ui.sessions.job import Scheduler
-from headswap.ui.sessions.session import ErrorAnalysis, Session
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.session import Session
+from headswap.ui.sessions.state import ErrorAnalysis
 from headswap.ui.static.assets import read_scripts
 from headswap.ui.views import mistakes
 from headswap.ui.views.html import render_hint, render_problem_card, render_status

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from headswap.ui.sessions.job import Job, Run
-from headswap.ui.sessions.session import Session, TrainedModel
+from headswap.ui.sessions.job import Job
+from headswap.ui.sessions.run import Run
+from headswap.ui.sessions.session import Session
+from headswap.ui.sessions.state import TrainedModel
 from headswap.ui.views.network import render_network
 from headswap.ui.views.run_charts import render_run_charts
 from headswap.ui.views.run_text import render_run_status

@@ -10,7 +10,8 @@ from headswap.data.dataset import LabelledImages
 from headswap.data.loading import LoadingGenerator, load_files_with_progress, load_images_with_progress
 from headswap.data.sources import ARCHIVE_EXTENSIONS
 from headswap.ui.panels.browser_events import CorrectionClick, Upload
-from headswap.ui.sessions.session import ErrorAnalysis, Session
+from headswap.ui.sessions.session import Session
+from headswap.ui.sessions.state import ErrorAnalysis
 
 
 def start_loading(

@@ -1,1 +1,1 @@
-"""Who visits, what each has chosen, and what runs for them. Knows no Gradio."""
+"""From tickets to sessions: what each visitor has chosen, loaded and trained, and the jobs that run for them."""

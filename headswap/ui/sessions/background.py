@@ -1,6 +1,6 @@
-"""While nobody trains, the frozen pass of whoever has chosen images and a backbone begins quietly, a moment at a time.
+"""Precomputes frozen features for idle sessions in a background thread, so that a training starts at once.
 
-So Train starts at once. Nothing is downloaded for it, and a few visitors' passes are kept at most. Knows no Gradio.
+Nothing is downloaded for it, and the features of a few sessions are kept at most.
 """
 
 from __future__ import annotations
@@ -18,103 +18,110 @@ from headswap.features.precompute import PrecomputedFeatures
 from headswap.networks.catalogue import find_backbone
 from headswap.training.trainer import start_frozen_pass
 from headswap.ui.sessions.chosen_network import build_seeded_network
-from headswap.ui.sessions.job import Scheduler
 from headswap.ui.sessions.next_training import suggest_session_plan
-from headswap.ui.sessions.session import ModelChoice, Session, SessionRegistry
+from headswap.ui.sessions.registry import SessionRegistry
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.session import Session
+from headswap.ui.sessions.state import ModelChoice
 
-MAX_PRECOMPUTED_SESSIONS = 4  # visitors whose passes are kept
-IDLE_POLL_SECONDS = 0.5  # seconds between two looks whether anybody's pass could begin
+MAX_PRECOMPUTED_SESSIONS = 4  # sessions whose features are kept
+IDLE_POLL_SECONDS = 0.5  # between two checks while there is nothing to do
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class _PrecomputeKey:
-    """For what a pass was begun, or why not; images and visitor are not kept by it."""
+    """What a session's frozen features depend on; refers weakly to the session and to its images."""
 
-    visitor: ref[Session]
+    session: ref[Session]
     images: ref[LabelledImages]
-    choice: ModelChoice
+    choice: ModelChoice  # with a linear head, since frozen features do not depend on the head
     num_unfrozen_stages: int | None
 
-    def matches(self, visitor: Session) -> bool:
-        """Whether the visitor wants the same still. Heads read the same, so another head is no other choice."""
-        same = self.visitor() is visitor and self.images() is visitor.images
-        return same and (self.choice, self.num_unfrozen_stages) == (
-            visitor.choice.with_linear_head,
-            visitor.num_unfrozen_stages,
+    def matches(self, session: Session) -> bool:
+        """Whether the session still needs these features."""
+        same_data = self.session() is session and self.images() is session.images
+        return same_data and (self.choice, self.num_unfrozen_stages) == (
+            session.choice.with_linear_head,
+            session.num_unfrozen_stages,
         )
 
 
 class BackgroundPrecompute:
-    """Begins frozen passes while the machine is idle."""
+    """Starts and continues the frozen passes of active sessions while the scheduler is idle."""
 
-    def __init__(self, visitors: SessionRegistry, turns: Scheduler) -> None:
-        self._sessions, self._scheduler = visitors, turns
+    def __init__(self, sessions: SessionRegistry, scheduler: Scheduler) -> None:
+        self._sessions, self._scheduler = sessions, scheduler
         self._started_keys: list[_PrecomputeKey] = []  # the newest last
 
     def start_thread(self) -> None:
-        """Look and go on for as long as the program runs."""
+        """Call ``run_once`` repeatedly until the process ends."""
 
         def work() -> None:
             while True:
                 try:
                     busy = self.run_once()
-                except Exception:  # of one visitor, who may have gone meanwhile; the others are still there
-                    logger.exception("Beginning a frozen pass beforehand failed")
+                except Exception:  # one session's error must not end the thread that serves all
+                    logger.exception("Precomputing frozen features failed")
                     busy = False
                 if not busy:
                     time.sleep(IDLE_POLL_SECONDS)
 
-        threading.Thread(target=work, daemon=True, name="warming").start()
+        threading.Thread(target=work, daemon=True, name="precompute").start()
 
     def run_once(self) -> bool:
-        """Go on for a moment with one visitor's pass, or begin one; whether there was anything to do."""
+        """Start or continue one session's frozen pass for a moment; returns whether there was anything to do."""
         self._drop_stale()
         if devices.select_device().type != "cpu" or not self._scheduler.is_idle:
             return False
-        for visitor in self._sessions.list_active():
-            if self._needs_work(visitor):
+        for session in self._sessions.list_active():
+            if self._needs_work(session):
                 with self._scheduler.compute_slot():
-                    self._advance_pass(visitor)
+                    self._advance_pass(session)
                 return True
         return False
 
-    def _needs_work(self, visitor: Session) -> bool:
-        if visitor.images is None or visitor.is_training or visitor.resume_training:
+    def _needs_work(self, session: Session) -> bool:
+        if session.images is None or session.is_training or session.resume_training:
             return False
-        if any(begun.matches(visitor) for begun in self._started_keys):
-            return visitor.precomputed_features is not None and not visitor.precomputed_features.is_done
-        return not find_backbone(visitor.choice.backbone).needs_download
+        if self._find_key(session):
+            return session.precomputed_features is not None and not session.precomputed_features.is_done
+        return not find_backbone(session.choice.backbone).needs_download
 
-    def _advance_pass(self, visitor: Session) -> None:
-        """In a turn, so that no training goes on with the same pass."""
-        if visitor.is_training:
+    def _find_key(self, session: Session) -> _PrecomputeKey | None:
+        return next((key for key in self._started_keys if key.matches(session)), None)
+
+    def _advance_pass(self, session: Session) -> None:
+        """Start or continue a pass; in a compute slot, so that no training continues the same pass meanwhile."""
+        if session.is_training:
             return
-        images = visitor.images
-        begun = next((begun for begun in self._started_keys if begun.matches(visitor)), None)
+        images, key = session.images, self._find_key(session)
         try:
-            if begun is None and images is not None:
+            if key is None and images is not None:
+                choice = session.choice.with_linear_head
                 self._started_keys.append(
-                    _PrecomputeKey(
-                        ref(visitor), ref(images), visitor.choice.with_linear_head, visitor.num_unfrozen_stages
-                    )
+                    _PrecomputeKey(ref(session), ref(images), choice, session.num_unfrozen_stages)
                 )
-                if not visitor.untrainable_reason:  # asked once, after it was noted: of many images it costs a second
-                    visitor.precomputed_features = self._start_pass(visitor, images)
-            elif visitor.precomputed_features is not None:
-                visitor.precomputed_features.compute_next()
-        except (InputError, ValueError):  # a training will say what is wrong, to somebody who looks
-            visitor.precomputed_features = None
+                if not session.untrainable_reason:  # after the key was stored: with many images it takes a second
+                    session.precomputed_features = self._start_pass(session, images)
+            elif session.precomputed_features is not None:
+                session.precomputed_features.compute_next()
+        except (InputError, ValueError):  # the next training reports it to the user
+            session.precomputed_features = None
 
-    def _start_pass(self, visitor: Session, images: LabelledImages) -> PrecomputedFeatures:
-        choice = visitor.choice.with_linear_head
-        model = build_seeded_network(choice, images, Scheduler(), lambda done, total: None)  # this is a turn already
-        return start_frozen_pass(model, images, suggest_session_plan(visitor, model), visitor.precomputed_features)
+    def _start_pass(self, session: Session, images: LabelledImages) -> PrecomputedFeatures:
+        choice, unlimited = session.choice.with_linear_head, Scheduler()  # this thread holds the compute slot already
+        model = build_seeded_network(choice, images, unlimited, lambda done, total: None)
+        return start_frozen_pass(model, images, suggest_session_plan(session, model), session.precomputed_features)
 
     def _drop_stale(self) -> None:
-        """Of what nobody wants any more, and of the oldest passes beyond a few."""
-        kept = [begun for begun in self._started_keys if (visitor := begun.visitor()) and begun.matches(visitor)]
-        for begun in kept[:-MAX_PRECOMPUTED_SESSIONS]:
-            begun.visitor().precomputed_features = None
-        self._started_keys = kept
+        """Forget keys that no session needs any more, and drop the oldest features beyond the maximum."""
+        needed = [
+            (key, session)
+            for key in self._started_keys
+            if (session := key.session()) is not None and key.matches(session)
+        ]
+        for _, session in needed[:-MAX_PRECOMPUTED_SESSIONS]:
+            session.precomputed_features = None
+        self._started_keys = [key for key, _ in needed]

@@ -1,4 +1,4 @@
-"""The chosen network: with its weights, without their numbers, and how fast this machine runs it. Knows no step."""
+"""Builds the chosen backbone with its head, with weights or on the meta device, and times it on this machine."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 from headswap.common.rng import SeededRandomMode
 from headswap.data.dataset import LabelledImages
 from headswap.networks.classifier import Classifier, adapt, attach_head
-from headswap.ui.sessions.job import Scheduler
-from headswap.ui.sessions.session import ModelChoice
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.state import ModelChoice
 
-SEED = 0  # of what is random in a new network: the same choices give the same curve
+SEED = 0  # of random weights, so that the same choices give the same training curves
 NUM_TIMING_PASSES = 3  # of which the fastest counts
-SLOW_SECONDS_PER_IMAGE = 0.25  # seconds a picture; a pass as long as that is long enough to be measured once
+SLOW_SECONDS_PER_IMAGE = 0.25  # from here on one timing pass is exact enough
 TIMING_LOCK = threading.Lock()
 _seconds_per_image: dict[str, float] = {}
 
@@ -28,7 +28,15 @@ def build_chosen_network(
     pretrained: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Classifier:
-    """The chosen network with its weights, which may have to be downloaded first."""
+    """Build the chosen network, and download its weights if they are missing.
+
+    Args:
+        choice: Backbone, head and options.
+        classes: Class names, or their number.
+        multi_label: Whether an image may carry several labels.
+        pretrained: False for random weights, whatever the choice says.
+        progress: Called with the downloaded and the total bytes.
+    """
     return adapt(
         choice.backbone,
         classes,
@@ -44,36 +52,46 @@ def build_chosen_network(
 def build_seeded_network(
     choice: ModelChoice, images: LabelledImages, scheduler: Scheduler, progress: Callable[[int, int], None]
 ) -> Classifier:
-    """The chosen network; what is random in it is the same each time."""
-    learned = None
-    if choice.pretrained:  # takes no turn: a download is no work for the processor
+    """Build the chosen network for these images; its random weights are the same each time.
+
+    Args:
+        choice: Backbone, head and options.
+        images: The dataset, whose classes the network predicts.
+        scheduler: Lends the compute slot.
+        progress: Called with the downloaded and the total bytes.
+    """
+    pretrained = None
+    if choice.pretrained:  # without a compute slot, because it may download
         with SeededRandomMode(SEED):
-            learned = build_chosen_network(choice, images.classes, images.multi_label, progress=progress)
+            pretrained = build_chosen_network(choice, images.classes, images.multi_label, progress=progress)
     with scheduler.compute_slot(), SeededRandomMode(SEED):
-        if learned:
-            return attach_head(learned, choice.head, **choice.head_options)
+        if pretrained is not None:
+            return attach_head(pretrained, choice.head, **choice.head_options)
         return build_chosen_network(choice, images.classes, images.multi_label)
 
 
 def build_meta_network(choice: ModelChoice, classes: Sequence[str] | int, multi_label: bool = False) -> Classifier:
-    """The chosen network without its weights' numbers: quick to build and as large as its names."""
+    """Build the chosen network on the meta device, which is quick and takes no memory for weights.
+
+    A network that cannot be built there has random weights instead.
+    """
     try:
         with torch.device("meta"):
             return build_chosen_network(choice, classes, multi_label, pretrained=False)
-    except (NotImplementedError, RuntimeError):  # RegNets compute with tensors while they are built
+    except (NotImplementedError, RuntimeError):  # RegNet computes with tensor values in its constructor
         return build_chosen_network(choice, classes, multi_label, pretrained=False)
 
 
 def measure_seconds_per_image(backbone: str) -> float:
-    """Seconds that a picture takes through a network of this name on this machine, measured once."""
-    with TIMING_LOCK:  # one at a time, for the time's sake and for memory's
+    """Seconds that this machine needs for a forward pass of one image; measured once for each backbone."""
+    with TIMING_LOCK:  # one at a time, because simultaneous passes would slow each other down and need more memory
         if backbone not in _seconds_per_image:
             _seconds_per_image[backbone] = _time_network(backbone)
         return _seconds_per_image[backbone]
 
 
 def get_measured_seconds(backbone: str) -> float | None:
-    """What ``measured`` has measured; None of a network that it has not."""
+    """The measured seconds for each image; None before ``measure_seconds_per_image`` was called for this backbone."""
     return _seconds_per_image.get(backbone)
 
 
@@ -82,7 +100,7 @@ def _time_network(backbone: str) -> float:
     if next(model.parameters()).is_meta:
         model.to_empty(device="cpu")
         for tensor in chain(model.parameters(), model.buffers()):
-            tensor.detach().zero_()  # what was in memory before could be numbers that are slow to compute with
+            tensor.detach().zero_()  # uninitialized memory may hold denormal numbers, which are slow to compute with
     fastest = model.measure_seconds_per_image()
     for _ in range(NUM_TIMING_PASSES - 1):
         if fastest < SLOW_SECONDS_PER_IMAGE:

@@ -29,8 +29,9 @@ from headswap.ui.panels.backbone_table import license_text
 from headswap.ui.panels.export_formats import EXPORT_FORMATS, ExportSource
 from headswap.ui.panels.help_notes import build_note
 from headswap.ui.sessions.chosen_network import build_meta_network
-from headswap.ui.sessions.job import Scheduler
-from headswap.ui.sessions.session import Session, TrainedModel
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.session import Session
+from headswap.ui.sessions.state import TrainedModel
 from headswap.ui.views.html import render_problem_card
 from headswap.ui.views.network import backbone_title, count_head_parameters, head_title, render_network
 

@@ -29,8 +29,9 @@ from headswap.ui.panels.head_options import HeadOptionsForm, OptionControl, pars
 from headswap.ui.panels.help_notes import build_note
 from headswap.ui.panels.stage_strip import build_stage_strip, render_chosen_network
 from headswap.ui.sessions.chosen_network import build_meta_network, measure_seconds_per_image
-from headswap.ui.sessions.job import Run
-from headswap.ui.sessions.session import ModelChoice, Session
+from headswap.ui.sessions.run import Run
+from headswap.ui.sessions.session import Session
+from headswap.ui.sessions.state import ModelChoice
 from headswap.ui.views.html import make_thumbnail_url, render_problem_card
 from headswap.ui.views.network import HEAD_TITLES, backbone_title, count_head_parameters, head_title
 

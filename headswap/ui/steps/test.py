@@ -23,8 +23,9 @@ from headswap.ui.panels.help_notes import build_note
 from headswap.ui.panels.mistakes import MistakesPanel
 from headswap.ui.panels.scripted_html import build_scripted_html
 from headswap.ui.sessions.chosen_network import build_meta_network
-from headswap.ui.sessions.job import Scheduler
-from headswap.ui.sessions.session import ImagePrediction, PredictionBatch, Session, TrainedModel
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.session import Session
+from headswap.ui.sessions.state import ImagePrediction, PredictionBatch, TrainedModel
 from headswap.ui.views.answers import render_answers, render_empty_answers
 from headswap.ui.views.html import make_thumbnail_url, render_problem_card
 from headswap.ui.views.network import backbone_title, head_title, render_network

@@ -23,7 +23,7 @@ from headswap.ui.panels.run_view import RunUpdate, RunView
 from headswap.ui.panels.runs_table import RunsPanel, RunsPanelUpdate
 from headswap.ui.panels.stage_strip import build_stage_strip, render_chosen_network
 from headswap.ui.sessions import next_training
-from headswap.ui.sessions.job import Job, Run, Scheduler
+from headswap.ui.sessions.job import Job
 from headswap.ui.sessions.next_training import (
     TrainingRequest,
     build_starting_model,
@@ -32,6 +32,8 @@ from headswap.ui.sessions.next_training import (
     get_head_and_unfrozen_phases,
     suggest_session_plan,
 )
+from headswap.ui.sessions.run import Run
+from headswap.ui.sessions.scheduler import Scheduler
 from headswap.ui.sessions.session import Session
 from headswap.ui.views.html import render_problem_card
 from headswap.ui.views.run_charts import render_run_charts

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from headswap.common.text import format_count, format_percent, join_names
-from headswap.ui.sessions.session import ImagePrediction, PredictionBatch
+from headswap.ui.sessions.state import ImagePrediction, PredictionBatch
 from headswap.ui.views.html import (
     render_bar,
     render_csv_link,

@@ -7,7 +7,7 @@ from html import escape
 from headswap.common.text import format_count, format_percent, join_names
 from headswap.data.dataset import LabelledImages
 from headswap.evaluation.evaluate import Evaluation, Mistake, predict_label_mask
-from headswap.ui.sessions.session import ErrorAnalysis
+from headswap.ui.sessions.state import ErrorAnalysis
 from headswap.ui.views import confusion_matrix
 from headswap.ui.views.html import (
     make_thumbnail_url,

@@ -10,8 +10,8 @@ from itertools import zip_longest
 
 from headswap.networks.classifier import ACCURACY
 from headswap.training.events import Epoch, PhaseBegins
-from headswap.ui.sessions.job import Run
-from headswap.ui.sessions.session import TrainedModel
+from headswap.ui.sessions.run import Run
+from headswap.ui.sessions.state import TrainedModel
 from headswap.ui.views import line_chart
 from headswap.ui.views.network import HEAD_TITLES
 from headswap.ui.views.run_text import describe_learning_stages

@@ -21,8 +21,8 @@ from headswap.common.text import (
 from headswap.networks.classifier import ACCURACY
 from headswap.training.events import ClassificationMetrics, LabelMetrics, PhaseBegins
 from headswap.training.plan import Phase
-from headswap.ui.sessions.job import Run
-from headswap.ui.sessions.session import TrainedModel
+from headswap.ui.sessions.run import Run
+from headswap.ui.sessions.state import TrainedModel
 from headswap.ui.views.network import HEAD_TITLES
 
 SELECTION_BIAS_NOTE = "These images chose the epoch, so the figure flatters."

@@ -20,8 +20,9 @@ from headswap.features.inference import EngineSpec
 from headswap.ui.app import navigation
 from headswap.ui.app.navigation import StepTabs
 from headswap.ui.panels.updates import to_component_updates
-from headswap.ui.sessions.job import Scheduler
-from headswap.ui.sessions.session import Session, SessionRegistry
+from headswap.ui.sessions.registry import SessionRegistry
+from headswap.ui.sessions.scheduler import Scheduler
+from headswap.ui.sessions.session import Session
 
 Handler = Callable[..., Any]  # takes a session and values; returns the value of one output, an update or a tuple
 Progress = Literal["full", "hidden"]

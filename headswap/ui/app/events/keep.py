@@ -8,7 +8,7 @@ import gradio as gr
 
 from headswap.ui.app.events.binder import EventBinder
 from headswap.ui.app.lan import LOOPBACK_HOSTS
-from headswap.ui.sessions.job import Scheduler
+from headswap.ui.sessions.scheduler import Scheduler
 from headswap.ui.sessions.session import Session
 from headswap.ui.steps import keep as keep_step
 from headswap.ui.steps.keep import KeepStep
