@@ -68,7 +68,7 @@ def drawn(update):
     return update.stage_strip, update.status, update.charts
 
 
-def watch(visitor):
+def watching(visitor):
     return map(drawn, run_view.watch_training(visitor))
 
 
@@ -149,7 +149,7 @@ def test_stopping_nothing_does_nothing():
 
 def test_without_a_training_watching_leaves_everything_as_it_stands(visitor):
     # An event that tells nothing at all empties its outputs.
-    assert list(watch(visitor)) == [(None, None, None)]
+    assert list(watching(visitor)) == [(None, None, None)]
 
 
 def test_a_plan_that_unfreezes_nothing_can_still_be_told_to(visitor, network, monkeypatch):
@@ -175,7 +175,7 @@ def test_a_plan_that_unfreezes_nothing_can_still_be_told_to(visitor, network, mo
 def test_the_plan_is_what_was_asked_for(visitor, network, monkeypatch, asked, phases):
     plans = []
 
-    def train(model, images, plan, beforehand):
+    def train(model, images, plan, precomputed):
         plans.append((model, images, [(phase.epochs, phase.learning_stages) for phase in plan.phases]))
         yield from STORY
 
@@ -226,7 +226,7 @@ def watched(visitor, network):
                 raise error
 
         visitor.job = Job(lambda progress: network, tell, Scheduler())
-        return list(watch(visitor))
+        return list(watching(visitor))
 
     return watch
 
@@ -243,7 +243,7 @@ def test_watching_ends_with_everything_drawn_and_takes_over_what_was_learned(vis
 def test_watching_again_after_the_end_draws_the_end_again(visitor, watched):
     *_, last = watched(*STORY)
     visitor.trained_model = None
-    ((drawing, words, charts),) = watch(visitor)
+    ((drawing, words, charts),) = watching(visitor)
     assert (words, charts) == last[1:]
     assert 'class="hs-strip"' in drawing
     assert visitor.trained_model is not None
@@ -276,7 +276,7 @@ def test_a_visitor_who_was_let_go_meanwhile_keeps_no_model(visitor, network, unt
         gate.wait(30)
 
     visitor.job = job = Job(lambda progress: network, tell, Scheduler())
-    watched = watch(visitor)
+    watched = watching(visitor)
     next(watched)
     until(lambda: len(job.run.epochs) == 2)
     visitor.release()
@@ -300,7 +300,7 @@ def test_the_strip_is_drawn_anew_when_a_phase_begins(visitor, network):
 
     visitor.job = Job(lambda progress: network, tell, Scheduler())
     strips = []
-    for drawing, _, _ in watch(visitor):
+    for drawing, _, _ in watching(visitor):
         if drawing not in (None, *strips):
             strips.append(drawing)
         run = visitor.job.run
@@ -324,7 +324,7 @@ def test_a_sentence_is_spoken_at_most_once_a_second(visitor, network, monkeypatc
 
     visitor.job = Job(lambda progress: network, tell, Scheduler())
     words = []
-    for _, sentence, _ in watch(visitor):
+    for _, sentence, _ in watching(visitor):
         words.append(sentence)
         turn.set()
     assert len(words) > 4
@@ -399,7 +399,7 @@ def learned(loaded_fruits):
     visitor.job = Job(
         lambda progress: small_model(loaded_fruits.classes), tell, Scheduler(), TrainingSetup(loaded_fruits, plan)
     )
-    *_, visitor.last = watch(visitor)
+    *_, visitor.last = watching(visitor)
     assert visitor.job.run.state == "finished", visitor.job.run.problem
     return visitor
 
@@ -487,7 +487,7 @@ def test_what_is_not_offered_cannot_be_kept(learned):
 
 def test_whoever_comes_back_finds_what_was_kept_instead(learned):
     drawings = drawn(train_step.restore_candidate(learned, "frozen").run_view)
-    assert list(watch(learned)) == [drawings]
+    assert list(watching(learned)) == [drawings]
     assert drawn(train_step.refresh(learned).run_view) == drawings
     assert learned.trained_model.active_candidate == "frozen"
 
@@ -500,7 +500,7 @@ def test_nothing_is_offered_that_belongs_to_other_images_or_another_network(lear
 
 
 def finish(visitor):
-    *_, last = watch(visitor)
+    *_, last = watching(visitor)
     return last
 
 
@@ -563,7 +563,7 @@ def test_learning_again_that_is_stopped_leaves_what_was_there(learned, monkeypat
 
     monkeypatch.setattr(next_training, "refit", slow)
     train_step.start_refit(learned, Scheduler())
-    watched = watch(learned)
+    watched = watching(learned)
     while not learned.job.run.epochs:
         next(watched)
     assert "From all images now. The head learns" in text_of(render(learned)[1])
@@ -667,7 +667,7 @@ def test_nothing_can_be_looked_at_while_a_training_runs_or_where_there_is_none(l
 
 def test_of_several_labels_each_says_what_was_missed():
     called, shown = torch.tensor([[1, 0], [0, 1], [0, 1]]).bool(), torch.tensor([[1, 0], [1, 0], [0, 1]]).bool()
-    each = epoch(4, metric="mean average precision", answers=Predictions(called, shown, 2))
+    each = epoch(4, metric="mean average precision", predictions=Predictions(called, shown, 2))
     told = text_of(epoch_slider.render_epoch(each, ["<b>red", "dark"]))
     assert "mean average precision 0.95" in told and "1 image: <b>red, missed" in told
     assert "1 image: dark, called wrongly" in told and "dark, missed" not in told
@@ -678,7 +678,7 @@ def test_of_many_classes_only_the_confusions_are_told():
     shown = torch.arange(30)
     called = shown.clone()
     called[3] = 5
-    told = text_of(epoch_slider.render_epoch(epoch(1, answers=Predictions(called, shown, 30)), names))
+    told = text_of(epoch_slider.render_epoch(epoch(1, predictions=Predictions(called, shown, 30)), names))
     assert told.endswith("1 image: class 3, answered class 5")
 
 
