@@ -22,9 +22,10 @@ from headswap.export.model_file import load, save
 from headswap.export.onnx import export_onnx, export_program
 from headswap.export.script import eject
 from headswap.features.frozen_pass import FrozenPass
+from headswap.networks.adaptation import adapt
 from headswap.networks.catalogue import backbones
-from headswap.networks.classifier import Classifier, adapt
-from headswap.networks.heads import heads, register_head
+from headswap.networks.classifier import Classifier
+from headswap.networks.head_registry import heads, register_head
 from headswap.training.checkpoints import restore
 from headswap.training.cross_validation import CrossValidated, Fold, cross_validate
 from headswap.training.events import Epoch, Event, Kept, PhaseBegins, Reference, Step

@@ -43,9 +43,10 @@ from headswap.export.model_file import load_and_verify, save
 from headswap.export.onnx import export_program
 from headswap.export.script import eject
 from headswap.networks import catalogue
+from headswap.networks.adaptation import adapt
 from headswap.networks.catalogue import DEFAULT_BACKBONE
-from headswap.networks.classifier import Classifier, adapt
-from headswap.networks.heads import HEADS, describe_head, get_head_options
+from headswap.networks.classifier import Classifier
+from headswap.networks.head_registry import HEADS, describe_head, get_head_options
 from headswap.training.cross_validation import cross_validate
 from headswap.training.events import Kept
 from headswap.training.plan import NAMED_PLANS, Plan

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from headswap.common.atomic import atomic_write_bytes
 from headswap.common.errors import InputError
 from headswap.export.parity import GoldenSamples, ParityReport, PredictFn, check_parity, make_golden_samples
-from headswap.features.onnx_tracing import disable_fast_attention, exclusive_export, trace_to_onnx
+from headswap.features.onnx_tracing import create_session, exclusive_export, trace_to_onnx
 from headswap.networks.catalogue import find_backbone
 from headswap.networks.classifier import Classifier
 from headswap.networks.stage import count_parameters
@@ -94,28 +94,23 @@ def export_program(
     As ``export_onnx`` otherwise; the file carries the same words under ``headswap``.
     """
     golden = golden or make_golden_samples(model)
-    with _translate_export_errors(model, "by torch.export"), exclusive_export():
+    with _translate_export_errors(model, "by torch.export"):
         network, batch = ExportableClassifier(model), torch.export.Dim("pictures", min=1, max=4096)
-        disable_fast_attention(network)
-        program = torch.export.export(network, (golden.pixels[:2],), dynamic_shapes=({0: batch},))
-        file = io.BytesIO()
-        torch.export.save(program, file, extra_files={"headswap": json.dumps(build_export_metadata(model))})
-        file.seek(0)
-        again = torch.export.load(file).module()
-        with torch.no_grad():
-            proof = check_parity("The exported program", again, golden)
+        with exclusive_export(network):
+            program = torch.export.export(network, (golden.pixels[:2],), dynamic_shapes=({0: batch},))
+            file = io.BytesIO()
+            torch.export.save(program, file, extra_files={"headswap": json.dumps(build_export_metadata(model))})
+            file.seek(0)
+            again = torch.export.load(file).module()
+            with torch.no_grad():
+                proof = check_parity("The exported program", again, golden)
     atomic_write_bytes(path, file.getvalue())
     return proof
 
 
 def make_onnx_predict_fn(path_or_bytes: bytes | Path) -> PredictFn:
     """A function from pixels to probabilities, by ONNX Runtime on the processor."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    source = path_or_bytes if isinstance(path_or_bytes, bytes) else str(path_or_bytes)
-    session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    session = create_session(path_or_bytes)
 
     def answer(pixels: Tensor) -> Tensor:
         return torch.from_numpy(session.run([OUTPUT_NAME], {INPUT_NAME: pixels.numpy()})[0])

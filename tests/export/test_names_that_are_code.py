@@ -11,8 +11,8 @@ from visiting import Reader, choose, text_of
 
 from headswap.common.errors import InputError
 from headswap.data.loading import load_files
+from headswap.networks.adaptation import adapt
 from headswap.networks.catalogue import DEFAULT_BACKBONE
-from headswap.networks.classifier import adapt
 from headswap.training.events import LabelMetrics
 from headswap.ui.sessions.job import Job, Run, Scheduler
 from headswap.ui.sessions.session import Session, TrainedModel

@@ -19,7 +19,7 @@ from headswap import InputError
 from headswap.export import onnx as exports
 from headswap.export.parity import ParityError
 from headswap.features import inference
-from headswap.networks.heads import HEADS
+from headswap.networks.head_registry import HEADS
 
 TWENTY = 20
 

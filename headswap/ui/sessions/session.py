@@ -30,7 +30,7 @@ from headswap.features import inference
 from headswap.features.precompute import PrecomputedFeatures
 from headswap.networks.catalogue import DEFAULT_BACKBONE
 from headswap.networks.classifier import Classifier
-from headswap.networks.heads import get_head_options
+from headswap.networks.head_registry import get_head_options
 from headswap.training.checkpoints import restore
 from headswap.training.events import Candidate, ClassificationMetrics
 from headswap.ui.sessions.job import Job, Run

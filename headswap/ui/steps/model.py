@@ -13,9 +13,11 @@ import torch
 from headswap.common.errors import InputError
 from headswap.common.text import format_count, format_duration, format_millions, join_names
 from headswap.data.decoding import read_pixels
+from headswap.networks.adaptation import attach_head
 from headswap.networks.catalogue import DEFAULT_BACKBONE, backbones, explain_download_refusal, find_backbone
-from headswap.networks.classifier import Classifier, attach_head
-from headswap.networks.heads import ACTIVATIONS, HEADS, describe_head, get_head_options
+from headswap.networks.classifier import Classifier
+from headswap.networks.head_registry import HEADS, describe_head, get_head_options
+from headswap.networks.heads import ACTIVATIONS
 from headswap.networks.stage import count_parameters
 from headswap.training.plan import describe_dataset_fit
 from headswap.ui.panels import backbone_table
