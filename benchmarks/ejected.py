@@ -20,7 +20,7 @@ import torch
 from common import BACKBONE, chosen, machine
 
 import headswap
-from headswap.networks.heads import HEADS
+from headswap.networks.head_registry import HEADS
 from headswap.training.plan import NAMED_PLANS
 
 WITHOUT_HEADSWAP = "import runpy, sys; sys.modules['headswap'] = None; sys.argv = sys.argv[1:]; "

@@ -24,9 +24,10 @@ from headswap.export.onnx import export_onnx
 from headswap.export.script import eject
 from headswap.export.torch_program import export_program
 from headswap.features.frozen_pass import FrozenPass
+from headswap.networks.adaptation import adapt
 from headswap.networks.catalogue import backbones
-from headswap.networks.classifier import Classifier, adapt
-from headswap.networks.heads import heads, register_head
+from headswap.networks.classifier import Classifier
+from headswap.networks.head_registry import heads, register_head
 from headswap.training.checkpoints import restore
 from headswap.training.cross_validation import CrossValidated, Fold, cross_validate
 from headswap.training.events import Epoch, Event, Kept, PhaseBegins, Reference, Step

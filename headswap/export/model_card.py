@@ -15,7 +15,7 @@ from headswap.evaluation.metrics import wilson_interval
 from headswap.export.plots import has_missing_glyphs, plot_confusion_matrix, plot_training_curves
 from headswap.networks.catalogue import find_backbone
 from headswap.networks.classifier import ACCURACY, Classifier
-from headswap.networks.heads import describe_head, get_head_config
+from headswap.networks.head_registry import describe_head, get_head_config
 from headswap.networks.stage import count_parameters
 from headswap.training.plan import Phase
 from headswap.training.record import Record, ValidationResult

@@ -60,7 +60,7 @@ from headswap.export.schema import (
 )
 from headswap.networks.catalogue import find_backbone
 from headswap.networks.classifier import Classifier
-from headswap.networks.heads import get_head_config
+from headswap.networks.head_registry import get_head_config
 
 MODEL_FILE_SUFFIX = ".headswap"
 DESCRIPTION_ENTRY, WEIGHTS_ENTRY = "headswap.json", "weights.safetensors"

@@ -25,8 +25,8 @@ from headswap.data.decoding import INTERPOLATIONS
 from headswap.data.leakage import NO_SEEN_IMAGES, SeenImages
 from headswap.export.format_1 import rename_format_1_fields
 from headswap.networks.catalogue import find_backbone
-from headswap.networks.classifier import Classifier, adapt
-from headswap.networks.heads import HEADS, get_head_config, get_head_options
+from headswap.networks.classifier import Classifier
+from headswap.networks.head_registry import HEADS, get_head_config, get_head_options
 from headswap.networks.preprocess import Preprocess
 from headswap.training.record import FailFastTuple, Record
 

@@ -1,4 +1,4 @@
-"""Runs images through the frozen stages once, and tells how far it is."""
+"""Runs images through the frozen stages once, and reports the progress."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from time import monotonic, perf_counter
 
 from headswap.features.cache import FeatureCache
 
-EVENT_INTERVAL_SECONDS = 0.1  # seconds between two steps, or two batches of the frozen pass, that are told
+EVENT_INTERVAL_SECONDS = 0.1  # between two events of a frozen pass or of training steps
 
 
 class Throttle:
-    """Says ten times a second at the most that something may be told."""
+    """Limits events to one in ``EVENT_INTERVAL_SECONDS``."""
 
     def __init__(self) -> None:
         self._last = -math.inf
 
     def should_emit(self) -> bool:
+        """Whether an event is due; if so, the interval begins anew."""
         now = monotonic()
         if now - self._last < EVENT_INTERVAL_SECONDS:
             return False
@@ -26,32 +27,38 @@ class Throttle:
         return True
 
 
-def run_frozen_pass(caches: Sequence[FeatureCache], boundaries: Iterable[int]) -> Iterator[FrozenPass]:
-    """Fill all of them, told as one progress."""
-    began, before, throttle = perf_counter(), 0, Throttle()
-    total = sum(half.num_samples for half in caches)
-    for half in caches:
-        for through in half.compute(boundaries):
-            done = before + through
-            if throttle.should_emit() or done == total:
-                yield FrozenPass(done, total, perf_counter() - began)
-        before += half.num_samples
-
-
 @dataclass(frozen=True)
 class FrozenPass:
-    """How far the images are through the stages that stand still."""
+    """The progress of images through the frozen stages.
 
-    done: int  # of the views of all images
+    Attributes:
+        done: number of views that are computed.
+        total: number of views of all images.
+        seconds: since the pass began.
+    """
+
+    done: int
     total: int
-    seconds: float  # since it began
+    seconds: float
 
     @property
     def views_per_second(self) -> float:
-        """Views a second."""
+        """The mean rate so far."""
         return self.done / max(self.seconds, 1e-9)
 
     @property
     def left(self) -> float:
-        """Seconds until it is through, at this rate."""
+        """Seconds until it is done, at this rate."""
         return (self.total - self.done) / max(self.views_per_second, 1e-9)
+
+
+def run_frozen_pass(caches: Sequence[FeatureCache], boundaries: Iterable[int]) -> Iterator[FrozenPass]:
+    """Fill several caches at these boundaries, with one common progress."""
+    began, done_before, throttle = perf_counter(), 0, Throttle()
+    total = sum(cache.num_samples for cache in caches)
+    for cache in caches:
+        for done_here in cache.compute(boundaries):
+            done = done_before + done_here
+            if throttle.should_emit() or done == total:
+                yield FrozenPass(done, total, perf_counter() - began)
+        done_before += cache.num_samples

@@ -1,7 +1,7 @@
-"""How stages that stand still are run as fast as the machine can: with their batch norms folded, or by ONNX Runtime.
+"""Runs frozen stages for inference in eager mode, with folded batch norms, or in ONNX Runtime.
 
-What is folded or exported is a throw-away copy, proved against the stages themselves on the first batch; where it
-disagrees or cannot be made, they are run as they are. Knows nothing of images and of what is kept.
+What is folded or exported is a temporary copy, verified against the stages themselves on the first batch; where it
+differs or cannot be built, the stages are run as they are. Knows nothing of images and of the feature cache.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,29 +19,34 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from headswap.common.text import suggest_names
-from headswap.features.onnx_tracing import trace_to_onnx
+from headswap.features.onnx_tracing import create_session, trace_to_onnx
 from headswap.networks.stage import count_parameters, fingerprint_modules, to_channels_last
 
 logger = logging.getLogger(__name__)
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 ENGINES = ("eager", "folded", "onnxruntime")
-RELATIVE_TOLERANCE = (
-    1e-4  # largest difference from the stages themselves, relative to their largest output where that exceeds 1
-)
-MIN_IMAGES_FOR_EXPORT = 100  # pictures; the export takes one to three seconds, a picture ten milliseconds less
-MAX_PARAMETERS_FOR_EXPORT = 100_000_000  # weights; an export in memory ends at two gigabytes
-MAX_CACHED_ENGINES = 2  # copies that are ready for the next run of the same stages
+RELATIVE_TOLERANCE = 1e-4  # largest difference from eager mode, relative to its largest output where that exceeds 1
+MIN_IMAGES_FOR_EXPORT = 100  # the export takes one to three seconds, and saves ten milliseconds an image
+MAX_PARAMETERS_FOR_EXPORT = 100_000_000  # an export in memory is limited to two gigabytes
+MAX_CACHED_ENGINES = 2
 
 StageRunner = Callable[[Tensor], list[Tensor]]
-EngineSpec = (
-    str | Callable[[Sequence[nn.Module], Sequence[int]], StageRunner]
-)  # one of ENGINES, or one's own, not proved here
+EngineFactory = Callable[[Sequence[nn.Module], Sequence[int]], StageRunner]
+EngineSpec = str | EngineFactory  # one of ENGINES, or an engine of one's own, which is not verified
 _engine_cache: OrderedDict[str, StageRunner] = OrderedDict()
 _engine_cache_lock = threading.Lock()
 
 
 class MultiOutput(nn.Module):
-    """Parts in a row that tell what arrives after so many of them: ``[N, ...]`` to one tensor for each cut."""
+    """Stages in a row that return the output at several boundaries.
+
+    Attributes:
+        stages: to be run one after the other.
+        boundaries: numbers of stages after which the output is returned, ascending.
+    """
+
+    stages: nn.ModuleList
 
     def __init__(self, stages: Sequence[nn.Module], boundaries: Sequence[int]) -> None:
         super().__init__()
@@ -48,24 +54,25 @@ class MultiOutput(nn.Module):
         self.boundaries = tuple(boundaries)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        told = [x] * self.boundaries.count(0)
-        for passed, part in enumerate(self.stages, 1):
-            x = part(x)
-            told += [x] * self.boundaries.count(passed)
-        return told
+        """Compute a tensor ``[N, ...]`` for each boundary."""
+        outputs = [x] * self.boundaries.count(0)
+        for num_passed, stage in enumerate(self.stages, 1):
+            x = stage(x)
+            outputs += [x] * self.boundaries.count(num_passed)
+        return outputs
 
 
 def build_stage_runner(
     stages: Sequence[nn.Module], boundaries: Sequence[int], engine: EngineSpec | None = None, num_images: int = 0
 ) -> StageRunner:
-    """A function from what arrives before ``parts`` to what arrives after so many of them, for each of ``cuts``.
+    """Build a function from the input of the first stage to the outputs at the boundaries.
 
     Args:
-        parts: in evaluation mode; they are not touched.
-        cuts: ascending; the last is the number of parts.
-        engine: one of ``ENGINES``, or a function of parts and cuts that gives such a function; by default what the
-            parts and ``count`` suggest, which is the same every time.
-        count: how many pictures there will be.
+        stages: in evaluation mode; they are not modified.
+        boundaries: numbers of stages, ascending; the last is the number of all stages.
+        engine: one of ``ENGINES``, or a function of stages and boundaries that returns such a function; by default what
+            the stages and ``num_images`` suggest, which is deterministic.
+        num_images: how many images there will be.
 
     Raises:
         ValueError: for an unknown engine.
@@ -73,42 +80,49 @@ def build_stage_runner(
     check_engine(engine)
     if callable(engine):
         return engine(stages, boundaries)
-    plain = MultiOutput(stages, boundaries).eval()
-    engine = engine or _choose_engine(plain, num_images)
+    reference = MultiOutput(stages, boundaries).eval()
+    engine = engine or _choose_engine(reference, num_images)
     if engine == "eager":
-        return _build_eager(plain)
-    run: StageRunner | None = None
+        return _build_eager(reference)
+    verified: StageRunner | None = None
 
-    def first_and_later(x: Tensor) -> list[Tensor]:
-        nonlocal run
-        run = run or _build_verified(plain, engine, x)
-        return run(x)
+    def run(x: Tensor) -> list[Tensor]:
+        nonlocal verified
+        verified = verified or _build_verified(reference, engine, x)
+        return verified(x)
 
-    return first_and_later
+    return run
 
 
 def clear_engine_cache() -> None:
-    """Let go of what is ready for the next run; a copy holds weights, and a hundred megabytes to compute in."""
+    """Release the engines that are cached; each holds a copy of weights, and a hundred megabytes to compute in."""
     with _engine_cache_lock:
         _engine_cache.clear()
 
 
 def check_engine(engine: EngineSpec | None) -> None:
-    """``ValueError`` for an unknown engine, with the nearest names."""
+    """Check the name of an engine.
+
+    Raises:
+        ValueError: for an unknown engine, with the nearest names.
+    """
     if isinstance(engine, str) and engine not in ENGINES:
         raise ValueError(f"There is no engine '{engine}'. {suggest_names(engine, ENGINES)}")
 
 
 def _choose_engine(reference: MultiOutput, num_images: int) -> str:
-    """Grouped convolutions are what an inference engine does four times faster; of others it does little more than
-    folding, and without batch norms there is nothing to fold."""
+    """Choose the fastest engine.
+
+    ONNX Runtime is four times as fast with grouped convolutions, and hardly faster than folding with others. Without
+    batch norms there is nothing to fold.
+    """
     modules = list(reference.modules())
     first = next(reference.parameters(), None)
     if first is None or first.dtype != torch.float32 or not any(isinstance(m, _BatchNorm) for m in modules):
         return "eager"
-    grouped = any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in modules)
-    small = count_parameters(reference) < MAX_PARAMETERS_FOR_EXPORT
-    if grouped and small and num_images >= MIN_IMAGES_FOR_EXPORT and first.device.type == "cpu":
+    is_grouped = any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in modules)
+    is_small = count_parameters(reference) < MAX_PARAMETERS_FOR_EXPORT
+    if is_grouped and is_small and num_images >= MIN_IMAGES_FOR_EXPORT and first.device.type == "cpu":
         return "onnxruntime"
     return "folded"
 
@@ -116,20 +130,21 @@ def _choose_engine(reference: MultiOutput, num_images: int) -> str:
 def _build_eager(reference: MultiOutput) -> StageRunner:
     def run(x: Tensor) -> list[Tensor]:
         with torch.no_grad():
-            return reference(to_channels_last(x))
+            outputs: list[Tensor] = reference(to_channels_last(x))
+        return outputs
 
     return run
 
 
 def _build_verified(reference: MultiOutput, engine: str, x: Tensor) -> StageRunner:
-    """The fastest way that agrees on ``x``, the wanted one first; kept for the next run of the same stages."""
+    """Build the fastest engine that agrees on ``x``, the preferred one first; it is cached for the same stages."""
     key = fingerprint_modules([reference], f"{engine} {reference.boundaries} {tuple(x.shape[1:])} {x.device}")
     with _engine_cache_lock:
-        kept = _engine_cache.get(key)
-    wanted = _build_eager(reference)(x)
-    # What is kept is proved as well: two networks may look and weigh the same and still do different things.
-    ways = ([lambda *_: kept] if kept else []) + _list_builders(engine)
-    run = next((run for make in ways if (run := _try_builder(make, reference, x, wanted))), None)
+        cached = _engine_cache.get(key)
+    expected = _build_eager(reference)(x)
+    # A cached engine is verified as well: networks of equal repr and weights may still compute different things.
+    builders = [*([lambda *_: cached] if cached else []), *_list_builders(engine)]
+    run = next((run for builder in builders if (run := _try_builder(builder, reference, x, expected))), None)
     if run is None:
         return _build_eager(reference)
     with _engine_cache_lock:
@@ -149,12 +164,13 @@ def _try_builder(
 ) -> StageRunner | None:
     try:
         run = builder(reference, x)
-        # One picture as well as all: an export may have learned by heart how many there were, and the last are fewer.
-        if all(map(_is_close, [*run(x), *run(x[:1])], [*expected, *(told[:1] for told in expected)])):
+        # One image as well as all, since an export may have fixed the batch size, and the last batch is smaller.
+        outputs, references = [*run(x), *run(x[:1])], [*expected, *(output[:1] for output in expected)]
+        if all(map(_is_close, outputs, references)):
             return run
-        logger.info("%s: another answer than the stages themselves", builder.__name__)
-    except Exception:  # whatever an exporter or an engine stumbles over, the stages themselves can be run
-        logger.info("%s: cannot be made", builder.__name__, exc_info=True)
+        logger.info("%s: other outputs than eager mode", builder.__name__)
+    except Exception:  # whatever an exporter or an engine raises, the stages themselves can be run
+        logger.info("%s: cannot be built", builder.__name__, exc_info=True)
     return None
 
 
@@ -168,35 +184,41 @@ def _build_folded(reference: MultiOutput, x: Tensor) -> StageRunner:
     return _build_eager(fold_batch_norms(reference, x[:1]).to(memory_format=torch.channels_last))
 
 
-def fold_batch_norms(network: nn.Module, x: Tensor) -> nn.Module:
-    """A copy of ``network`` in which each batch norm right behind a convolution is part of that convolution.
+def fold_batch_norms(network: ModuleT, x: Tensor) -> ModuleT:
+    """Copy a network and merge each batch norm that directly follows a convolution into that convolution.
 
-    The pairs are found by watching ``x`` pass: a norm whose input is the very tensor that a convolution gave. Whether
-    something else used that tensor as well cannot be seen, so the copy has to be compared.
+    The pairs are found by running the network: a norm whose input is the very tensor that a convolution returned.
+    Whether something else uses that tensor as well cannot be seen, so the copy has to be verified.
+
+    Args:
+        network: in evaluation mode; it is not modified.
+        x: an input ``[N, ...]``.
     """
     other = copy.deepcopy(network).requires_grad_(False)
     for norm, convolution in _find_conv_norm_pairs(other, x).items():
-        fused = fuse_conv_bn_weights(
-            convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        mean, variance = norm.running_mean, norm.running_var
+        if mean is None or variance is None:
+            raise ValueError("A batch norm without running statistics cannot be folded.")
+        convolution.weight, convolution.bias = fuse_conv_bn_weights(
+            convolution.weight, convolution.bias, mean, variance, norm.eps, norm.weight, norm.bias
         )
-        convolution.weight, convolution.bias = fused
-        _replace_module(other, norm, getattr(norm, "act", nn.Identity()))  # timm's norms bring their activation along
+        _replace_module(other, norm, getattr(norm, "act", nn.Identity()))  # timm's norms include their activation
     return other.requires_grad_(False)
 
 
 def _find_conv_norm_pairs(network: nn.Module, x: Tensor) -> dict[_BatchNorm, nn.Conv2d]:
-    given: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # the tensors are held, so that no other takes their place
+    sources: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # holds the tensors, so that their ids are not reused
     pairs: dict[_BatchNorm, nn.Conv2d] = {}
 
-    def told(convolution: nn.Conv2d, _: tuple[Tensor, ...], output: Tensor) -> None:
-        given[id(output)] = (convolution, output)
+    def record_output(convolution: nn.Conv2d, _: tuple[Tensor, ...], output: Tensor) -> None:
+        sources[id(output)] = (convolution, output)
 
-    def asked(norm: _BatchNorm, inputs: tuple[Tensor, ...]) -> None:
-        if id(inputs[0]) in given:
-            pairs[norm] = given[id(inputs[0])][0]
+    def match_input(norm: _BatchNorm, inputs: tuple[Tensor, ...]) -> None:
+        if id(inputs[0]) in sources:
+            pairs[norm] = sources[id(inputs[0])][0]
 
-    hooks = [m.register_forward_hook(told) for m in network.modules() if isinstance(m, nn.Conv2d)]
-    hooks += [m.register_forward_pre_hook(asked) for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    hooks = [m.register_forward_hook(record_output) for m in network.modules() if isinstance(m, nn.Conv2d)]
+    hooks += [m.register_forward_pre_hook(match_input) for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
     with torch.no_grad():
         network(x)
     for hook in hooks:
@@ -212,16 +234,11 @@ def _replace_module(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
 
 
 def _build_onnxruntime(reference: MultiOutput, x: Tensor) -> StageRunner:
-    import onnxruntime
-
-    names = [f"cut{i}" for i in range(len(reference.boundaries))]
-    content = trace_to_onnx(fold_batch_norms(reference, x[:1]), x, "x", names)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    output_names = [f"boundary{i}" for i in range(len(reference.boundaries))]
+    content = trace_to_onnx(fold_batch_norms(reference, x[:1]), x, "x", output_names)
+    session = create_session(content, torch.get_num_threads())
 
     def run(x: Tensor) -> list[Tensor]:
-        return [torch.from_numpy(told) for told in session.run(names, {"x": x.contiguous().numpy()})]
+        return [torch.from_numpy(output) for output in session.run(output_names, {"x": x.contiguous().numpy()})]
 
     return run

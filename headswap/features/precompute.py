@@ -1,7 +1,8 @@
-"""A frozen pass that begins before anybody trains, and is given to every training that it suits.
+"""Computes the features of frozen stages ahead of training, incrementally, and shares them with matching runs.
 
-Frozen stages give the same for the same picture whatever learns on top of them. So a pass can begin as soon as images
-and backbone are known, rest and go on, and serve one training after another. Knows nothing of heads and of losses.
+Frozen stages give the same output for the same image, whatever head is trained. So a pass can begin as soon as images
+and backbone are known, be paused and continued, and serve one training after another. Knows nothing of heads and of
+losses.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from headswap.networks.stage import fingerprint_modules
 
 
 class PrecomputedFeatures:
-    """The pass of what is learned from and of what is held back. Two may not go on with it at once.
+    """A frozen pass of training and validation images that can be paused. Not thread-safe.
 
     Attributes:
-        boundaries: where something is kept in the end.
-        last: how far it is.
+        boundaries: that are filled in the end.
+        progress: how far it is.
     """
+
+    progress: FrozenPass
 
     def __init__(
         self,
@@ -34,28 +37,28 @@ class PrecomputedFeatures:
         """Nothing is computed yet.
 
         Args:
-            model: whose stages stand still for as long as the pass goes on.
-            halves: of this model, nothing kept yet.
-            boundaries: where they are to be filled.
-            former: a pass of the same images through the same stages, whose work is not done again.
+            model: whose stages are frozen for as long as the pass lasts.
+            caches: of this model, not filled yet.
+            boundaries: that are to be filled.
+            previous: a pass of the same images through the same stages, whose features are shared.
         """
         self.boundaries = frozenset(boundaries)
         self._caches, self._deepest_boundary = list(caches), max(self.boundaries)
         self._stages_fingerprint = _fingerprint_stages(model, self._deepest_boundary)
         if previous and previous.is_valid_for(caches):
             self._share_buffers(caches, previous)
-        total = sum(half.num_samples for half in self._caches)
-        done = total if all(self.boundaries <= set(half.boundaries) for half in self._caches) else 0
+        total = sum(cache.num_samples for cache in self._caches)
+        done = total if all(self.boundaries <= set(cache.boundaries) for cache in self._caches) else 0
         self.progress = FrozenPass(done, total, previous.progress.seconds if previous and done else 0.0)
         self._events = run_frozen_pass(self._caches, self.boundaries)
 
     @property
     def is_done(self) -> bool:
-        """Whether everything is kept."""
+        """Whether all boundaries are filled."""
         return self.progress.done == self.progress.total
 
     def compute_next(self) -> FrozenPass | None:
-        """Compute for about a tenth of a second; None once it is over.
+        """Compute for about a tenth of a second, at least a batch; None once it is over.
 
         Raises:
             InputError: if an image's file has been damaged or lost, or there is no room.
@@ -63,18 +66,17 @@ class PrecomputedFeatures:
         if self.is_done:
             return None
         began = perf_counter()
-        done = FrozenPass(
-            self.progress.total, self.progress.total, 0.0
-        )  # nothing is told of a half that was kept already
-        told = next(self._events, done)
-        # It may have rested meanwhile, so only the time that it has worked counts.
-        self.progress = replace(told, seconds=self.progress.seconds + perf_counter() - began)
-        if self.is_done:
-            next(self._events, None)  # what was computed is kept only at the very end
+        # A cache that was filled already emits no event.
+        finished = FrozenPass(self.progress.total, self.progress.total, 0.0)
+        event = next(self._events, finished)
+        # The pass may have been paused, so only the time of computing counts.
+        self.progress = replace(event, seconds=self.progress.seconds + perf_counter() - began)
+        if event.done == event.total:
+            next(self._events, None)  # the caches are filled only when the generator ends
         return self.progress
 
     def is_valid_for(self, caches: Sequence[FeatureCache]) -> bool:
-        """Whether these would keep the very same: the same views of the same images from equal stages."""
+        """Whether these caches would be filled with the same: the same views of the same images by equal stages."""
         return len(caches) == len(self._caches) and all(
             mine.has_same_inputs(theirs)
             and _fingerprint_stages(mine.model, self._deepest_boundary) == self._stages_fingerprint
@@ -82,16 +84,17 @@ class PrecomputedFeatures:
         )
 
     def finish_into(self, caches: Sequence[FeatureCache], boundaries: Iterable[int]) -> Iterator[FrozenPass]:
-        """Go on to the end, and let these have what was kept; nothing happens where they are others.
+        """Compute to the end and share the features with other caches; nothing happens where it is not valid for them.
 
         Args:
-            halves: of a training.
-            wanted: its boundaries. Where a pass that is not over keeps others, beginning anew costs less.
+            caches: of a training.
+            boundaries: that the training needs. An unfinished pass of other boundaries is not continued, since
+                beginning anew takes less time.
         """
         if not self.is_valid_for(caches) or not (self.is_done or set(boundaries) <= self.boundaries):
             return
-        while told := self.compute_next():
-            yield told
+        while event := self.compute_next():
+            yield event
         self._share_buffers(caches, self)
         yield self.progress
 
@@ -104,12 +107,12 @@ class PrecomputedFeatures:
 def fill_caches(
     caches: Sequence[FeatureCache], boundaries: Iterable[int], precomputed: PrecomputedFeatures | None = None
 ) -> Iterator[FrozenPass]:
-    """Fill all of them, after what was done beforehand."""
+    """Fill caches at these boundaries, with the precomputed features where they are valid."""
     if precomputed is not None:
         yield from precomputed.finish_into(caches, boundaries)
     yield from run_frozen_pass(caches, boundaries)
 
 
 def _fingerprint_stages(model: Classifier, boundary: int) -> str:
-    """What the parts are and weigh that an image passes before the deepest boundary."""
+    """Hash the structure and the weights of the stages before a boundary."""
     return fingerprint_modules(model.feature_stages[:boundary])

@@ -1,13 +1,12 @@
-"""A network of the catalogue with its weights: built, taken apart, and with how it wants its pixels.
+"""Builds a backbone with pretrained or random weights and returns its stages and its preprocessing.
 
 Knows nothing of heads and of training.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,28 +18,22 @@ from torch.overrides import TorchFunctionMode
 from torchvision import models as tv
 
 from headswap.common.errors import InputError
-from headswap.networks.catalogue import (
-    BUNDLED,
-    TIMM_PREFIX,
-    Backbone,
-    WeightsPackage,
-    find_backbone,
-    find_package_weights,
-    get_default_weights,
-)
-from headswap.networks.preprocess import Preprocess, _get_timm_preprocess, get_preprocess
-from headswap.networks.split_torchvision import StagedNetwork, split_into_stages
+from headswap.networks.bundled_weights import BUNDLED, read_package_weights
+from headswap.networks.catalogue import TIMM_PREFIX, Backbone, find_backbone, get_default_weights, get_timm_config
+from headswap.networks.preprocess import Preprocess, get_preprocess, get_timm_preprocess
+from headswap.networks.split_torchvision import split_into_stages
+from headswap.networks.stage import StagedNetwork
 from headswap.networks.weights import DownloadError, DownloadProgress, download_from_hub, download_to_torch_cache
 
 
 def build_staged_network(
     name: str, pretrained: bool = True, progress: DownloadProgress | None = None
 ) -> tuple[StagedNetwork, Preprocess]:
-    """A network taken apart, with how it wants its pixels.
+    """Build a network, split into stages, with its preprocessing.
 
     Args:
         name: one of ``backbones()``, or ``timm/<name>``.
-        pretrained: with learned weights; otherwise random ones, and nothing is downloaded.
+        pretrained: with pretrained weights; otherwise random ones, and nothing is downloaded.
         progress: called as ``progress(bytes done, bytes in all)`` while weights are downloaded; for those from the
             Hugging Face hub only at the beginning and the end. What it raises ends the download.
 
@@ -56,60 +49,43 @@ def build_staged_network(
 def build_unsplit_network(
     name: str, pretrained: bool = True, progress: DownloadProgress | None = None
 ) -> tuple[nn.Module, Preprocess]:
-    """The same in one piece, as its authors made it, with its original last layer; arguments as for ``build``."""
-    row = find_backbone(name)
-    build_one = {"bundled": _build_bundled, "torchvision": _build_torchvision, "timm": _build_timm}[row.source]
-    return build_one(row, pretrained, progress)
+    """Build a network as its authors made it, with its original last layer; else as ``build_staged_network``."""
+    info = find_backbone(name)
+    builders = {"bundled": _build_bundled, "torchvision": _build_torchvision, "timm": _build_timm}
+    return builders[info.source](info, pretrained, progress)
 
 
 def _build_bundled(info: Backbone, pretrained: bool, _: DownloadProgress | None) -> tuple[nn.Module, Preprocess]:
     package = BUNDLED[info.name]
     network = timm.create_model(package.timm_name, pretrained=False)
     if pretrained:
-        theirs = torch.load(
-            io.BytesIO(_read_package_weights(info.name, package)), map_location="cpu", weights_only=True
-        )
-        ours = network.state_dict()
+        file = io.BytesIO(read_package_weights(info.name, package))
+        weights = torch.load(file, map_location="cpu", weights_only=True)
         # The same tensors in the same order under other names; strict=True in zip and in loading would notice if not.
-        network.load_state_dict(dict(zip(ours, theirs.values(), strict=True)))
-    return network, _get_timm_preprocess(network)
-
-
-def _read_package_weights(name: str, package: WeightsPackage) -> bytes:
-    """The file of weights, whole and as it was published."""
-    file = find_package_weights(package)
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise InputError(f"The weights of {name} cannot be read from {file}. {package.reinstall_hint}") from error
-    if hashlib.sha256(content).hexdigest() != package.sha256:
-        raise InputError(
-            f"The file {file} does not hold the weights of {name} as they were published; it is damaged, or was "
-            f"replaced. {package.reinstall_hint}"
-        )
-    return content
+        network.load_state_dict(dict(zip(network.state_dict(), weights.values(), strict=True)))
+    return network, get_timm_preprocess(network)
 
 
 def _build_timm(info: Backbone, pretrained: bool, progress: DownloadProgress | None) -> tuple[nn.Module, Preprocess]:
     name = info.name.removeprefix(TIMM_PREFIX)
-    config = timm.get_pretrained_cfg(name)
+    config = get_timm_config(name)
     if config.input_size[-1] != config.input_size[-2]:
         raise InputError(f"{info.name} sees pictures that are not square. Choose another network.")
     if not pretrained:
         network = timm.create_model(name)
-        return network, _get_timm_preprocess(network)
+        return network, get_timm_preprocess(network)
     if not info.has_weights:
         raise _make_no_weights_error(info)
     file = info.weights_file
     if info.needs_download:
-        with _explain_download_error(info, config.hf_hub_id or config.url):
-            hub = config.hf_hub_id
-            file = download_from_hub(hub, progress) if hub else download_to_torch_cache(config.url, progress)
+        repo_id, url = config.hf_hub_id, str(config.url)
+        with _explain_download_error(info, repo_id or url):
+            file = download_from_hub(repo_id, progress) if repo_id else download_to_torch_cache(url, progress)
     with _explain_damaged_weights(info, file):
-        # A file given by its path is loaded without a question to anybody.
-        file_alone = {"file": str(file), "custom_load": False}
-        network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=file_alone)
-    return network, _get_timm_preprocess(network)
+        # timm loads a file given by its path without asking the hub.
+        overlay = {"file": str(file), "custom_load": False}
+        network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
+    return network, get_timm_preprocess(network)
 
 
 def _build_torchvision(
@@ -121,11 +97,16 @@ def _build_torchvision(
             raise _make_no_weights_error(info)
         network = tv.get_model(info.name)
         return network, get_preprocess(network)
-    wanted = weights.transforms()
+    transforms = weights.transforms()
     try:
-        sides = wanted.crop_size[0], wanted.resize_size[0]
-        preprocess = Preprocess(*sides, wanted.interpolation.value, tuple(wanted.mean), tuple(wanted.std))
-    except (AttributeError, TypeError) as error:  # of a network that came after this was written
+        preprocess = Preprocess(
+            transforms.crop_size[0],
+            transforms.resize_size[0],
+            transforms.interpolation.value,
+            tuple(transforms.mean),
+            tuple(transforms.std),
+        )
+    except (AttributeError, TypeError) as error:  # a network of a newer version of torchvision
         raise InputError(f"How {info.name} wants its pictures is not known here. Choose another network.") from error
     if not pretrained:
         return _build_random_torchvision(info), preprocess
@@ -144,24 +125,34 @@ def _make_no_weights_error(info: Backbone) -> InputError:
 
 
 class _ConcreteTensors(TorchFunctionMode):
-    """Lets the few numbers of which a network works out its widths be real ones, whatever the device."""
+    """Creates tensors by ``torch.arange`` and ``torch.tensor`` on the CPU, whatever the default device."""
 
-    def __torch_function__(self, called: Any, types: Any, args: Any = (), options: Any = None) -> Any:
-        return called(*args, **(options or {}) | ({"device": "cpu"} if called in (torch.arange, torch.tensor) else {}))
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        device = {"device": "cpu"} if func in (torch.arange, torch.tensor) else {}
+        return func(*args, **{**(kwargs or {}), **device})
 
 
 def _build_random_torchvision(info: Backbone) -> nn.Module:
+    network: nn.Module
     if info.name.startswith("regnet") and torch.get_default_device().type == "meta":
-        # It works out its widths with tensors, and on the meta device these have no numbers.
+        # It computes its widths with tensors, which have no values on the meta device.
         with _ConcreteTensors():
-            return tv.get_model(info.name, weights=None)
-    return tv.get_model(info.name, weights=None, **get_random_init_kwargs(info))
+            network = tv.get_model(info.name, weights=None)
+    else:
+        network = tv.get_model(info.name, weights=None, **get_random_init_kwargs(info))
+    return network
 
 
 def get_random_init_kwargs(info: Backbone) -> dict[str, Any]:
-    """With what one of torchvision's networks is to be built where no weights say it."""
+    """The arguments that one of torchvision's networks needs to be built without weights as it is with them."""
     if info.name in ("googlenet", "inception_v3"):
-        # Initialising takes a minute; and the weights would say that pictures are to be transformed.
+        # Their initialization takes a minute, and transform_input is what their weights would set.
         return {"init_weights": False, "transform_input": True}
     return {"image_size": info.input_size} if info.name.startswith("vit") else {}
 
@@ -185,7 +176,7 @@ def _explain_damaged_weights(info: Backbone, file: Path) -> Iterator[None]:
         yield
     except MemoryError:
         raise
-    except Exception as error:  # a damaged pickle stumbles in any way that there is
+    except Exception as error:  # a damaged pickle raises errors of any kind
         raise InputError(
             f"The file {file} does not hold the weights of {info.name}; it may be a broken download. Delete it and try "
             f"again, or choose one of {', '.join(BUNDLED)}, which need no download."

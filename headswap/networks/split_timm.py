@@ -1,134 +1,113 @@
-"""A timm network taken apart and proved. timm has over a thousand networks, and no table of cuts would hold for all.
+"""Splits any timm network into stages by tracing its forward pass, and verifies the split bit for bit.
 
-So the network is rehearsed on a black picture to see which of its children it calls, in which order; a rule puts them
-in a row; and the row counts only if it does the same operations in the same order as the network and comes to the same
-numbers, bit for bit, on a random picture. (The operations say it for every weight, even for those that are zero at the
-start, and on the meta device, where there are no numbers.) Without such a row the network is one single stage: it can
-be trained as a whole or stand still as a whole, slower but never wrong.
+timm has over a thousand networks, too many for a table of split points. So the network is run on a black image to
+record which of its children it calls, in which order; a rule arranges these in a sequence; and the sequence is accepted
+only if it performs the same operations in the same order as the network and returns the same numbers, bit for bit, for
+a random image. (The operations verify every weight, even those that are zero at first, and work on the meta device,
+where there are no values.) Without such a sequence the network becomes one single stage: it can be trained or frozen as
+a whole, slower but never wrong.
 
-Knows nothing of names, weights' files, heads or training.
+Knows nothing of names, weight files, heads or training.
 """
 
 from __future__ import annotations
 
-import copy
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
-from timm.data import resolve_model_data_config
+from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from headswap.common.errors import InputError
-from headswap.networks.stage import MAX_STAGE_GROUPS, Stage, StagedNetwork, group_blocks, make_stages
+from headswap.networks.stage import MAX_STAGE_GROUPS, Stage, StagedNetwork, eval_mode, group_blocks, make_stages
+from headswap.networks.timm_modules import (
+    ForwardFeatures,
+    ModuleCall,
+    PreLogitsExtractor,
+    PreLogitsPool,
+    TimmNetwork,
+    bind_call,
+    copy_with_children,
+    find_classifiers,
+    keep_children,
+    replace_with_identity,
+)
 
-# What timm calls a child that is the network's body: `stages`, `blocks`, `layer1`, `level2`, `features`.
+# Names of the children that are a network's body in timm: `stages`, `blocks`, `layer1`, `level2`, `features`.
 BODY_NAME_PATTERN = re.compile(r"(stage|block|layer|level|feature|trunk)s?_?\d*$")
 
-MIN_STAGES = 3  # stages that say too little
+MIN_STAGES = 3  # with fewer of them in the body, all children become stages
 
 SINGLE_STAGE_NOTE = "{} does not come apart into stages, so it counts as one: it stands still or learns as a whole."
 
 
-class ModuleCall(NamedTuple):
-    """A module that was called, and with what beside its first argument."""
-
-    module: nn.Module
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-
 class ForwardTrace(NamedTuple):
-    """What a network called on the way to its last map, and from there to the vector before its last layer."""
+    """The module calls of a forward pass, in order.
+
+    Attributes:
+        feature_calls: up to the last map.
+        head_calls: from there to the vector before the last layer.
+    """
 
     feature_calls: list[ModuleCall]
     head_calls: list[ModuleCall]
 
 
-class ForwardFeatures(nn.Module):
-    """A network up to its last map or tokens."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Any) -> Any:
-        return self.network.forward_features(x)
-
-
-class PreLogitsPool(ForwardFeatures):
-    """A network from its last map to the vector ``[N, features]`` before its last layer."""
-
-    def forward(self, x: Any) -> Tensor:
-        return self.network.forward_head(x, pre_logits=True)
-
-
-class PreLogitsExtractor(PreLogitsPool):
-    """A network up to the vector before its last layer."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(self.network.forward_features(x))
-
-
-class BoundModule(nn.Module):
-    """A module with what its network hands it beside the image and for every image alike, as rotary positions."""
-
-    def __init__(self, call: ModuleCall) -> None:
-        super().__init__()
-        self.module, self.args, self.kwargs = call.module, call.args, dict(call.kwargs)
-        for name, value in call.kwargs.items():
-            if isinstance(value, Tensor):
-                self.register_buffer(name, self.kwargs.pop(name))
-        if any(isinstance(value, Tensor) for value in call.args):
-            raise TypeError("Only a named tensor can move to another device with its module.")
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.module(x, *self.args, **self.kwargs, **dict(self.named_buffers(recurse=False)))
-
-
 class OperationRecorder(TorchFunctionMode):
-    """Notes down every operation of torch while it is entered."""
+    """Records every operation of torch while it is entered.
+
+    Attributes:
+        recorded: the functions in the order of their calls.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.recorded: list[Callable[..., Any]] = []
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
         self.recorded.append(func)
         return func(*args, **(kwargs or {}))
 
 
-def is_timm_network(network: nn.Module) -> bool:
-    """Whether a network speaks as timm's do."""
-    return all(hasattr(network, name) for name in ("pretrained_cfg", "forward_features", "forward_head"))
+def split_timm_into_stages(network: TimmNetwork) -> StagedNetwork:
+    """Split a network of timm into stages, which share its modules.
 
+    Returns:
+        The stages; with a ``note`` if it had to be one single stage.
 
-def split_timm_into_stages(network: nn.Module) -> StagedNetwork:
-    """The parts of a network of timm, whose modules they share; with a ``note`` if it has to be one single stage."""
+    Raises:
+        InputError: if the network does not compute one vector of an image.
+    """
     was_training = network.training
-    with torch.no_grad(), _eval_mode(network):
+    with torch.no_grad(), eval_mode(network):
         parts = _find_verified_split(network)
     for module in (parts.stages, parts.pool, parts.original_head):
         module.train(was_training)
     return parts
 
 
-def _find_verified_split(network: nn.Module) -> StagedNetwork:
-    picture = _make_random_image(network)
+def _find_verified_split(network: TimmNetwork) -> StagedNetwork:
+    image = _make_random_image(network)
     for rule in (_split_transformer, _split_children, _split_as_one_stage):
-        # Whatever a rule stumbles over in a network that it was not made for, the next one is tried.
+        # Whatever error a rule raises for a network that it was not made for, the next one is tried.
         try:
-            stages, pool = rule(network, _trace_forward(network, torch.zeros_like(picture)))
-            if _is_equivalent(stages, pool, network, picture):
-                return _assemble_staged_network(stages, pool, network, picture)
+            stages, pool = rule(network, _trace_forward(network, torch.zeros_like(image)))
+            if _is_equivalent(stages, pool, network, image):
+                return _assemble_staged_network(stages, pool, network, image)
         except Exception:
             continue
     try:
-        return _assemble_staged_network(*_wrap_whole_network(network), network, picture)
+        return _assemble_staged_network(*_wrap_whole_network(network), network, image)
     except Exception as error:
         raise InputError(
             f"The network {type(network).__name__} does not make one vector of a picture, so it cannot have a new "
@@ -136,29 +115,29 @@ def _find_verified_split(network: nn.Module) -> StagedNetwork:
         ) from error
 
 
-def _split_transformer(network: nn.Module, trace: ForwardTrace) -> tuple[nn.Sequential, Stage]:
-    """A transformer: all that it does before its blocks, the blocks, and its norm with the pooling."""
-    blocks = [_bind_call(call) for call in trace.feature_calls if call.module in set(network.blocks)]
-    before = _copy_with_children(network, blocks=type(network.blocks)(), norm=nn.Identity())
+def _split_transformer(network: TimmNetwork, trace: ForwardTrace) -> tuple[nn.Sequential, Stage]:
+    """Split a transformer into all that is before its blocks, the blocks, and its norm with the pooling."""
+    blocks = [bind_call(call) for call in trace.feature_calls if call.module in set(network.blocks)]
+    before = copy_with_children(network, blocks=type(network.blocks)(), norm=nn.Identity())
     used = {call.module for call in trace.feature_calls}
-    patches = _keep_children(before, lambda child: any(m in used for m in child.modules()))
+    patches = keep_children(before, lambda child: any(m in used for m in child.modules()))
     stages = make_stages(patches=ForwardFeatures(patches), **group_blocks(blocks))
     return stages, Stage(network.norm, _build_pool(network, trace, used))
 
 
-def _split_children(network: nn.Module, trace: ForwardTrace) -> tuple[nn.Sequential, Stage]:
-    """The children in the order in which they are called: a stem, the body unpacked, and what comes after it."""
+def _split_children(network: TimmNetwork, trace: ForwardTrace) -> tuple[nn.Sequential, Stage]:
+    """Split into the children in the order of their calls: a stem, the body unpacked, and what comes after it."""
     if any(True for _ in network.parameters(recurse=False)):
         raise ValueError("A network with weights of its own is more than its children.")
-    row = _list_child_calls(network, trace)
-    is_body = [bool(BODY_NAME_PATTERN.match(name)) for name, _ in row]
-    if sum(len(_unpack_container(*row[i])) for i, body in enumerate(is_body) if body) < MIN_STAGES:
-        is_body = [True] * len(row)
-    first, end = is_body.index(True), len(row) - is_body[::-1].index(True)
-    stem = [_bind_call(call) for _, call in row[:first]]
-    last = [_bind_call(call) for _, call in row[end:]]
+    calls = _list_child_calls(network, trace)
+    is_body = [bool(BODY_NAME_PATTERN.match(name)) for name, _ in calls]
+    if sum(len(_unpack_container(*calls[i])) for i, body in enumerate(is_body) if body) < MIN_STAGES:
+        is_body = [True] * len(calls)
+    first, end = is_body.index(True), len(calls) - is_body[::-1].index(True)
+    stem = [bind_call(call) for _, call in calls[:first]]
+    last = [bind_call(call) for _, call in calls[end:]]
     units: list[tuple[str, list[nn.Module]]] = []
-    for name, module in chain.from_iterable(_unpack_container(name, call) for name, call in row[first:end]):
+    for name, module in chain.from_iterable(_unpack_container(name, call) for name, call in calls[first:end]):
         if units and not _has_matrix_weights(module):
             units[-1][1].append(module)
         else:
@@ -168,175 +147,130 @@ def _split_children(network: nn.Module, trace: ForwardTrace) -> tuple[nn.Sequent
         last = []
     named = {"stem": stem, **_name_stages(units), "last": last}
     stages = make_stages(**{name: modules for name, modules in named.items() if modules})
-    return stages, Stage(_build_pool(network, trace, {call.module for _, call in row}))
+    return stages, Stage(_build_pool(network, trace, {call.module for _, call in calls}))
 
 
-def _split_as_one_stage(network: nn.Module, trace: ForwardTrace) -> tuple[nn.Sequential, Stage]:
-    """All before the last map as one stage."""
+def _split_as_one_stage(network: TimmNetwork, trace: ForwardTrace) -> tuple[nn.Sequential, Stage]:
+    """Make one stage of all before the last map."""
     used = {call.module for call in trace.feature_calls}
-    features = _keep_children(network, lambda child: any(m in used for m in child.modules()))
+    features = keep_children(network, lambda child: any(m in used for m in child.modules()))
     return make_stages(features=ForwardFeatures(features)), Stage(_build_pool(network, trace, used))
 
 
-def _wrap_whole_network(network: nn.Module) -> tuple[nn.Sequential, Stage]:
-    """All before the last layer as one stage, whose map has one position: for maps that are several tensors."""
-    body = _replace_with_identity(network, _get_classifiers(network))
+def _wrap_whole_network(network: TimmNetwork) -> tuple[nn.Sequential, Stage]:
+    """Make one stage, with a map of one position, of all before the last layer: for maps of several tensors."""
+    body = _without_classifiers(network)
     return make_stages(features=[PreLogitsExtractor(body), nn.Unflatten(1, (-1, 1, 1))]), Stage(nn.Flatten())
 
 
-def _is_equivalent(stages: nn.Sequential, pool: Stage, network: nn.Module, image: Tensor) -> bool:
-    """Whether stages and pool do what the network does, and come to the same."""
-    with OperationRecorder() as theirs:
+def _is_equivalent(stages: nn.Sequential, pool: Stage, network: TimmNetwork, image: Tensor) -> bool:
+    """Whether stages and pool perform the network's operations and return its numbers."""
+    with OperationRecorder() as expected:
         vector = network.forward_head(network.forward_features(image), pre_logits=True)
-    with OperationRecorder() as ours:
+    with OperationRecorder() as actual:
         last_map = stages(image)
         pooled = pool(last_map)
-    held = [id(p) for part in (*stages, pool) for p in part.parameters()]
-    fit_for_heads = last_map.ndim in (3, 4) and pooled.ndim == 2 and len(held) == len(set(held))
-    return fit_for_heads and ours.recorded == theirs.recorded and _is_equal(pooled, vector)
+    parameter_ids = [id(p) for part in (*stages, pool) for p in part.parameters()]
+    is_shared = len(parameter_ids) != len(set(parameter_ids))
+    suits_heads = last_map.ndim in (3, 4) and pooled.ndim == 2 and not is_shared
+    return suits_heads and actual.recorded == expected.recorded and _is_equal(pooled, vector)
 
 
-def _assemble_staged_network(stages: nn.Sequential, pool: Stage, network: nn.Module, image: Tensor) -> StagedNetwork:
+def _assemble_staged_network(stages: nn.Sequential, pool: Stage, network: TimmNetwork, image: Tensor) -> StagedNetwork:
     last_map = stages(image)
     pooled = pool(last_map)
-    nchw = getattr(network, "output_fmt", "NCHW") == "NCHW" or last_map.shape[2:] == (1, 1)
-    note = SINGLE_STAGE_NOTE.format(type(network).__name__) if len(stages) == 1 else ""
+    is_nchw = getattr(network, "output_fmt", "NCHW") == "NCHW" or last_map.shape[2:] == (1, 1)
     return StagedNetwork(
         stages,
         pool,
         _find_original_head(network, pooled, network(image)),
-        1 if nchw and last_map.ndim == 4 else -1,
-        note,
+        channel_dim=1 if is_nchw and last_map.ndim == 4 else -1,
+        note=SINGLE_STAGE_NOTE.format(type(network).__name__) if len(stages) == 1 else "",
     )
 
 
-def _find_original_head(network: nn.Module, pooled: Tensor, logits: Tensor) -> nn.Module:
-    """The last layer if it alone makes the logits of the pooled vector.
+def _find_original_head(network: TimmNetwork, pooled: Tensor, logits: Tensor) -> nn.Module:
+    """Find the last layer if it alone computes the logits from the pooled vector.
 
-    Of a network that was trained without classes, or has several last layers, a new one in its place that is as wide.
+    For a network that was trained without classes, or has several last layers, return a new layer of that width.
     """
-    found = _get_classifiers(network)
-    if len(found) == 1:
-        flat = nn.Sequential(nn.Unflatten(1, (-1, 1, 1)), *found, nn.Flatten())
-        last = flat if isinstance(found[0], nn.Conv2d) else found[0]
+    layers = find_classifiers(network)
+    if len(layers) == 1:
+        as_linear = nn.Sequential(nn.Unflatten(1, (-1, 1, 1)), *layers, nn.Flatten())
+        last = as_linear if isinstance(layers[0], nn.Conv2d) else layers[0]
         if _is_equal(last(pooled), logits):
             return last
     return nn.Linear(pooled.shape[1], 1).to(pooled)
 
 
 def _is_equal(a: Tensor, b: Tensor) -> bool:
-    # Weights at random may overflow, which is no reason to cut a network otherwise than with its learned ones.
+    # Random weights may overflow, which must not lead to another split than with pretrained ones.
     return a.shape == b.shape and (a.is_meta or torch.equal(a.nan_to_num(), b.nan_to_num()))
 
 
-def _trace_forward(network: nn.Module, image: Tensor) -> ForwardTrace:
+def _trace_forward(network: TimmNetwork, image: Tensor) -> ForwardTrace:
     calls: list[ModuleCall] = []
 
-    def note(module: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
-        calls.append(ModuleCall(module, arguments[1:], options))
+    def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        calls.append(ModuleCall(module, args[1:], kwargs))
 
-    hooks = [module.register_forward_pre_hook(note, with_kwargs=True) for module in network.modules()]
+    hooks = [module.register_forward_pre_hook(record, with_kwargs=True) for module in network.modules()]
     try:
         features = network.forward_features(image)
-        before_the_head = len(calls)
+        num_feature_calls = len(calls)
         network.forward_head(features, pre_logits=True)
     finally:
         for hook in hooks:
             hook.remove()
-    return ForwardTrace(calls[:before_the_head], calls[before_the_head:])
+    return ForwardTrace(calls[:num_feature_calls], calls[num_feature_calls:])
 
 
-def _bind_call(call: ModuleCall) -> nn.Module:
-    given = (*call.args, *call.kwargs.values())
-    return call.module if all(value is None for value in given) else BoundModule(call)
-
-
-def _list_child_calls(network: nn.Module, trace: ForwardTrace) -> list[tuple[str, ModuleCall]]:
-    """The calls of children, and of what lies in a list that is not called itself, each with the child's name."""
+def _list_child_calls(network: TimmNetwork, trace: ForwardTrace) -> list[tuple[str, ModuleCall]]:
+    """List the calls of children, and of modules in a list that is not called itself, each with the child's name."""
     called = {call.module for call in trace.feature_calls}
     names: dict[nn.Module, str] = {}
     for name, child in network.named_children():
         is_list = isinstance(child, nn.ModuleList | nn.Sequential) and child not in called
-        names |= dict.fromkeys(child if is_list else [child], name)
+        names |= dict.fromkeys(child.children() if is_list else [child], name)
     return [(names[call.module], call) for call in trace.feature_calls if call.module in names]
 
 
 def _unpack_container(name: str, call: ModuleCall) -> list[tuple[str, nn.Module]]:
-    """The children of a container that only runs them in a row, named after their order."""
+    """Unpack a container that only runs its children in a row, under their numbers."""
     if type(call.module) is nn.Sequential and BODY_NAME_PATTERN.match(name) and not name[-1].isdigit():
         return [(str(i), child) for i, child in enumerate(call.module, 1)]
-    return [(name, _bind_call(call))]
+    return [(name, bind_call(call))]
 
 
 def _name_stages(blocks: list[tuple[str, list[nn.Module]]]) -> dict[str, list[nn.Module]]:
-    """Units under their own names where these are few and differ, else under their numbers."""
+    """Keep the names of blocks where these are few and differ; else group the blocks under their numbers."""
     if len(blocks) <= MAX_STAGE_GROUPS and len(dict(blocks)) == len(blocks) and not blocks[0][0].isdigit():
         return dict(blocks)
-    rows = group_blocks([modules for _, modules in blocks])
-    return {name: [module for modules in row for module in modules] for name, row in rows.items()}
+    groups = group_blocks([modules for _, modules in blocks])
+    return {name: [module for modules in group for module in modules] for name, group in groups.items()}
 
 
 def _has_matrix_weights(module: nn.Module) -> bool:
-    """Whether it is more than a norm, an activation or a pooling."""
+    """Whether a module is more than a norm, an activation or a pooling."""
     return any(p.ndim > 1 for p in module.parameters())
 
 
-def _build_pool(network: nn.Module, trace: ForwardTrace, stage_modules: set[nn.Module]) -> PreLogitsPool:
-    """The network's way from the map to the vector with those children that it needs and no stage has."""
+def _build_pool(network: TimmNetwork, trace: ForwardTrace, stage_modules: set[nn.Module]) -> PreLogitsPool:
+    """Build the pooling from the network's own code, with those children that it needs and no stage has."""
     used = {call.module for call in trace.head_calls}
-    kept = _keep_children(network, lambda child: child not in stage_modules and any(m in used for m in child.modules()))
+    kept = keep_children(network, lambda child: child not in stage_modules and any(m in used for m in child.modules()))
     kept._parameters, kept._buffers = {}, {}  # they belong to the stages
-    return PreLogitsPool(_replace_with_identity(kept, _get_classifiers(network)))
+    return PreLogitsPool(_without_classifiers(kept))
 
 
-def _keep_children(network: nn.Module, predicate: Callable[[nn.Module], bool]) -> nn.Module:
-    """The network with those of its children that are wanted or have no weights; identities for the others."""
-    children = {
-        name: child if not child.state_dict() or predicate(child) else nn.Identity()
-        for name, child in network.named_children()
-    }
-    return _copy_with_children(network, **children)
+def _without_classifiers(network: TimmNetwork) -> TimmNetwork:
+    # A network that is its own last layer has no features, and is refused where it is verified.
+    return cast(TimmNetwork, replace_with_identity(network, find_classifiers(network)))
 
 
-def _replace_with_identity(module: nn.Module, replaced: list[nn.Module]) -> nn.Module:
-    """The module with identities for those in it that are unwanted; it shares all others."""
-    if module in replaced:
-        return nn.Identity()
-    if not any(m in replaced for m in module.modules()):
-        return module
-    return _copy_with_children(
-        module, **{name: _replace_with_identity(child, replaced) for name, child in module.named_children()}
-    )
-
-
-def _copy_with_children(module: nn.Module, **children: nn.Module) -> nn.Module:
-    """The same module with other children in place of its own; whatever else it has, it shares."""
-    other = copy.copy(module)
-    other._modules = {**module._modules, **children}
-    return other
-
-
-def _get_classifiers(network: nn.Module) -> list[nn.Module]:
-    """Its last layer, several for a network that was distilled, or none."""
-    found = network.get_classifier() if hasattr(network, "get_classifier") else None
-    layers = found if isinstance(found, tuple | list | nn.ModuleList) else [found]
-    layers = [getattr(layer, "fc", layer) for layer in layers]  # some name the whole head, pooling and all
-    return [layer for layer in layers if isinstance(layer, nn.Module) and layer.state_dict()]
-
-
-def _make_random_image(network: nn.Module) -> Tensor:
-    """One random picture as large as the network wants it; the seeds of whoever calls stay as they are."""
+def _make_random_image(network: TimmNetwork) -> Tensor:
+    """A random image ``[1, 3, H, W]`` of the network's input size; the global seeds are not touched."""
     weights = next(network.parameters())
-    size = resolve_model_data_config(network)["input_size"]
-    chance = torch.Generator("cpu").manual_seed(0)
-    return torch.rand(1, *size, generator=chance, device="cpu").to(weights)
-
-
-@contextmanager
-def _eval_mode(network: nn.Module) -> Iterator[None]:
-    was_training = network.training
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train(was_training)
+    size = resolve_model_data_config(network)["input_size"]  # type: ignore[no-untyped-call]  # timm leaves it untyped
+    generator = torch.Generator("cpu").manual_seed(0)
+    return torch.rand(1, *size, generator=generator, device="cpu").to(weights)

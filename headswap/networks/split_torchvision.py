@@ -1,10 +1,10 @@
-"""A network taken apart: its stages in order, the pool after them and its last layer.
+"""Splits torchvision networks into named stages, a pooling stage and the original classifier.
 
-One function a family, chosen by the network's class and never by its name, so that every size and every subclass of a
-family comes free. Each function only says where the cuts are; the modules themselves are the network's own, so running
-the parts one after the other gives the network's own logits.
+One function for each family, chosen by the class of the network and never by its name, so that it applies to every size
+and every subclass. Each function only defines the split points; the modules are the network's own, so running the parts
+one after the other computes the network's own logits. Networks of timm are passed on to ``split_timm``.
 
-Knows nothing of where weights come from, of heads or of training.
+Knows nothing of weight files, of heads or of training.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from torch import Tensor, nn
 from torchvision import models as tv
 
 from headswap.common.errors import InputError
-from headswap.networks.split_timm import is_timm_network, split_timm_into_stages
+from headswap.networks.split_timm import split_timm_into_stages
 from headswap.networks.stage import Stage, StagedNetwork, group_blocks, make_stages
+from headswap.networks.timm_modules import is_timm_network
 
 
 class ClassTokenPool(nn.Module):
     """The first of the tokens: ``[N, positions, channels]`` to ``[N, channels]``."""
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Select the class token."""
         return tokens[:, 0]
 
 
@@ -33,23 +35,24 @@ class GlobalMeanPool(nn.Module):
     """``[N, channels, H, W]`` to ``[N, channels]``, as ShuffleNet and MNASNet pool."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Average over the positions."""
         return x.mean([2, 3])
 
 
 class TransformInput(nn.Module):
-    """From ImageNet's mean and deviation to 0.5 and 0.5, as GoogLeNet's and Inception's weights were trained with."""
+    """Renormalizes from ImageNet's mean and standard deviation to 0.5 and 0.5, as GoogLeNet and Inception expect."""
 
     def forward(self, x: Tensor) -> Tensor:
-        means, deviations = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+        """Renormalize images ``[N, 3, H, W]``."""
+        means, stds = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
         channels = [
-            x[:, [i]] * (deviation / 0.5) + (mean - 0.5) / 0.5
-            for i, (mean, deviation) in enumerate(zip(means, deviations, strict=True))
+            x[:, [i]] * (std / 0.5) + (mean - 0.5) / 0.5 for i, (mean, std) in enumerate(zip(means, stds, strict=True))
         ]
         return torch.cat(channels, 1)
 
 
 class PatchEmbedding(nn.Module):
-    """ViT's first steps: ``[N, 3, H, W]`` to tokens ``[N, 1 + patches, channels]`` with class token and positions."""
+    """ViT up to its first block: ``[N, 3, H, W]`` to tokens ``[N, 1 + patches, channels]``, the class token first."""
 
     def __init__(self, network: tv.VisionTransformer) -> None:
         super().__init__()
@@ -59,14 +62,23 @@ class PatchEmbedding(nn.Module):
         self.dropout = network.encoder.dropout
 
     def forward(self, x: Tensor) -> Tensor:
+        """Embed images as tokens."""
         patches = self.conv_proj(x).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.class_token.expand(x.shape[0], -1, -1), patches], dim=1)
-        return self.dropout(tokens + self.pos_embedding)
+        embedded: Tensor = self.dropout(tokens + self.pos_embedding)
+        return embedded
 
 
 @singledispatch
 def split_into_stages(network: nn.Module) -> StagedNetwork:
-    """The parts of ``network``, whose modules they share. Unknown classes raise ``InputError``."""
+    """Split a network into stages, which share its modules.
+
+    Args:
+        network: of torchvision or timm, complete with its original last layer.
+
+    Raises:
+        InputError: if the class of the network is not known.
+    """
     if is_timm_network(network):
         return split_timm_into_stages(network)
     raise InputError(
@@ -76,19 +88,19 @@ def split_into_stages(network: nn.Module) -> StagedNetwork:
 
 
 def _group_by_out_channels(blocks: list[nn.Module]) -> dict[str, list[nn.Module]]:
-    """Blocks with the same number of output channels are one row of the paper's table."""
-    rows = [list(row) for _, row in groupby(blocks, key=lambda block: block.out_channels)]
-    return {str(i): row for i, row in enumerate(rows, 1)}
+    """Group neighbouring blocks with the same number of output channels, which are one row in the paper's table."""
+    groups = [list(group) for _, group in groupby(blocks, key=lambda block: block.out_channels)]
+    return {str(i): group for i, group in enumerate(groups, 1)}
 
 
 def _split_after(module_type: type[nn.Module], modules: nn.Sequential) -> list[list[nn.Module]]:
-    """The modules in runs, each of which ends with a module of that kind; what is left over is the last run."""
-    runs: list[list[nn.Module]] = [[]]
+    """Group modules so that each group ends with a module of this type; the rest is the last group."""
+    groups: list[list[nn.Module]] = [[]]
     for module in modules:
-        runs[-1].append(module)
+        groups[-1].append(module)
         if isinstance(module, module_type):
-            runs.append([])
-    return [run for run in runs if run]
+            groups.append([])
+    return [group for group in groups if group]
 
 
 @split_into_stages.register
@@ -133,9 +145,9 @@ def _(network: tv.DenseNet) -> StagedNetwork:
 @split_into_stages.register
 def _(network: tv.GoogLeNet) -> StagedNetwork:
     n = network
-    first = [TransformInput()] if n.transform_input else []
+    transform = [TransformInput()] if n.transform_input else []
     stages = make_stages(
-        stem=[*first, n.conv1, n.maxpool1, n.conv2, n.conv3, n.maxpool2],
+        stem=[*transform, n.conv1, n.maxpool1, n.conv2, n.conv3, n.maxpool2],
         **{"3a": n.inception3a, "3b": [n.inception3b, n.maxpool3]},
         **{"4a": n.inception4a, "4b": n.inception4b, "4c": n.inception4c, "4d": n.inception4d},
         **{"4e": [n.inception4e, n.maxpool4], "5a": n.inception5a, "5b": n.inception5b},
@@ -146,10 +158,10 @@ def _(network: tv.GoogLeNet) -> StagedNetwork:
 @split_into_stages.register
 def _(network: tv.Inception3) -> StagedNetwork:
     n = network
-    first = [TransformInput()] if n.transform_input else []
-    second = [n.Conv2d_3b_1x1, n.Conv2d_4a_3x3, n.maxpool2]
+    transform = [TransformInput()] if n.transform_input else []
+    stem = [n.Conv2d_1a_3x3, n.Conv2d_2a_3x3, n.Conv2d_2b_3x3, n.maxpool1, n.Conv2d_3b_1x1, n.Conv2d_4a_3x3, n.maxpool2]
     stages = make_stages(
-        stem=[*first, n.Conv2d_1a_3x3, n.Conv2d_2a_3x3, n.Conv2d_2b_3x3, n.maxpool1, *second],
+        stem=[*transform, *stem],
         **{"5b": n.Mixed_5b, "5c": n.Mixed_5c, "5d": n.Mixed_5d, "6a": n.Mixed_6a, "6b": n.Mixed_6b},
         **{"6c": n.Mixed_6c, "6d": n.Mixed_6d, "6e": n.Mixed_6e, "7a": n.Mixed_7a, "7b": n.Mixed_7b},
         **{"7c": n.Mixed_7c},
@@ -160,10 +172,10 @@ def _(network: tv.Inception3) -> StagedNetwork:
 @split_into_stages.register
 def _(network: tv.SqueezeNet) -> StagedNetwork:
     fire = type(network.features[-1])
-    cuts = [i for i, module in enumerate(network.features) if isinstance(module, fire)]
+    starts = [i for i, module in enumerate(network.features) if isinstance(module, fire)]
     f = list(network.features)
-    fires = {f"fire{n}": f[a:b] for n, (a, b) in enumerate(zip(cuts, [*cuts[1:], len(f)], strict=True), 2)}
-    stages = make_stages(stem=f[: cuts[0]], **fires)
+    fires = {f"fire{n}": f[a:b] for n, (a, b) in enumerate(zip(starts, [*starts[1:], len(f)], strict=True), 2)}
+    stages = make_stages(stem=f[: starts[0]], **fires)
     last = nn.Sequential(*network.classifier, nn.Flatten())
     return StagedNetwork(stages, Stage(nn.AdaptiveAvgPool2d(1), nn.Flatten()), last)
 
@@ -197,8 +209,8 @@ def _(network: tv.MobileNetV3) -> StagedNetwork:
 @split_into_stages.register
 def _(network: tv.MNASNet) -> StagedNetwork:
     f = list(network.layers)
-    rows = {str(i): stack for i, stack in enumerate(f[8:14], 1)}
-    return StagedNetwork(make_stages(stem=f[:8], **rows, last=f[14:]), Stage(GlobalMeanPool()), network.classifier)
+    stacks = {str(i): stack for i, stack in enumerate(f[8:14], 1)}
+    return StagedNetwork(make_stages(stem=f[:8], **stacks, last=f[14:]), Stage(GlobalMeanPool()), network.classifier)
 
 
 @split_into_stages.register
@@ -223,8 +235,8 @@ def _(network: tv.ConvNeXt) -> StagedNetwork:
 
 @split_into_stages.register
 def _(network: tv.VisionTransformer) -> StagedNetwork:
-    rows = group_blocks(list(network.encoder.layers))  # a huge ViT has 32
-    stages = make_stages(patches=PatchEmbedding(network), **rows)
+    blocks = group_blocks(list(network.encoder.layers))  # ViT-H has 32
+    stages = make_stages(patches=PatchEmbedding(network), **blocks)
     return StagedNetwork(stages, Stage(network.encoder.ln, ClassTokenPool()), network.heads, channel_dim=-1)
 
 

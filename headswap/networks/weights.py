@@ -1,7 +1,7 @@
-"""Files of weights: where they lie on this machine, and how they get there whole or not at all.
+"""Locates weight files in the torch and Hugging Face caches and downloads them, completely or not at all.
 
-Two caches: torch's (``TORCH_HOME``) and the Hugging Face hub's (``HF_HOME``), laid out as torchvision and timm lay them
-out. What lies there is never asked for again. Knows nothing of networks.
+Both caches, torch's (``TORCH_HOME``) and the Hugging Face hub's (``HF_HOME``), have the layout of torchvision and timm.
+Where the name of a file contains a hash, the download is verified. Knows nothing of networks.
 """
 
 from __future__ import annotations
@@ -23,32 +23,37 @@ from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, t
 from huggingface_hub.errors import EntryNotFoundError
 from huggingface_hub.file_download import repo_folder_name
 
-DownloadProgress = Callable[[int, int], None]  # bytes that have come, and all bytes or 0 where nobody says how many
+DownloadProgress = Callable[[int, int], None]  # bytes downloaded, and all bytes or 0 where they are not known
 
-TIMEOUT_SECONDS = 30  # seconds that a server may be silent
+TIMEOUT_SECONDS = 30  # for each read
 CHUNK_BYTES = 2**17
-HUB_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # what timm looks for in a repository, in this order
+HUB_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # in the order in which timm looks for them
 
 
 class DownloadError(OSError):
-    """A file that did not come, or not as it was published."""
+    """A file could not be downloaded, or is not as it was published."""
 
 
 def get_torch_cache_path(url: str) -> Path:
-    """Where torch keeps, or would keep, what it downloads from an address."""
+    """The path of torch's cache for what it downloads from a URL."""
     return Path(torch.hub.get_dir(), "checkpoints", PurePosixPath(urlparse(url).path).name)
 
 
 def download_to_torch_cache(url: str, progress: DownloadProgress | None = None) -> Path:
-    """Download a file into torch's cache: all of it and with the hash in its name, or nothing.
+    """Download a file into torch's cache, completely and with the hash in its name, or not at all.
+
+    Args:
+        url: of the file.
+        progress: called after each chunk; what it raises ends the download.
 
     Raises:
-        DownloadError: if it does not come, or differs from what was published. Whatever ``progress`` raises ends the
-            download as well.
+        DownloadError: if it cannot be downloaded, or has another hash.
     """
     path = get_torch_cache_path(url)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{uuid4().hex}.partial")  # two may download the same at a time
+    partial = path.with_name(
+        f"{path.name}.{uuid4().hex}.partial"
+    )  # several processes may download the same file at once
     try:
         _download(url, partial, progress or _ignore_progress)
         os.replace(partial, path)
@@ -60,11 +65,14 @@ def download_to_torch_cache(url: str, progress: DownloadProgress | None = None) 
 
 
 def _download(url: str, partial_path: Path, progress: DownloadProgress) -> None:
-    published = re.search(r"-([0-9a-f]{8,})\.", PurePosixPath(urlparse(url).path).name)
+    published_hash = re.search(r"-([0-9a-f]{8,})\.", PurePosixPath(urlparse(url).path).name)
     digest, done = hashlib.sha256(), 0
     request = Request(url, headers={"User-Agent": "headswap"})
-    # Through torch's name for it, so that whoever turns torch's downloads off or elsewhere turns these as well.
-    with torch.hub.urlopen(request, timeout=TIMEOUT_SECONDS) as response, partial_path.open("xb") as file:
+    # By torch's own name for it, so that replacing torch.hub.urlopen redirects these downloads as well.
+    with (
+        torch.hub.urlopen(request, timeout=TIMEOUT_SECONDS) as response,  # type: ignore[attr-defined]  # see above
+        partial_path.open("xb") as file,
+    ):
         total = int(response.info().get("Content-Length") or 0)
         while chunk := response.read(CHUNK_BYTES):
             file.write(chunk)
@@ -73,16 +81,16 @@ def _download(url: str, partial_path: Path, progress: DownloadProgress) -> None:
             progress(done, total)
     if total and done != total:
         raise DownloadError(f"only {done} of {total} bytes came")
-    if published and not digest.hexdigest().startswith(published[1]):
+    if published_hash and not digest.hexdigest().startswith(published_hash[1]):
         raise DownloadError("what came has another hash than was published")
 
 
 def get_hub_cache_path(repo_id: str) -> Path:
-    """Where the hub's cache keeps the weights of a repository, or would find them."""
+    """The path of the weights of a repository in the hub's cache, or where they would be."""
     for name in HUB_WEIGHT_FILES:
-        found = try_to_load_from_cache(repo_id, name)
-        if isinstance(found, str):
-            return Path(found)
+        cached = try_to_load_from_cache(repo_id, name)
+        if isinstance(cached, str):
+            return Path(cached)
     folder = Path(hub.HF_HUB_CACHE, repo_folder_name(repo_id=repo_id, repo_type="model"))
     main = folder / "refs" / "main"
     return folder / "snapshots" / (main.read_text() if main.is_file() else "main") / HUB_WEIGHT_FILES[0]
@@ -91,10 +99,12 @@ def get_hub_cache_path(repo_id: str) -> Path:
 def download_from_hub(repo_id: str, progress: DownloadProgress | None = None) -> Path:
     """Download the weights of a repository into the hub's cache, by the hub's own client.
 
-    ``progress`` hears of the beginning and the end only.
+    Args:
+        repo_id: of the repository, as "timm/resnet18.a1_in1k".
+        progress: called at the beginning and at the end.
 
     Raises:
-        DownloadError: if they do not come.
+        DownloadError: if they cannot be downloaded.
     """
     report = progress or _ignore_progress
     with _raise_as_download_error():
@@ -107,9 +117,9 @@ def download_from_hub(repo_id: str, progress: DownloadProgress | None = None) ->
 
 
 def _find_hub_weights(repo_id: str) -> tuple[str, int]:
-    """The file with the weights of a repository and its bytes.
+    """Find the file with the weights of a repository, and its size in bytes.
 
-    Asked once and by itself: without a network the client's own download tries again for most of a minute.
+    In a request of its own: without a network the client's download would retry for most of a minute.
     """
     for name in HUB_WEIGHT_FILES:
         try:
@@ -123,9 +133,9 @@ def _find_hub_weights(repo_id: str) -> tuple[str, int]:
 def _raise_as_download_error() -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # the client's HTTP library, and with it its errors, has changed more than once
+    except Exception as error:  # the client has changed its HTTP library, and with it the errors, more than once
         raise DownloadError(str(error)) from error
 
 
 def _ignore_progress(done: int, total: int) -> None:
-    """Progress that nobody looks at."""
+    """Do nothing; the default for ``progress``."""

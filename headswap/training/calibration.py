@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from headswap.evaluation.metrics import classification_loss
-from headswap.networks.heads import find_last_linear
+from headswap.networks.head_interface import find_last_linear
 
 
 @torch.no_grad()

@@ -24,8 +24,10 @@ from headswap.data.splits import stratified_group_folds as drawn
 from headswap.evaluation import metrics
 from headswap.features.cache import FeatureCache
 from headswap.features.frozen_pass import FrozenPass, run_frozen_pass
-from headswap.networks.classifier import Classifier, adapt, attach_head
-from headswap.networks.heads import HeadSpec, is_solvable
+from headswap.networks.adaptation import adapt, attach_head
+from headswap.networks.classifier import Classifier
+from headswap.networks.head_interface import is_solvable
+from headswap.networks.head_registry import HeadSpec
 from headswap.training.event_stream import EventStream
 from headswap.training.events import Step
 from headswap.training.loop import Learner, predict_logits, train_epoch

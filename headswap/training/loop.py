@@ -21,7 +21,8 @@ from headswap.evaluation import metrics
 from headswap.features.cache import FeatureCache
 from headswap.features.frozen_pass import Throttle
 from headswap.networks.classifier import Classifier
-from headswap.networks.heads import is_built_in_head, is_solvable
+from headswap.networks.head_interface import is_solvable
+from headswap.networks.heads import is_built_in_head
 from headswap.training.events import ClassificationMetrics, LearningRate, Step
 from headswap.training.plan import Phase, Plan
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from headswap.common.deprecation import renamed_attributes
 from headswap.common.text import suggest_names
-from headswap.networks.heads import is_solvable
+from headswap.networks.head_interface import is_solvable
 from headswap.networks.stage import count_parameters
 
 if TYPE_CHECKING:

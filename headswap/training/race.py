@@ -15,8 +15,9 @@ from torch import nn
 from headswap.common.deprecation import renamed_arguments
 from headswap.data.dataset import LabelledImages
 from headswap.features.precompute import PrecomputedFeatures, fill_caches
-from headswap.networks.classifier import Classifier, adapt, attach_head
-from headswap.networks.heads import HEADS
+from headswap.networks.adaptation import adapt, attach_head
+from headswap.networks.classifier import Classifier
+from headswap.networks.head_registry import HEADS
 from headswap.networks.stage import count_parameters
 from headswap.training.event_stream import EventStream
 from headswap.training.events import Epoch, Event, PhaseBegins, Step

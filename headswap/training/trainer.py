@@ -28,7 +28,8 @@ from headswap.features.frozen_pass import FrozenPass, run_frozen_pass
 from headswap.features.inference import EngineSpec
 from headswap.features.precompute import PrecomputedFeatures, fill_caches
 from headswap.networks.classifier import Classifier
-from headswap.networks.heads import build_head, is_solvable
+from headswap.networks.head_interface import is_solvable
+from headswap.networks.head_registry import build_head
 from headswap.networks.stage import count_parameters
 from headswap.training.calibration import apply_temperature_scale, fit_temperature_scale, raise_temperature
 from headswap.training.checkpoints import Checkpoints, restore

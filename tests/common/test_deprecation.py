@@ -40,7 +40,7 @@ def test_a_head_of_ones_own_may_still_say_what_it_takes():
         takes = "map"
 
     with pytest.warns(DeprecationWarning, match="takes is called input_kind now"):
-        assert headswap.networks.heads.has_map_input(OfMaps)
+        assert headswap.networks.head_interface.has_map_input(OfMaps)
 
 
 def test_the_new_names_warn_of_nothing():

@@ -210,7 +210,7 @@ def test_an_image_is_read_as_the_model_wants_it_when_its_turn_comes(images, monk
     model, told, read = small_model(images.classes), [], LabelledImages.pixels
     monkeypatch.setattr(LabelledImages, "pixels", lambda self, *asked: told.append(asked) or read(self, *asked))
     model.head.register_forward_hook(lambda *_: told.append("answered"))
-    monkeypatch.setattr("headswap.networks.classifier.PREDICT_BATCH_SIZE", 2)
+    monkeypatch.setattr("headswap.networks.prediction.PREDICT_BATCH_SIZE", 2)
     headswap.evaluate(model, images.subset([0, 4, 8]))
     wanted = (model.preprocess.resize, model.preprocess.interpolation)
     assert told == [(0, *wanted), (1, *wanted), "answered", (2, *wanted), "answered"]

@@ -44,7 +44,7 @@ import headswap
 from headswap import InputError
 from headswap.export import model_file
 from headswap.export.model_file import DESCRIPTION_ENTRY, WEIGHTS_ENTRY
-from headswap.networks import heads
+from headswap.networks import head_registry
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded by Linux")
 
@@ -79,7 +79,7 @@ def returned(model, path, images=None):
 # There and back
 
 
-@pytest.mark.parametrize("head", heads.HEADS)
+@pytest.mark.parametrize("head", head_registry.HEADS)
 def test_every_head_comes_back_and_answers_the_same_to_the_last_bit(head, other):
     model = tiny_model(head=head)
     assert same_answers(model, returned(model, other))
@@ -98,7 +98,7 @@ def test_every_head_comes_back_and_answers_the_same_to_the_last_bit(head, other)
 def test_a_heads_options_come_back(name, options, other):
     model = tiny_model(head=name, **options)
     again = returned(model, other)
-    assert heads.get_head_config(again.head) == heads.get_head_config(model.head)
+    assert head_registry.get_head_config(again.head) == head_registry.get_head_config(model.head)
     assert str(again.head) == str(model.head)
 
 
@@ -255,11 +255,11 @@ class Bare(nn.Linear):
 @pytest.fixture
 def registered():
     """Heads of somebody's own with names."""
-    heads.register_head("twins", Twins)
-    heads.register_head("bare", Bare)
+    head_registry.register_head("twins", Twins)
+    head_registry.register_head("bare", Bare)
     yield
-    heads._HEADS.pop("twins")
-    heads._HEADS.pop("bare")
+    head_registry._HEADS.pop("twins")
+    head_registry._HEADS.pop("bare")
 
 
 def test_a_head_that_was_registered_comes_back(registered, other):
@@ -297,7 +297,7 @@ def test_a_head_given_as_a_callable_is_refused_with_what_to_do(other):
 
 def test_a_recipe_that_is_none_of_ours_is_none(other):
     class Cook(Twins):
-        recipe = "two eggs"
+        head_config = "two eggs"
 
     with pytest.raises(InputError, match="Cook was given as a callable"):
         headswap.save(tiny_model(head=Cook), other)

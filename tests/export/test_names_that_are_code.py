@@ -11,7 +11,6 @@ from visiting import Reader, choose, text_of
 
 from headswap.common.errors import InputError
 from headswap.networks.catalogue import DEFAULT_BACKBONE
-from headswap.networks.classifier import adapt
 from headswap.training.events import LabelMetrics
 from headswap.ui.panels import run_view
 from headswap.ui.sessions.job import Job

@@ -20,7 +20,7 @@ from headswap.export import onnx as exports
 from headswap.export import torch_program
 from headswap.export.parity import ParityError
 from headswap.features import inference
-from headswap.networks.heads import HEADS
+from headswap.networks.head_registry import HEADS
 
 TWENTY = 20
 

@@ -28,10 +28,12 @@ from headswap.export.python_source import format_assignment, to_python_literal
 from headswap.export.script import eject
 from headswap.export.script_network import ScriptNetwork
 from headswap.networks.build import build_unsplit_network
-from headswap.networks.catalogue import BUNDLED, find_backbone
-from headswap.networks.classifier import get_in_features, get_map_channels
-from headswap.networks.heads import HEADS, build_head, has_map_input
+from headswap.networks.bundled_weights import BUNDLED
+from headswap.networks.catalogue import find_backbone
+from headswap.networks.head_interface import has_map_input
+from headswap.networks.head_registry import HEADS, build_head
 from headswap.networks.split_torchvision import split_into_stages
+from headswap.networks.stage import get_in_features, get_map_channels
 from headswap.training.plan import NAMED_PLANS
 from headswap.training.record import EpochRecord, PhaseRecord, Record, ValidationResult
 

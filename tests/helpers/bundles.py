@@ -20,7 +20,8 @@ from drawings import SHAPES, shape, small_model
 import headswap
 from headswap import InputError
 from headswap.export.model_file import DESCRIPTION_ENTRY, WEIGHTS_ENTRY
-from headswap.networks.catalogue import BUNDLED, backbones, find_backbone
+from headswap.networks.bundled_weights import BUNDLED
+from headswap.networks.catalogue import backbones, find_backbone
 
 TINY = "timm/test_efficientnet"  # half a megabyte with all that goes with it
 ROOT = Path(__file__).parents[2]

@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 from types import SimpleNamespace
 
 from headswap.networks.catalogue import DEFAULT_BACKBONE
-from headswap.networks.heads import HEADS, get_head_options
+from headswap.networks.head_registry import HEADS, get_head_options
 from headswap.ui.steps import model
 
 

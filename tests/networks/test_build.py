@@ -16,7 +16,8 @@ from torchvision import models as tv
 
 from headswap.common.errors import InputError
 from headswap.networks.build import build_staged_network
-from headswap.networks.catalogue import BUNDLED, DEFAULT_BACKBONE, backbones, find_backbone
+from headswap.networks.bundled_weights import BUNDLED
+from headswap.networks.catalogue import DEFAULT_BACKBONE, backbones, find_backbone
 
 LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 SMALL = "squeezenet1_1"  # its weights are 5 MB

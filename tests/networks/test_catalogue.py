@@ -23,15 +23,10 @@ from headswap.cli.commands import cli
 from headswap.common.errors import InputError
 from headswap.networks import catalogue
 from headswap.networks.build import build_staged_network
-from headswap.networks.catalogue import (
-    BUNDLED,
-    backbones,
-    explain_download_refusal,
-    find_backbone,
-    find_package_weights,
-)
-from headswap.networks.classifier import get_in_features
+from headswap.networks.bundled_weights import BUNDLED, find_package_weights
+from headswap.networks.catalogue import backbones, explain_download_refusal, find_backbone
 from headswap.networks.split_torchvision import split_into_stages
+from headswap.networks.stage import get_in_features
 from headswap.networks.weights import DownloadError, download_to_torch_cache, get_torch_cache_path
 from headswap.ui.panels import backbone_table
 from headswap.ui.sessions.session import Session

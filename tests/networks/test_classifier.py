@@ -14,8 +14,8 @@ from torchvision import models as tv
 
 from headswap import InputError, adapt
 from headswap.data.decoding import read_pixels
-from headswap.networks.classifier import PREDICT_BATCH_SIZE
-from headswap.networks.heads import HEADS
+from headswap.networks.head_registry import HEADS
+from headswap.networks.prediction import PREDICT_BATCH_SIZE
 
 CLASSES = ("dots", "boxes", "bars")
 

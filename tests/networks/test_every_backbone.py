@@ -13,7 +13,7 @@ from every_network import ROWS, SMALLEST, TIMMS, enliven, side_of
 from torchvision import models as tv
 
 import headswap
-from headswap.networks.catalogue import BUNDLED
+from headswap.networks.bundled_weights import BUNDLED
 from headswap.networks.split_torchvision import split_into_stages
 
 GIANT, MEMORY = 150, 12e9  # millions of weights; bytes that a machine should have for such a network

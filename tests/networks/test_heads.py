@@ -8,17 +8,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from headswap import adapt
-from headswap.networks.heads import (
-    ACTIVATIONS,
-    HEADS,
-    Attention,
-    build_head,
-    describe_head,
-    find_last_linear,
-    get_head_options,
-    has_map_input,
-    is_solvable,
-)
+from headswap.networks.head_interface import find_last_linear, has_map_input, is_solvable
+from headswap.networks.head_registry import HEADS, build_head, describe_head, get_head_options
+from headswap.networks.heads import ACTIVATIONS, Attention
 from headswap.networks.lda import compute_out_of_fold_logits
 from headswap.training.calibration import raise_temperature
 

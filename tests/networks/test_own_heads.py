@@ -10,7 +10,7 @@ from torch import nn
 
 import headswap
 from headswap import InputError, Phase, Plan
-from headswap.networks.heads import HEADS, register_head
+from headswap.networks.head_registry import HEADS, register_head
 from headswap.training.calibration import raise_temperature
 
 PLAN = Plan((Phase(2, 0, 1e-2), Phase(1, 1, 1e-3, 1e-3)), views=1, batch_size=7)
@@ -212,8 +212,8 @@ def test_an_option_that_nobody_takes_is_refused(images):
 def optional(monkeypatch):
     """The name of a registered head, in this test alone."""
     table = dict(HEADS)
-    monkeypatch.setattr("headswap.networks.heads._HEADS", table)
-    monkeypatch.setattr("headswap.networks.heads.HEADS", table)
+    monkeypatch.setattr("headswap.networks.head_registry._HEADS", table)
+    monkeypatch.setattr("headswap.networks.head_registry.HEADS", table)
     monkeypatch.setattr("headswap.export.schema.HEADS", table)
     register_head("optional", Optional)
     return "optional"

@@ -11,8 +11,8 @@ from headswap import adapt
 from headswap.common.errors import InputError
 from headswap.networks.build import build_staged_network
 from headswap.networks.catalogue import find_backbone
-from headswap.networks.classifier import get_in_features
-from headswap.networks.split_torchvision import Stage, split_into_stages
+from headswap.networks.split_torchvision import split_into_stages
+from headswap.networks.stage import Stage, get_in_features
 
 TESTS = timm.list_models("test_*")
 

@@ -11,8 +11,8 @@ from torchvision import models as tv
 
 from headswap.common.errors import InputError
 from headswap.networks.catalogue import backbones
-from headswap.networks.classifier import get_in_features, get_map_channels
-from headswap.networks.split_torchvision import Stage, split_into_stages
+from headswap.networks.split_torchvision import split_into_stages
+from headswap.networks.stage import Stage, get_in_features, get_map_channels
 
 # The smallest member of each family: its options, the side of the images that it is shown and how many stages it has.
 UNTRAINED = {"init_weights": False}

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 
 from headswap.common.errors import InputError
 from headswap.networks.build import build_staged_network
-from headswap.networks.catalogue import BUNDLED, find_backbone
+from headswap.networks.bundled_weights import BUNDLED
+from headswap.networks.catalogue import find_backbone
 
 SMALL = "timm/test_resnet"
 REPOSITORY = "timm/test_resnet.r160_in1k"

@@ -6,7 +6,7 @@ from drawings import THAWED, load_shapes, small_model
 
 import headswap
 from headswap.common import devices
-from headswap.networks.heads import HEADS
+from headswap.networks.head_registry import HEADS
 from headswap.training.race import Won
 
 pytestmark = [

@@ -11,7 +11,7 @@ from headswap import InputError, Phase, Plan
 from headswap.evaluation.metrics import wilson_interval
 from headswap.features import frozen_pass
 from headswap.features.frozen_pass import FrozenPass
-from headswap.networks.heads import HEADS
+from headswap.networks.head_registry import HEADS
 from headswap.training.events import Epoch, Kept, PhaseBegins, Reference, Step
 
 # Arguments

@@ -12,9 +12,9 @@ from torch import nn
 from visiting import choose, is_error, text_of
 
 from headswap.common.text import format_duration
-from headswap.networks import heads
+from headswap.networks import head_registry
 from headswap.networks.catalogue import DEFAULT_BACKBONE
-from headswap.networks.heads import HEADS, describe_head, get_head_options
+from headswap.networks.head_registry import HEADS, describe_head, get_head_options
 from headswap.training.plan import choose_num_unfrozen_stages
 from headswap.ui.panels import head_options
 from headswap.ui.panels.browser_events import parse_stage_click
@@ -346,7 +346,7 @@ def test_a_new_head_is_found_on_the_page_by_its_table_alone(built, visitor, monk
             super().__init__(nn.Linear(features_in, bottleneck_dim), nn.Linear(bottleneck_dim, classes))
 
     table = {**HEADS, "twice": Twice}
-    monkeypatch.setattr(heads, "HEADS", table)
+    monkeypatch.setattr(head_registry, "HEADS", table)
     monkeypatch.setattr(model_step, "HEADS", table)
     monkeypatch.setattr(head_options, "HEADS", table)
 

@@ -10,7 +10,7 @@ from headswap.common.rng import SeededRandomMode
 from headswap.features.frozen_pass import FrozenPass
 from headswap.features.inference import EngineSpec
 from headswap.networks.classifier import Classifier
-from headswap.networks.heads import is_solvable
+from headswap.networks.head_interface import is_solvable
 from headswap.training.plan import HEAD_PHASE, Phase, Plan, choose_num_unfrozen_stages
 from headswap.training.race import race
 from headswap.training.trainer import refit, start_frozen_pass, train

@@ -17,6 +17,7 @@ from headswap.common.errors import InputError
 from headswap.common.text import format_count, format_duration, format_millions, join_names
 from headswap.data.dataset import LabelledImages
 from headswap.data.decoding import read_pixels
+from headswap.networks.adaptation import attach_head
 from headswap.networks.catalogue import DEFAULT_BACKBONE, backbones, explain_download_refusal, find_backbone
 from headswap.networks.classifier import Classifier, attach_head
 from headswap.networks.heads import HEADS, describe_head
