@@ -18,7 +18,7 @@ from pictures import FLOWERS, folder, load_files, nothing_left_in
 from PIL import Image, ImageDraw
 
 from headswap.common import devices
-from headswap.data.loading import load_files, load_images
+from headswap.data.loading import load_images
 from headswap.ui.sessions.scheduler import Scheduler
 from headswap.ui.sessions.session import Session
 

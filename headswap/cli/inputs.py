@@ -23,8 +23,9 @@ from headswap.data.ingest import LoadingProgress
 from headswap.data.loading import load_images_with_progress
 from headswap.data.sources import list_image_files
 from headswap.export.model_file import load_and_verify
-from headswap.networks.classifier import Classifier, adapt
-from headswap.networks.heads import HEADS, get_head_options
+from headswap.networks.adaptation import adapt
+from headswap.networks.classifier import Classifier
+from headswap.networks.head_registry import HEADS, get_head_options
 
 FolderArgument = Annotated[Path, typer.Argument(help="Folder, zip or tar.gz with one sub-folder per class, or a CSV.")]
 BackboneOption = Annotated[

@@ -11,7 +11,7 @@ from headswap.cli.inputs import JsonOption, adapt_backbone, format_default, tran
 from headswap.cli.terminal import console, print_json_line, print_line
 from headswap.common.plain_data import dataclass_to_dict
 from headswap.networks.catalogue import Backbone, backbones, find_backbone
-from headswap.networks.heads import HEADS, describe_head, get_head_options
+from headswap.networks.head_registry import HEADS, describe_head, get_head_options
 
 
 def heads_command() -> None:

@@ -41,7 +41,7 @@ from headswap.data.checks import check
 from headswap.export.model_file import save
 from headswap.networks.catalogue import DEFAULT_BACKBONE
 from headswap.networks.classifier import Classifier
-from headswap.networks.heads import HEADS
+from headswap.networks.head_registry import HEADS
 from headswap.training.cross_validation import cross_validate
 from headswap.training.events import Kept
 from headswap.training.plan import NAMED_PLANS, Plan

@@ -23,7 +23,7 @@ from headswap.export.torch_program import (
     build_export_metadata,
     translate_export_errors,
 )
-from headswap.features.onnx_tracing import trace_to_onnx
+from headswap.features.onnx_tracing import create_session, trace_to_onnx
 from headswap.networks.classifier import Classifier
 from headswap.networks.stage import count_parameters
 
@@ -65,12 +65,7 @@ def export_onnx(model: Classifier, path: str | os.PathLike[str], golden: GoldenS
 
 def make_onnx_predict_fn(path_or_bytes: bytes | Path) -> PredictFn:
     """A function from pixels to probabilities that runs an exported ONNX file with ONNX Runtime on the CPU."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only
-    source = path_or_bytes if isinstance(path_or_bytes, bytes) else str(path_or_bytes)
-    session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    session = create_session(path_or_bytes)
 
     def predict(pixels: Tensor) -> Tensor:
         return torch.from_numpy(session.run([OUTPUT_NAME], {INPUT_NAME: pixels.numpy()})[0])

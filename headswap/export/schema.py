@@ -24,6 +24,7 @@ from headswap.common.text import sanitize
 from headswap.data.decoding import INTERPOLATIONS
 from headswap.data.leakage import NO_SEEN_IMAGES, SeenImages
 from headswap.export.format_1 import rename_format_1_fields
+from headswap.networks.adaptation import adapt
 from headswap.networks.catalogue import find_backbone
 from headswap.networks.classifier import Classifier
 from headswap.networks.head_registry import HEADS, get_head_config, get_head_options

@@ -16,12 +16,15 @@ from torchvision import models as tv
 from headswap.common.errors import InputError
 from headswap.export.python_source import to_python_literal
 from headswap.networks.build import build_unsplit_network, get_random_init_kwargs
-from headswap.networks.catalogue import BUNDLED, TIMM_PREFIX, Backbone, find_backbone
-from headswap.networks.classifier import Classifier, get_in_features, get_map_channels
-from headswap.networks.heads import ACTIVATIONS, HeadConfig, get_head_config, has_map_input
-from headswap.networks.split_timm import BoundModule
+from headswap.networks.bundled_weights import BUNDLED
+from headswap.networks.catalogue import TIMM_PREFIX, Backbone, find_backbone
+from headswap.networks.classifier import Classifier
+from headswap.networks.head_interface import has_map_input
+from headswap.networks.head_registry import HeadConfig, get_head_config
+from headswap.networks.heads import ACTIVATIONS
 from headswap.networks.split_torchvision import split_into_stages
-from headswap.networks.stage import Stage, StagedNetwork, count_parameters
+from headswap.networks.stage import Stage, StagedNetwork, count_parameters, get_in_features, get_map_channels
+from headswap.networks.timm_modules import BoundModule
 from headswap.training.plan import Phase
 
 SCRIPT_HEADS = ("linear", "bottleneck", "mlp", "attention", "lda")  # that the template can build

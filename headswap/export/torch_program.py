@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from headswap.common.atomic import atomic_write_bytes
 from headswap.common.errors import InputError
 from headswap.export.parity import GoldenSamples, ParityReport, check_parity, make_golden_samples
-from headswap.features.onnx_tracing import disable_fast_attention, exclusive_export
+from headswap.features.onnx_tracing import exclusive_export
 from headswap.networks.catalogue import find_backbone
 from headswap.networks.classifier import Classifier
 
@@ -90,16 +90,16 @@ def export_program(
         InputError: if the network cannot be exported or the file cannot be written. A file at ``path`` is kept then.
     """
     golden = golden or make_golden_samples(model)
-    with translate_export_errors(model, "by torch.export"), exclusive_export():
+    with translate_export_errors(model, "by torch.export"):
         network, batch = ExportableClassifier(model), torch.export.Dim("pictures", min=1, max=MAX_BATCH_SIZE)
-        disable_fast_attention(network)
-        program = torch.export.export(network, (golden.pixels[:2],), dynamic_shapes=({0: batch},))
-        file = io.BytesIO()
-        torch.export.save(program, file, extra_files={METADATA_KEY: json.dumps(build_export_metadata(model))})
-        file.seek(0)
-        reloaded = torch.export.load(file).module()
-        with torch.no_grad():
-            parity = check_parity("The exported program", reloaded, golden)
+        with exclusive_export(network):
+            program = torch.export.export(network, (golden.pixels[:2],), dynamic_shapes=({0: batch},))
+            file = io.BytesIO()
+            torch.export.save(program, file, extra_files={METADATA_KEY: json.dumps(build_export_metadata(model))})
+            file.seek(0)
+            reloaded = torch.export.load(file).module()
+            with torch.no_grad():
+                parity = check_parity("The exported program", reloaded, golden)
     atomic_write_bytes(path, file.getvalue())
     return parity
 

@@ -22,7 +22,7 @@ import headswap
 import headswap.ui
 from headswap.cli import commands, inputs, model_commands, terminal, training_commands
 from headswap.networks.catalogue import backbones, find_backbone
-from headswap.networks.heads import HEADS, describe_head, get_head_options
+from headswap.networks.head_registry import HEADS, describe_head, get_head_options
 from headswap.training.plan import NAMED_PLANS, Phase, Plan
 from headswap.ui.app import lan
 from headswap.ui.views.dataset import render_dataset

@@ -13,15 +13,8 @@ from PIL import Image
 
 import headswap
 from headswap.evaluation.metrics import wilson_interval
-from headswap.export.model_card import (
-    MAX_CONFUSION_MATRIX_CLASSES,
-    build_model_card,
-    escape_markdown,
-    format_result,
-    plot_confusion_matrix,
-    plot_training_curves,
-)
-from headswap.export.plots import to_printable_names
+from headswap.export.model_card import MAX_CONFUSION_MATRIX_CLASSES, build_model_card, escape_markdown, format_result
+from headswap.export.plots import plot_confusion_matrix, plot_training_curves, to_printable_names
 from headswap.networks.catalogue import find_backbone
 from headswap.training.checkpoints import restore
 from headswap.training.record import EpochRecord, PhaseRecord, Record, ValidationResult

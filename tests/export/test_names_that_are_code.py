@@ -10,6 +10,7 @@ from telling import FINISHED, HEAD, STORY, epoch
 from visiting import Reader, choose, text_of
 
 from headswap.common.errors import InputError
+from headswap.networks.adaptation import adapt
 from headswap.networks.catalogue import DEFAULT_BACKBONE
 from headswap.training.events import LabelMetrics
 from headswap.ui.panels import run_view

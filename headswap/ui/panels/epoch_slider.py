@@ -15,8 +15,7 @@ from headswap.ui.panels.help_notes import build_note
 from headswap.ui.sessions.job import Job
 from headswap.ui.sessions.run import Run
 from headswap.ui.sessions.session import Session
-from headswap.ui.views.confusion_matrix import render_confusion_matrix, render_pair_list
-from headswap.ui.views.mistakes import list_label_errors
+from headswap.ui.views.confusion_matrix import list_label_errors, render_confusion_matrix, render_pair_list
 
 
 @dataclass(frozen=True)

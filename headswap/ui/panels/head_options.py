@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import gradio as gr
 
 from headswap.common.errors import InputError
-from headswap.networks.heads import ACTIVATIONS, HEADS, get_head_options
+from headswap.networks.head_registry import HEADS, get_head_options
+from headswap.networks.heads import ACTIVATIONS
 from headswap.ui.panels.help_notes import NOTES, build_note
 
 OptionControl = gr.Slider | gr.Number | gr.Dropdown | gr.Textbox

@@ -10,7 +10,8 @@ import torch
 
 from headswap.common.rng import SeededRandomMode
 from headswap.data.dataset import LabelledImages
-from headswap.networks.classifier import Classifier, adapt, attach_head
+from headswap.networks.adaptation import adapt, attach_head
+from headswap.networks.classifier import Classifier
 from headswap.ui.sessions.scheduler import Scheduler
 from headswap.ui.sessions.state import ModelChoice
 

@@ -14,7 +14,7 @@ from headswap.data.leakage import NO_SEEN_IMAGES, SeenImages
 from headswap.features.precompute import PrecomputedFeatures
 from headswap.networks.catalogue import DEFAULT_BACKBONE
 from headswap.networks.classifier import Classifier
-from headswap.networks.heads import get_head_options
+from headswap.networks.head_registry import get_head_options
 from headswap.ui.sessions.job import Job
 from headswap.ui.sessions.run import Run
 from headswap.ui.sessions.run_summary import RunSummary

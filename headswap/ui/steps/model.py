@@ -19,8 +19,8 @@ from headswap.data.dataset import LabelledImages
 from headswap.data.decoding import read_pixels
 from headswap.networks.adaptation import attach_head
 from headswap.networks.catalogue import DEFAULT_BACKBONE, backbones, explain_download_refusal, find_backbone
-from headswap.networks.classifier import Classifier, attach_head
-from headswap.networks.heads import HEADS, describe_head
+from headswap.networks.classifier import Classifier
+from headswap.networks.head_registry import HEADS, describe_head
 from headswap.networks.stage import count_parameters
 from headswap.training.plan import describe_dataset_fit
 from headswap.ui.panels import backbone_table, head_options

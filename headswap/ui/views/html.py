@@ -10,8 +10,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from headswap.common.text import format_percent
+from headswap.data.csv_tables import format_csv
 from headswap.data.decoding import encode_jpeg
-from headswap.data.label_tables import format_csv
 
 THUMBNAIL_SIZE = 96  # pixels a side; drawn at half that, for high-density screens
 
