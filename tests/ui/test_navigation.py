@@ -12,9 +12,7 @@ from headswap.ui.sessions.session import Session
 
 def stands(**has):
     """What is said, and whether Train and Test are open, for a visitor who has all this."""
-    update = navigation.update_step_tabs(
-        SimpleNamespace(**{"images": None, "job": None, "trained_model": None} | has)
-    )
+    update = navigation.update_step_tabs(SimpleNamespace(**{"images": None, "job": None, "trained_model": None} | has))
     return text_of(update.next_step), update.train.interactive, update.test.interactive
 
 
@@ -29,9 +27,20 @@ def stands(**has):
             False,
         ),
         ({"is_training": False, "untrainable_reason": "", "images": "good"}, "Next train it", True, False),
-        ({"is_training": True, "untrainable_reason": "", "images": "good", "job": "runs"}, "It is learning. Test opens", True, False),
         (
-            {"is_training": True, "untrainable_reason": "", "images": "good", "job": "runs", "trained_model": "earlier"},
+            {"is_training": True, "untrainable_reason": "", "images": "good", "job": "runs"},
+            "It is learning. Test opens",
+            True,
+            False,
+        ),
+        (
+            {
+                "is_training": True,
+                "untrainable_reason": "",
+                "images": "good",
+                "job": "runs",
+                "trained_model": "earlier",
+            },
             "The model from before answers under Test meanwhile",
             True,
             True,
@@ -54,7 +63,12 @@ def stands(**has):
             False,
             True,
         ),
-        ({"is_training": False, "untrainable_reason": "no images", "trained_model": "opened"}, "To teach it more, add images", False, True),
+        (
+            {"is_training": False, "untrainable_reason": "no images", "trained_model": "opened"},
+            "To teach it more, add images",
+            False,
+            True,
+        ),
     ],
 )
 def test_the_page_says_what_comes_next_and_opens_what_can_be_used(has, says, train, test):
@@ -71,7 +85,8 @@ def test_a_visitor_who_has_just_come_reads_what_the_page_was_built_with(built):
     row = built(build)
     update = navigation.update_step_tabs(Session())
     assert update.next_step == row.next_step.value
-    assert [update.train.interactive, update.test.interactive] == [row.train.interactive, row.test.interactive] == [False, False]
+    shown, built_with = ([tabs.train.interactive, tabs.test.interactive] for tabs in (update, row))
+    assert shown == built_with == [False, False]
 
 
 def test_a_training_that_is_over_can_be_looked_at_though_its_images_are_gone():
