@@ -85,11 +85,8 @@ def test_a_visitor_who_has_just_come_reads_what_the_page_was_built_with(built):
     row = built(build)
     update = navigation.update_step_tabs(Session())
     assert update.next_step == row.next_step.value
-    assert (
-        [update.train.interactive, update.test.interactive]
-        == [row.train.interactive, row.test.interactive]
-        == [False, False]
-    )
+    shown, built_with = ([tabs.train.interactive, tabs.test.interactive] for tabs in (update, row))
+    assert shown == built_with == [False, False]
 
 
 def test_a_training_that_is_over_can_be_looked_at_though_its_images_are_gone():

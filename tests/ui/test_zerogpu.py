@@ -82,7 +82,7 @@ def test_the_lent_function_changes_nothing_and_gives_what_the_stages_give(spaces
 def test_the_event_reads_by_the_gpu_and_the_job_learns_from_what_it_kept(spaces, visitor, monkeypatch):
     monkeypatch.setattr("headswap.features.frozen_pass.EVENT_INTERVAL_SECONDS", 0)
     said = list(train.precompute_on_gpu(visitor, Scheduler(), zerogpu.ZeroGpuEngine(spaces)))
-    assert "Reading the images through the frozen stages" in text_of(said[0])
+    assert "Reading the images through the frozen stages" in text_of(said[0].status)
     assert visitor.precomputed_features.is_done and sum(spaces.calls) == visitor.precomputed_features.progress.total
     calls = len(spaces.calls)
     warm = learned(visitor)
@@ -104,7 +104,7 @@ def test_what_is_read_already_asks_for_no_gpu(spaces, visitor):
 def test_where_no_gpu_is_lent_it_is_said_and_the_processor_reads(spaces, visitor):
     spaces.over = True
     *_, said = train.precompute_on_gpu(visitor, Scheduler(), zerogpu.ZeroGpuEngine(spaces))
-    assert "No GPU could be borrowed just now" in text_of(said)
+    assert "No GPU could be borrowed just now" in text_of(said.status)
     assert visitor.precomputed_features is None
     learned(visitor)
 
