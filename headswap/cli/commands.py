@@ -46,11 +46,11 @@ from headswap.networks import catalogue
 from headswap.networks.catalogue import DEFAULT_BACKBONE
 from headswap.networks.classifier import Classifier, adapt
 from headswap.networks.heads import HEADS, describe_head, get_head_options
+from headswap.training.api import refit, train
 from headswap.training.cross_validation import cross_validate
 from headswap.training.events import Kept
 from headswap.training.plan import NAMED_PLANS, Plan
 from headswap.training.race import Lap, Won, race, select_best_model
-from headswap.training.trainer import refit, train
 
 EXIT_INTERRUPTED = 130  # the status that shells give to what Ctrl+C ended
 ABORTED_MESSAGE = "Ended at once. What was learned and not yet written is lost."

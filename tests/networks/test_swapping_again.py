@@ -119,7 +119,7 @@ def test_a_solved_head_tells_one_epoch_while_frozen_and_is_trained_on_when_stage
     model = small_model(images.classes, "lda")
     plan = Plan.suggest(images, model)
     epochs = [
-        event for event in headswap.train(model, images, plan) if isinstance(event, headswap.training.trainer.Epoch)
+        event for event in headswap.train(model, images, plan) if isinstance(event, headswap.Epoch)
     ]
     frozen, thawed = plan.phases
     assert frozen.epochs == 1 and len(epochs) == 1 + thawed.epochs

@@ -15,7 +15,7 @@ from headswap.common.text import format_duration
 from headswap.networks import heads
 from headswap.networks.catalogue import DEFAULT_BACKBONE
 from headswap.networks.heads import HEADS, describe_head, get_head_options
-from headswap.training.plan import choose_num_unfrozen_stages
+from headswap.training.advice import choose_num_unfrozen_stages
 from headswap.ui.sessions import chosen_network
 from headswap.ui.sessions.job import Scheduler
 from headswap.ui.sessions.session import ModelChoice, Session

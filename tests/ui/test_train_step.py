@@ -20,7 +20,7 @@ from headswap.features.frozen_pass import FrozenPass
 from headswap.training.events import ClassificationMetrics, Epoch, Kept, Reference, Step
 from headswap.training.plan import Phase, Plan
 from headswap.training.race import Lap, RankedHead, Won
-from headswap.training.trainer import refit, train
+from headswap.training.api import refit, train
 from headswap.ui.panels import epoch_slider
 from headswap.ui.sessions import next_training
 from headswap.ui.sessions.job import Job, Run, Scheduler, TrainingSetup

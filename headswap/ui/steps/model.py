@@ -17,7 +17,7 @@ from headswap.networks.catalogue import DEFAULT_BACKBONE, backbones, explain_dow
 from headswap.networks.classifier import Classifier, attach_head
 from headswap.networks.heads import ACTIVATIONS, HEADS, describe_head, get_head_options
 from headswap.networks.stage import count_parameters
-from headswap.training.plan import describe_dataset_fit
+from headswap.training.advice import describe_dataset_fit
 from headswap.ui.panels import backbone_table
 from headswap.ui.panels.backbone_table import FEATURED_BACKBONES, BackbonePanel, license_text, max_reading_seconds
 from headswap.ui.panels.help_notes import NOTES, build_note
