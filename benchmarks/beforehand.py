@@ -13,8 +13,8 @@ import time
 from common import BACKBONE, arguments, load, machine, undecoded
 
 import headswap
+from headswap.training.api import start_frozen_pass
 from headswap.training.events import PhaseBegins
-from headswap.training.trainer import start_frozen_pass
 
 
 def main() -> None:

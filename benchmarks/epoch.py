@@ -14,7 +14,8 @@ from tutorial import learn, network
 import headswap
 from headswap import Phase, Plan
 from headswap.features.cache import FeatureCache
-from headswap.training.loop import Learner, PhaseOptimizer, train_epoch
+from headswap.training.loop import Learner, train_epoch
+from headswap.training.optimizer import PhaseOptimizer
 
 BATCH = 16
 

@@ -28,13 +28,13 @@ from headswap.networks.adaptation import adapt
 from headswap.networks.catalogue import backbones
 from headswap.networks.classifier import Classifier
 from headswap.networks.head_registry import heads, register_head
+from headswap.training.api import fit, refit, train
 from headswap.training.checkpoints import restore
 from headswap.training.cross_validation import CrossValidated, Fold, cross_validate
 from headswap.training.events import Epoch, Event, Kept, PhaseBegins, Reference, Step
 from headswap.training.lr_finder import RateTest, lr_find
 from headswap.training.plan import Phase, Plan
 from headswap.training.race import Lap, Won, race
-from headswap.training.trainer import fit, refit, train
 
 __version__ = version("headswap")
 

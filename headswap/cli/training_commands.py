@@ -42,12 +42,12 @@ from headswap.export.model_file import save
 from headswap.networks.catalogue import DEFAULT_BACKBONE
 from headswap.networks.classifier import Classifier
 from headswap.networks.head_registry import HEADS
+from headswap.training.api import refit, train
 from headswap.training.cross_validation import cross_validate
 from headswap.training.events import Kept
 from headswap.training.plan import NAMED_PLANS, Plan
 from headswap.training.race import Lap, Won, race, select_best_model
 from headswap.training.record import Record
-from headswap.training.trainer import refit, train
 
 ABORTED_MESSAGE = "Ended at once. What was learned and not yet written is lost."
 SUGGESTED_PLAN = "suggested"

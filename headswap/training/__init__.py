@@ -1,1 +1,1 @@
-"""From a Plan to events to a trained Classifier: plan, loop, optimizer, checkpoints, race, cross-validation."""
+"""From a `Plan` to events to a trained `Classifier`: training, race, cross-validation, learning-rate finder."""

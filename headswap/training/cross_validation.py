@@ -1,7 +1,7 @@
-"""Honest figures on few images: every image is judged once, by a head that has not seen it.
+"""Runs grouped, stratified k-fold cross-validation of a head on cached features of a frozen backbone.
 
-Only heads are taught here, on activations that are computed once, so ten heads cost hardly more than one. Knows nothing
-of phases in which stages thaw.
+Only heads are trained, on features that are computed once, so ten heads take hardly longer than one. Knows nothing of
+phases in which stages are unfrozen.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from headswap.common.errors import InputError
 from headswap.common.rng import SeededRandomMode
 from headswap.common.text import format_image_count
 from headswap.data.dataset import LabelledImages
-from headswap.data.splits import stratified_group_folds as drawn
+from headswap.data.splits import stratified_group_folds
 from headswap.evaluation import metrics
 from headswap.features.cache import FeatureCache
 from headswap.features.frozen_pass import FrozenPass, run_frozen_pass
@@ -30,17 +30,26 @@ from headswap.networks.head_interface import is_solvable
 from headswap.networks.head_registry import HeadSpec
 from headswap.training.event_stream import EventStream
 from headswap.training.events import Step
-from headswap.training.loop import Learner, predict_logits, train_epoch
+from headswap.training.loop import Learner, predict_logits, solve_head, train_epoch
 from headswap.training.plan import Plan
 
 
 @renamed_attributes(right="correct", of="total")
 @dataclass(frozen=True)
 class Fold:
-    """One part of the images was judged by a head that had learned from the others."""
+    """One fold was evaluated by a head that was trained on the others.
+
+    Attributes:
+        seed: of the split and of the head.
+        number: of the fold, from 1.
+        folds: number of folds.
+        correct: number of correctly classified images.
+        total: number of images in the fold.
+        seconds: that training and evaluation took.
+    """
 
     seed: int
-    number: int  # from 1
+    number: int
     folds: int
     correct: int
     total: int
@@ -49,25 +58,30 @@ class Fold:
 
 @renamed_attributes(right="correct", of="total")
 @dataclass(frozen=True)
-class CrossValidated:
-    """Every image has been judged once for each seed."""
+class CrossValidated(metrics.HasAccuracyInterval):
+    """Every image was evaluated once for each seed.
 
-    score: float  # of all answers: the mean over the seeds
+    Attributes:
+        score: the mean over the seeds of the score of all predictions.
+        metric: "accuracy", or with several labels an image "mean average precision".
+        by_seed: the score of each seed, which shows how much of it is chance.
+        correct: number of correctly classified images, the mean over the seeds.
+        total: number of images.
+        seconds: that everything took.
+        learned_from: number of images that the stages below the heads have learned from.
+    """
+
+    score: float
     metric: str
-    by_seed: tuple[float, ...]  # one dot each: how much of a figure is luck
-    correct: float  # images, the mean over the seeds
+    by_seed: tuple[float, ...]
+    correct: float
     total: int
     seconds: float
-    learned_from: int = 0  # images that the stages below the heads have learned from
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Wilson's, for the share that is right: where it lies for all such images, 19 times of 20."""
-        return metrics.wilson_interval(round(self.correct), self.total)
+    learned_from: int = 0
 
     @property
     def sentence(self) -> str:
-        """For a beginner."""
+        """The result in words, for a beginner."""
         low, high = self.interval
         leaked = ""
         if self.learned_from:
@@ -90,43 +104,45 @@ def cross_validate(
     head_options: Mapping[str, Any] | None = None,
     **more_head_options: Any,
 ) -> EventStream[FrozenPass | Step | Fold | CrossValidated]:
-    """k-fold validation of a head on frozen stages, where it costs next to nothing.
+    """Run k-fold cross-validation of a head on frozen stages, which takes hardly longer than one training.
 
-    The arguments are checked at once; loop over what is returned, or call its ``run()``. Groups stay whole. Where the
-    backbone is a model whose stages have learned from some of the images, the result says so.
+    The arguments are checked at once; iterate what is returned, or call its ``run()``. Groups of images stay in one
+    fold. Where the backbone is a model whose stages have learned from some of the images, the result says so.
 
     Args:
         images: all of them.
         backbone: as for ``adapt``.
         head: as for ``adapt``.
-        folds: into how many parts the images are divided.
-        seeds: for each the images are divided, and the head begins, anew.
-        plan: as for ``train``; only its first phase counts.
+        folds: number of parts into which the images are divided.
+        seeds: for each the images are divided, and the head is initialised, anew.
+        plan: as for ``train``; only its first phase is used.
         engine: as for ``train``.
-        head_options, more_head_options: as for ``adapt``.
+        head_options: as for ``adapt``.
+        **more_head_options: as for ``adapt``.
+
+    Returns:
+        The events; the last one is ``CrossValidated``.
 
     Raises:
         ValueError: for fewer than two folds or no seed, for an unknown plan, and as ``adapt``.
         InputError: if some class has fewer images, or groups of them, than there are folds; and from the generator, if
-            the loss is no number any more.
+            the loss is not finite any more.
     """
     if folds < 2 or not seeds:
         raise ValueError("Cross-validation needs two folds and one seed at least.")
-    for name, (count, apart) in _count_images_and_groups(images).items():
-        if apart < folds:
-            together = f" in {apart} that stay together" if apart < count else ""
-            raise InputError(
-                f"The class '{name}' has {format_image_count(count)}{together}, too few for {folds} folds. Add some, or choose "
-                "fewer folds."
-            )
+    _check_group_counts(images, folds)
     plan, options = Plan.resolve(plan), {**(head_options or {}), **more_head_options}
-    carrier = adapt(backbone, images.classes, multi_label=images.multi_label)
-    model = attach_head(carrier, head, **options)
+    backbone_model = adapt(backbone, images.classes, multi_label=images.multi_label)
+    model = attach_head(backbone_model, head, **options)
     plan = plan or Plan.suggest(images, model)
-    some = images.aligned_to(carrier.classes, carrier.multi_label)
-    kept = FeatureCache(carrier, some, plan.views, plan.seed, engine)
-    Learner(model, plan, kept).check_phase(0, plan.phases[0].batch_size)
-    events = _run_folds(carrier, lambda: attach_head(carrier, head, **options), kept, plan, folds, tuple(seeds))
+    aligned = images.aligned_to(backbone_model.classes, backbone_model.multi_label)
+    cache = FeatureCache(backbone_model, aligned, plan.views, plan.seed, engine)
+    Learner(model, plan, cache).check_phase(0, plan.phases[0].batch_size)
+
+    def build_model() -> Classifier:
+        return attach_head(backbone_model, head, **options)
+
+    events = _run_folds(backbone_model, build_model, cache, plan, folds, tuple(seeds))
     return EventStream("headswap.cross_validate(...)", events)
 
 
@@ -135,56 +151,69 @@ def _run_folds(
     build_model: Callable[[], Classifier],
     cache: FeatureCache,
     plan: Plan,
-    folds: int,
+    num_folds: int,
     seeds: tuple[int, ...],
 ) -> Generator[FrozenPass | Step | Fold | CrossValidated, None, None]:
-    began = perf_counter()
+    began, images = perf_counter(), cache.images
     backbone_model.to(devices.select_device())
     yield from run_frozen_pass([cache], [build_model().boundary])
-    answered = []
+    logits_by_seed = []
     for seed in seeds:
-        logits = torch.empty(len(cache.images), len(cache.images.classes))
-        for number, fold in enumerate(drawn(cache.images.label_sets, cache.images.group_indices, folds, seed), 1):
-            since = perf_counter()
-            places = torch.tensor(fold)
+        logits = torch.empty(len(images), len(images.classes))
+        folds = stratified_group_folds(images.label_sets, images.group_indices, num_folds, seed)
+        for number, fold in enumerate(folds, 1):
+            fold_began, indices = perf_counter(), torch.tensor(fold)
             with SeededRandomMode(seed):
                 model = build_model()
-            yield from _train_head(model, plan, cache.subset(_complement_indices(places, len(logits))))
-            judged = cache.subset(places)
-            logits[places] = predict_logits(model, judged)
-            right = metrics.count_correct(logits[places], judged.targets)
-            yield Fold(seed, number, folds, right, len(places), perf_counter() - since)
-        answered.append(logits)
-    scores = tuple(metrics.score(logits, cache.targets) for logits in answered)
-    right = sum(metrics.count_correct(logits, cache.targets) for logits in answered) / len(seeds)
-    mean = sum(scores) / len(scores)
-    known = len(backbone_model.seen.find_training_indices(cache.images)) if backbone_model.seen.stages_trained else 0
-    yield CrossValidated(mean, backbone_model.metric, scores, right, len(cache.images), perf_counter() - began, known)
+            yield from _train_head(model, plan, cache.subset(_complement_indices(indices, len(logits))))
+            held_out = cache.subset(indices)
+            logits[indices] = predict_logits(model, held_out)
+            fold_correct = metrics.count_correct(logits[indices], held_out.targets)
+            yield Fold(seed, number, num_folds, fold_correct, len(indices), perf_counter() - fold_began)
+        logits_by_seed.append(logits)
+    scores = tuple(metrics.score(logits, cache.targets) for logits in logits_by_seed)
+    correct = sum(metrics.count_correct(logits, cache.targets) for logits in logits_by_seed) / len(seeds)
+    mean_score = sum(scores) / len(scores)
+    seen = backbone_model.seen
+    learned_from = len(seen.find_training_indices(images)) if seen.stages_trained else 0
+    seconds = perf_counter() - began
+    yield CrossValidated(mean_score, backbone_model.metric, scores, correct, len(images), seconds, learned_from)
 
 
 def _train_head(model: Classifier, plan: Plan, train_cache: FeatureCache) -> Iterator[Step]:
-    """Teach the head; whoever listens may stop at each step that is told."""
+    """Train the head in the plan's first phase, or solve it."""
     phase = plan.phases[0]
     learner = Learner(model, plan, train_cache)
     learner.move_to_device()
     if is_solvable(model.head):
-        model.head.solve(train_cache.get_features(model.boundary).float(), train_cache.targets)
+        solve_head(model.head, train_cache.get_features(model.boundary).float(), train_cache.targets)
         return
     optimizer = learner.start_phase(phase)
     for number in range(1, phase.epochs + 1):
         yield from train_epoch(learner, number, optimizer)
 
 
-def _count_images_and_groups(images: LabelledImages) -> dict[str, tuple[int, int]]:
-    """How many images of each class there are, and how many groups of them: so many folds can show it."""
+def _check_group_counts(images: LabelledImages, num_folds: int) -> None:
+    """Check that every class has a group of images for each fold.
+
+    Raises:
+        InputError: if one has not.
+    """
     groups: dict[str, set[int]] = {name: set() for name in images.classes}
     for labels, group in zip(images.label_sets, images.groups, strict=True):
         for label in labels:
             groups[images.classes[label]].add(group)
-    return {name: (count, len(groups[name])) for name, count in images.counts.items()}
+    for name, count in images.counts.items():
+        num_groups = len(groups[name])
+        if num_groups < num_folds:
+            together = f" in {num_groups} that stay together" if num_groups < count else ""
+            raise InputError(
+                f"The class '{name}' has {format_image_count(count)}{together}, too few for {num_folds} folds. Add "
+                "some, or choose fewer folds."
+            )
 
 
 def _complement_indices(indices: Tensor, count: int) -> Tensor:
-    others = torch.ones(count, dtype=torch.bool)
-    others[indices] = False
-    return others.nonzero().flatten()
+    is_other = torch.ones(count, dtype=torch.bool)
+    is_other[indices] = False
+    return is_other.nonzero().flatten()

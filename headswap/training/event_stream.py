@@ -1,6 +1,6 @@
-"""What ``train`` and its like return: a generator of events that says so as long as nobody has run it.
+"""Wraps a generator of events: iterate it, or call ``run`` for the last event; warns if it was never started.
 
-Knows nothing of what the events tell.
+Knows nothing of what the events say.
 """
 
 from __future__ import annotations
@@ -8,58 +8,67 @@ from __future__ import annotations
 import warnings
 from collections.abc import Generator
 from types import TracebackType
-from typing import TypeVar
+from typing import TypeVar, overload
 
 T = TypeVar("T")
 
 
 class EventStream(Generator[T, None, None]):
-    """Events one by one, as they happen: nothing is computed before the first is asked for.
+    """Events as they happen; nothing is computed before the first one is requested.
 
-    Loop over it, or call ``run`` for the last event alone. ``close`` ends it early, as for any generator. One that is
-    let go of although nobody has asked for an event warns, since nothing of what was meant has happened.
+    Iterate it, or call ``run`` for the last event alone. ``close`` ends it early, as for any generator. One that is
+    deleted before any event was requested warns, since nothing was done.
     """
 
     def __init__(self, call: str, events: Generator[T, None, None]) -> None:
-        """``call`` is what the user wrote, such as "headswap.refit(...)"."""
+        """Wrap a generator.
+
+        Args:
+            call: what the user wrote, such as "headswap.refit(...)", for messages.
+            events: not started yet.
+        """
         self._call, self._events, self._state = call, events, "not run"
         self._last: T | None = None
 
     def send(self, value: None) -> T:
         """The next event, as ``next`` gives it."""
-        begun = self._state
+        state_before = self._state
         self._state = "running"
         try:
             self._last = self._events.send(value)
         except StopIteration:
-            self._state = begun if begun in ("finished", "closed") else "finished"
+            self._state = state_before if state_before in ("finished", "closed") else "finished"
             raise
         except BaseException:
             self._state = "closed"
             raise
         return self._last
 
+    @overload
+    def throw(self, typ: type[BaseException], val: object = None, tb: TracebackType | None = None, /) -> T: ...
+    @overload
+    def throw(self, typ: BaseException, val: None = None, tb: TracebackType | None = None, /) -> T: ...
     def throw(
-        self,
-        kind: type[BaseException] | BaseException,
-        value: BaseException | None = None,
-        traceback: TracebackType | None = None,
+        self, typ: type[BaseException] | BaseException, val: object = None, tb: TracebackType | None = None, /
     ) -> T:
-        """As for any generator."""
-        error = kind if value is None else value
-        if traceback is not None and isinstance(error, BaseException):
-            error = error.with_traceback(traceback)
+        """Raise an exception in the generator, as for any generator."""
+        if isinstance(typ, BaseException):
+            error = typ
+        elif isinstance(val, BaseException):
+            error = val
+        else:
+            error = typ() if val is None else typ(val)
         self._state = "closed"
-        return self._events.throw(error)
+        return self._events.throw(error if tb is None else error.with_traceback(tb))
 
     def close(self) -> None:
-        """End it now. What was learned so far stays as the function says that returned it."""
+        """End it now; what was learned so far stays as the function documents that returned it."""
         if self._state != "finished":
             self._state = "closed"
         self._events.close()
 
     def run(self) -> T:
-        """Run to the end; the last event, which is the result.
+        """Run to the end, and return the last event, which is the result.
 
         Raises:
             RuntimeError: if it was closed or failed before its end, so that there is no result.
@@ -71,8 +80,8 @@ class EventStream(Generator[T, None, None]):
         return self._last
 
     def __repr__(self) -> str:
-        said = {"not run": "not run yet; loop over it, or call .run()"}.get(self._state, self._state)
-        return f"<{self._call}: {said}>"
+        state = "not run yet; loop over it, or call .run()" if self._state == "not run" else self._state
+        return f"<{self._call}: {state}>"
 
     def __del__(self) -> None:
         if getattr(self, "_state", "") == "not run":

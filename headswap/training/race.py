@@ -1,6 +1,6 @@
-"""A race of heads: several learn side by side from the same activations, and the winner's stages thaw.
+"""Trains several heads in turn on one set of cached features, and continues with the best one.
 
-Knows nothing of how a phase goes, nor of screens.
+Knows nothing of how a phase is run, nor of screens.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import nn
 
 from headswap.common.deprecation import renamed_arguments
 from headswap.data.dataset import LabelledImages
+from headswap.features.frozen_pass import FrozenPass
 from headswap.features.precompute import PrecomputedFeatures, fill_caches
 from headswap.networks.adaptation import adapt, attach_head
 from headswap.networks.classifier import Classifier
@@ -25,32 +26,50 @@ from headswap.training.plan import Plan
 from headswap.training.trainer import Trainer, build_feature_caches, compute_initial_boundaries
 
 HeadSpecs = Sequence[str] | Mapping[str, Mapping[str, Any]]
+LapEvent = PhaseBegins | Step | Epoch
 
 
 @dataclass(frozen=True)
 class Lap:
-    """Something happened to one of the heads."""
+    """An event of the training of one head.
+
+    Attributes:
+        head: its name.
+        event: of its training.
+        model: that learns.
+    """
 
     head: str
-    event: PhaseBegins | Step | Epoch
-    model: Classifier | None = field(default=None, repr=False, compare=False)  # which learns
+    event: LapEvent
+    model: Classifier | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class RankedHead:
-    """How a head came in."""
+    """The result of one head.
+
+    Attributes:
+        head: its name.
+        weights: number of its weights.
+        epoch: its last.
+    """
 
     head: str
     weights: int
-    epoch: Epoch  # its last
+    epoch: Epoch
 
 
 @dataclass(frozen=True)
 class Won:
-    """The frozen phase is over. What follows are the events of the winner's training alone."""
+    """The frozen phase is over; what follows are the events of the winner's training alone.
 
-    places: tuple[RankedHead, ...]  # the best first: by score, and of equals the one with fewer weights
-    model: Classifier = field(repr=False)  # the winner, which goes on to learn
+    Attributes:
+        places: the best first: by score, and among equals the one with fewer weights.
+        model: the winner, which continues to learn.
+    """
+
+    places: tuple[RankedHead, ...]
+    model: Classifier = field(repr=False)
 
     @property
     def head(self) -> str:
@@ -59,9 +78,9 @@ class Won:
 
     @property
     def sentence(self) -> str:
-        """The outcome in words."""
-        told = ", ".join(f"{place.head} {place.epoch.correct}" for place in self.places)
-        return f"Of {self.places[0].epoch.total} validation images right: {told}. {self.head} goes on."
+        """The result in words."""
+        results = ", ".join(f"{place.head} {place.epoch.correct}" for place in self.places)
+        return f"Of {self.places[0].epoch.total} validation images right: {results}. {self.head} goes on."
 
 
 @renamed_arguments(beforehand="precomputed")
@@ -74,11 +93,11 @@ def race(
     engine: str | None = None,
     precomputed: PrecomputedFeatures | None = None,
 ) -> EventStream[Event | Lap | Won]:
-    """Let heads learn side by side in the frozen phase, for hardly more than the price of one; the best goes on.
+    """Train heads in turn in the frozen phase, for hardly more than the time of one; the best continues.
 
-    The arguments are checked at once; loop over what is returned, or call its ``run()``. The images pass the frozen
-    stages once for all heads: maps are kept once, and pooled from there. The winner's model is in the event ``Won`` and
-    has learned when the generator is through.
+    The arguments are checked at once; iterate what is returned, or call its ``run()``. The frozen pass is made once for
+    all heads: maps are cached once, and pooled from there. The winner's model is in the event ``Won`` and is trained
+    when the generator is at its end.
 
     Args:
         images: to learn from.
@@ -87,7 +106,10 @@ def race(
         plan: as for ``train``, for all of them; by default each has the one that is suggested for it.
         validation: images that are never learned from; by default a part of ``images``.
         engine: as for ``train``.
-        beforehand: as for ``train``.
+        precomputed: as for ``train``.
+
+    Returns:
+        The events; the last one is ``Kept``.
 
     Raises:
         ValueError: if there are fewer than two heads, for an unknown head or network, or a plan that does not begin
@@ -103,57 +125,64 @@ def race(
         raise ValueError(f"A race needs two heads at least, such as {' and '.join(list(HEADS)[:2])}.")
     if plan and plan.phases[0].learning_stages != 0:
         raise ValueError("In a race only heads learn in the first phase; give it learning_stages=0.")
-    carrier = adapt(backbone, images.classes, multi_label=images.multi_label)
-    models = {name: attach_head(carrier, name, **how) for name, how in options.items()}
+    backbone_model = adapt(backbone, images.classes, multi_label=images.multi_label)
+    models = {name: attach_head(backbone_model, name, **how) for name, how in options.items()}
     plans = {name: plan or Plan.suggest(images, model) for name, model in models.items()}
     first = next(iter(plans.values()))
-    widest = replace(first, views=max(plan.views for plan in plans.values()))
-    halves = build_feature_caches(carrier, images, widest, validation, engine)
-    runners = {name: Trainer(model, plans[name], *halves) for name, model in models.items()}
-    return EventStream("headswap.race(...)", _run_race(runners, precomputed))
+    cache_plan = replace(first, views=max(plan.views for plan in plans.values()))
+    caches = build_feature_caches(backbone_model, images, cache_plan, validation, engine)
+    trainers = {name: Trainer(model, plans[name], *caches) for name, model in models.items()}
+    return EventStream("headswap.race(...)", _run_race(trainers, precomputed))
 
 
 def select_best_model(models: Iterable[Classifier]) -> Classifier | None:
-    """Of the models of a race that was stopped before anything was decided, the one whose best epoch is the best; None
-    where none had learned."""
-    learned = [model for model in models if model.record]
-    return max(learned, key=lambda m: (m.record.result.score, -count_parameters(m.head)), default=None)
+    """The model with the best epoch, of a race that was stopped before ``Won``; None if none had an epoch."""
+    trained = [model for model in models if model.record]
+    return max(trained, key=lambda m: (m.record.result.score, -count_parameters(m.head)), default=None)
 
 
 def _run_race(
     trainers: dict[str, Trainer], precomputed: PrecomputedFeatures | None
 ) -> Generator[Event | Lap | Won, None, None]:
-    with ExitStack() as going:
-        for runner in trainers.values():
-            going.enter_context(runner.session())
-        first = next(iter(trainers.values()))
-        wanted = set().union(*(compute_initial_boundaries(runner.model, runner.plan) for runner in trainers.values()))
-        yield from fill_caches(first.caches, wanted, precomputed)
+    first, *others = trainers.values()
+    with ExitStack() as sessions:
+        for trainer in trainers.values():
+            sessions.enter_context(trainer.session())
+        boundaries = set[int]().union(*(compute_initial_boundaries(t.model, t.plan) for t in trainers.values()))
+        yield from fill_caches(first.caches, boundaries, precomputed)
         yield from first.prepare()
-        for runner in list(trainers.values())[1:]:
-            runner.prepare_from(first)
-        for lap in _interleave_epochs({name: runner.run_phases([1]) for name, runner in trainers.items()}):
-            yield replace(lap, model=trainers[lap.head].model)
-        places = sorted(
-            (RankedHead(name, count_parameters(runner.model.head), runner.last) for name, runner in trainers.items()),
-            key=lambda place: (-place.epoch.validation_score, place.weights),
-        )
+        for trainer in others:
+            trainer.prepare_from(first)
+        for name, event in _interleave_epochs({name: t.run_phases([1]) for name, t in trainers.items()}):
+            yield Lap(name, event, trainers[name].model)
+        places = _rank_heads(trainers)
         winner = trainers[places[0].head]
-        for runner in trainers.values():
-            if runner is not winner:
-                runner.abandon()
-        yield Won(tuple(places), winner.model)
+        for trainer in trainers.values():
+            if trainer is not winner:
+                trainer.abandon()
+        yield Won(places, winner.model)
         yield from winner.run_phases(range(2, len(winner.plan.phases) + 1))
-        yield winner.end()
+        yield winner.finish()
 
 
-def _interleave_epochs(laps: dict[str, Iterator[Event]]) -> Iterator[Lap]:
-    """One epoch of each in turn until all are through."""
-    while laps:
-        for name, events in list(laps.items()):
+def _rank_heads(trainers: Mapping[str, Trainer]) -> tuple[RankedHead, ...]:
+    results = [
+        RankedHead(name, count_parameters(trainer.model.head), trainer.last)
+        for name, trainer in trainers.items()
+        if trainer.last
+    ]
+    return tuple(sorted(results, key=lambda result: (-result.epoch.validation_score, result.weights)))
+
+
+def _interleave_epochs(streams: dict[str, Iterator[LapEvent | FrozenPass]]) -> Iterator[tuple[str, LapEvent]]:
+    """Take one epoch of each stream in turn, until all are at their end."""
+    while streams:
+        for name, events in list(streams.items()):
             for event in events:
-                yield Lap(name, event)
+                if isinstance(event, FrozenPass):  # of one pass for all heads, which is over
+                    continue
+                yield name, event
                 if isinstance(event, Epoch):
                     break
             else:
-                del laps[name]
+                del streams[name]

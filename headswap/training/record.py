@@ -1,6 +1,6 @@
-"""What a model has been through: how it was taught, and how well it answered what was held back.
+"""Describes a finished training as plain serialisable data: plan, class counts, metrics and the validation result.
 
-Plain data that goes with the model and into its file. Knows nothing of tensors and of how anything is learned.
+It is kept with the model and in its file. Knows nothing of tensors and of how anything is learned.
 """
 
 from __future__ import annotations
@@ -17,12 +17,20 @@ from headswap.training.plan import PLAN_CHECKPOINTS, Plan
 RECORD_CHECKPOINTS = (*PLAN_CHECKPOINTS, "frozen", "reference")
 
 T = TypeVar("T")
-FailFastTuple = Annotated[tuple[T, ...], Field(fail_fast=True)]  # of a million wrong ones in a file, the first is told
+FailFastTuple = Annotated[tuple[T, ...], Field(fail_fast=True)]  # of a million invalid items one error is enough
+Confusion = FailFastTuple[FailFastTuple[int]] | FailFastTuple[FailFastTuple[FailFastTuple[int]]]
 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """An epoch as it is remembered; where nothing was held back there are no validation figures."""
+    """The metrics of an epoch; without validation images those of validation are None.
+
+    Attributes:
+        training_loss: the mean over the batches.
+        training_score: the accuracy or the mean average precision.
+        validation_loss: likewise.
+        validation_score: likewise.
+    """
 
     training_loss: float
     training_score: float
@@ -32,7 +40,12 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class PhaseRecord:
-    """A phase as it went: from which epoch on which stages learned with the head."""
+    """A phase as it went.
+
+    Attributes:
+        first_epoch: counted over the whole run, from 1.
+        learning_stages: names of the stages that learned with the head.
+    """
 
     first_epoch: int
     learning_stages: FailFastTuple[str]
@@ -41,14 +54,22 @@ class PhaseRecord:
 @renamed_attributes(right="correct", of="total")
 @dataclass(frozen=True)
 class ValidationResult:
-    """How the network that was kept answered the images that were held back."""
+    """How well the network that was kept classifies the validation images.
 
-    score: float  # what `metric` says, from 0 to 1
-    metric: str  # "accuracy" or "mean average precision"
+    Attributes:
+        score: the figure that ``metric`` names, from 0 to 1.
+        metric: "accuracy" or "mean average precision".
+        correct: number of correctly classified images.
+        total: number of images.
+        confusion: a row for each true class and a column for each predicted one; with several labels as
+            ``Evaluation.confusion``.
+    """
+
+    score: float
+    metric: str
     correct: int
     total: int
-    # A row for each true class and a column for each answer; with several labels as `Evaluation.confusion` has it.
-    confusion: FailFastTuple[FailFastTuple[int]] | FailFastTuple[FailFastTuple[FailFastTuple[int]]] = ()
+    confusion: Confusion = ()
 
     def __post_init__(self) -> None:
         if not (0 <= self.correct <= self.total and 0 <= self.score <= 1):
@@ -64,42 +85,58 @@ class ValidationResult:
 )
 @dataclass(frozen=True)
 class Record:
-    """One training, as its model remembers it."""
+    """One training, as its model remembers it.
+
+    Attributes:
+        plan: that was followed.
+        class_counts: images of each class in the order of the model's, validation images included.
+        num_training_images: that were learned from.
+        epochs: their metrics.
+        phases: as they went.
+        checkpoint: "between", "best" or "last" as ``Plan.checkpoint``; or "frozen" or "reference", restored instead.
+        epoch: whose weights were kept, or towards whose weights was interpolated.
+        result: on the validation images.
+        reference: that of an LDA head on the frozen features.
+        seconds: that the training took.
+        selected_on_validation: whether the epoch was selected on the images of ``result``, which is then too good.
+        refitted: whether the model learned again from all images; the result is from before.
+        verdict: whether unfreezing was worth it, in a sentence.
+    """
 
     plan: Plan
-    class_counts: Mapping[str, int]  # of each class in the order of the model's, those that were held back included
-    num_training_images: int  # images that were learned from
+    class_counts: Mapping[str, int]
+    num_training_images: int
     epochs: FailFastTuple[EpochRecord]
     phases: FailFastTuple[PhaseRecord]
-    checkpoint: str  # "between", "best" or "last" as in `Plan.keep`; or "frozen" or "reference", kept in their place
-    epoch: int  # whose weights, or towards whose weights, they are
+    checkpoint: str
+    epoch: int
     result: ValidationResult
-    reference: ValidationResult | None  # of the head that is solved at once
+    reference: ValidationResult | None
     seconds: float
-    selected_on_validation: bool = False  # the epoch by these very images, so the result flatters
-    refitted: bool = False  # afterwards on all images; the result is from before
-    verdict: str = ""  # whether unfreezing was worth it, in a sentence
+    selected_on_validation: bool = False
+    refitted: bool = False
+    verdict: str = ""
 
     def __post_init__(self) -> None:
-        """What a file says must hold together before anybody draws it."""
+        """Check what a file may have wrong before anything is drawn from it."""
         rows, width = self.result.confusion, len(self.class_counts)
-        one = all(len(row) == width and all(isinstance(count, int) for count in row) for row in rows)
-        several = all([len(pair) if isinstance(pair, tuple) else 0 for pair in row] == [2, 2] for row in rows)
-        if rows and (len(rows) != width or not (one or several)):
+        single_label = all(len(row) == width and all(isinstance(count, int) for count in row) for row in rows)
+        multi_label = all([len(pair) if isinstance(pair, tuple) else 0 for pair in row] == [2, 2] for row in rows)
+        if rows and (len(rows) != width or not (single_label or multi_label)):
             raise ValueError(f"A confusion matrix of {len(rows)} rows does not fit {width} classes.")
         if self.checkpoint not in RECORD_CHECKPOINTS or not self.phases or not self.epochs:
             raise ValueError("A training has a phase, an epoch and something that was kept.")
 
     @property
     def learning_stages(self) -> tuple[str, ...]:
-        """The stages that have learned in what was kept."""
+        """Names of the stages that learned in the network that was kept."""
         if self.checkpoint in ("frozen", "reference"):
             return ()
-        if self.refitted:  # its epoch is that of the honest run
+        if self.refitted:  # its epoch is that of the validated run
             return self.phases[-1].learning_stages
-        begun = [stretch for stretch in self.phases if stretch.first_epoch <= self.epoch]
+        begun = [phase for phase in self.phases if phase.first_epoch <= self.epoch]
         return begun[-1].learning_stages if begun else ()
 
     def with_checkpoint(self, checkpoint: str, result: ValidationResult) -> Record:
-        """The same training, of which "frozen" or "reference" is kept in place of what it came to."""
+        """The same training, after "frozen" or "reference" was restored."""
         return replace(self, checkpoint=checkpoint, result=result, selected_on_validation=False)

@@ -8,7 +8,7 @@ from drawings import THAWED, TWO, copied, load_shapes, moved, small_model
 import headswap
 from headswap import InputError
 from headswap.features.frozen_pass import FrozenPass
-from headswap.training.trainer import start_frozen_pass
+from headswap.training.api import start_frozen_pass
 
 
 @pytest.fixture

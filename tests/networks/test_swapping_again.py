@@ -118,9 +118,7 @@ def test_a_solved_head_tells_one_epoch_while_frozen_and_is_trained_on_when_stage
     images = headswap.load_images(draw_folder(tmp_path / "shapes", each=8))
     model = small_model(images.classes, "lda")
     plan = Plan.suggest(images, model)
-    epochs = [
-        event for event in headswap.train(model, images, plan) if isinstance(event, headswap.training.trainer.Epoch)
-    ]
+    epochs = [event for event in headswap.train(model, images, plan) if isinstance(event, headswap.Epoch)]
     frozen, thawed = plan.phases
     assert frozen.epochs == 1 and len(epochs) == 1 + thawed.epochs
     assert epochs[0].training_score == 1.0

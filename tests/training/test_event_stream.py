@@ -37,11 +37,11 @@ def verbs(images, taught):
         "refit": lambda plan: headswap.refit(model, images, plan=plan, kept=kept),
         "race": lambda plan: headswap.race(images, model, ["linear", "lda"], plan=plan),
         "cross_validate": lambda plan: headswap.cross_validate(images, model, folds=2, plan=plan),
-        "find_rate": lambda plan: headswap.lr_find(model, images, steps=10, plan=plan),
+        "lr_find": lambda plan: headswap.lr_find(model, images, steps=10, plan=plan),
     }
 
 
-VERBS = ("train", "refit", "race", "cross_validate", "find_rate")
+VERBS = ("train", "refit", "race", "cross_validate", "lr_find")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -68,7 +68,7 @@ def test_what_was_begun_or_closed_does_not_warn(verbs, verb):
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_run_gives_the_last_event_however_far_it_was(verbs, verb):
-    kind = {"cross_validate": CrossValidated, "find_rate": RateTest}.get(verb, Kept)
+    kind = {"cross_validate": CrossValidated, "lr_find": RateTest}.get(verb, Kept)
     told = verbs[verb](HEAD_ONLY)
     next(told)
     last = told.run()

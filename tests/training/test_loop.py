@@ -14,6 +14,7 @@ import headswap
 from headswap import Phase, Plan
 from headswap.training import loop
 from headswap.training.events import Epoch, Step
+from headswap.training.optimizer import PhaseOptimizer, assign_learning_rates, build_lr_scheduler
 
 # Batches
 
@@ -160,12 +161,45 @@ def test_a_schedule_may_have_any_length(schedule, warm_up, steps):
     weight = torch.nn.Parameter(torch.ones(1))
     optimizer = torch.optim.AdamW([weight], lr=1e-2)
     phase = Phase(1, 0, 1e-2, schedule=schedule, warmup_ratio=warm_up)
-    rates = loop.build_lr_scheduler(optimizer, phase, steps)
+    rates = build_lr_scheduler(optimizer, phase, steps)
     for _ in range(steps):
         assert 0 < optimizer.param_groups[0]["lr"] <= 1e-2 * 1.0001
         weight.sum().backward()
         optimizer.step()
         rates.step()
+
+
+@pytest.mark.parametrize("warm_up", [0.0, 0.05, 0.3, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 37, 1000])
+def test_a_cosine_schedule_is_the_formula_at_every_step(steps, warm_up):
+    weights = [torch.nn.Parameter(torch.ones(1)) for _ in range(2)]
+    highest = (1e-2, 3e-4)
+    optimizer = torch.optim.AdamW([{"params": [p], "lr": lr} for p, lr in zip(weights, highest, strict=True)])
+    rates = build_lr_scheduler(optimizer, Phase(1, 0, 1e-2, schedule="cosine", warmup_ratio=warm_up), steps)
+    warm = max(1, round(warm_up * steps))
+    for step in range(steps + 1):
+        rising, falling = (step + 1) / warm, (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))) / 2
+        share = rising if step < warm else falling
+        for group, lr in zip(optimizer.param_groups, highest, strict=True):
+            assert group["lr"] == pytest.approx(share * lr, rel=0, abs=1e-12)
+        if step < steps:
+            optimizer.step()
+            rates.step()
+
+
+@pytest.mark.parametrize("head", ["linear", "bottleneck", "mlp", "attention"])
+def test_weights_come_before_norms_and_biases_each_in_their_order(head):
+    model = small_model(3, head).unfreeze(2)
+    optimizer = PhaseOptimizer(model, Phase(1, 2, 1e-2, 1e-4), 0.03, 5).optimizer
+    wanted = []
+    for _, part, lr in assign_learning_rates(model, Phase(1, 2, 1e-2, 1e-4)):
+        learning = [p for p in part.parameters() if p.requires_grad]
+        weights, others = [p for p in learning if p.ndim > 1], [p for p in learning if p.ndim <= 1]
+        wanted += [(group, lr, decay) for group, decay in ((weights, 0.03), (others, 0.0)) if group]
+    found = [(group["params"], group["max_lr"], group["weight_decay"]) for group in optimizer.param_groups]
+    assert [(list(map(id, group)), lr, decay) for group, lr, decay in found] == [
+        (list(map(id, group)), lr, decay) for group, lr, decay in wanted
+    ]
 
 
 def test_an_unknown_schedule_offers_the_nearest():

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from headswap import Phase, Plan, adapt
-from headswap.training.plan import HEAD_PHASE, MAX_UNFROZEN_WEIGHTS, NAMED_PLANS, describe_dataset_fit
+from headswap.training.advice import MAX_UNFROZEN_WEIGHTS, describe_dataset_fit
+from headswap.training.plan import HEAD_PHASE, NAMED_PLANS
 
 
 def on_paper(backbone, head="linear"):

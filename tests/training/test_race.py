@@ -29,14 +29,14 @@ def images(tmp_path_factory):
 def runners(monkeypatch):
     """The models of a race by their heads, and copies of them as they were at the start."""
     module, found, began = importlib.import_module("headswap.training.race"), {}, {}
-    crown = module.crown
+    attach_head = module.attach_head
 
     def recorded(carrier, head, **options):
-        found[head] = crown(carrier, head, **options)
+        found[head] = attach_head(carrier, head, **options)
         began[head] = copy.deepcopy(found[head])
         return found[head]
 
-    monkeypatch.setattr(module, "crown", recorded)
+    monkeypatch.setattr(module, "attach_head", recorded)
     return found, began
 
 

@@ -7,8 +7,8 @@ import pytest
 from drawings import small_model
 from visiting import text_of
 
+from headswap.training.api import train
 from headswap.training.plan import Plan
-from headswap.training.trainer import train
 from headswap.ui.panels import held_out_samples
 from headswap.ui.panels.browser_events import parse_sample_click
 from headswap.ui.sessions.job import Job, TrainingSetup

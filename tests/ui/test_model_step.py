@@ -15,7 +15,7 @@ from headswap.common.text import format_duration
 from headswap.networks import head_registry
 from headswap.networks.catalogue import DEFAULT_BACKBONE
 from headswap.networks.head_registry import HEADS, describe_head, get_head_options
-from headswap.training.plan import choose_num_unfrozen_stages
+from headswap.training.advice import choose_num_unfrozen_stages
 from headswap.ui.panels import head_options
 from headswap.ui.panels.browser_events import parse_stage_click
 from headswap.ui.sessions import chosen_network

@@ -16,10 +16,10 @@ from headswap.common.errors import InputError
 from headswap.data.loading import load_images
 from headswap.evaluation.metrics import Predictions
 from headswap.features.frozen_pass import FrozenPass
+from headswap.training.api import refit, train
 from headswap.training.events import ClassificationMetrics, Epoch, Kept, Reference, Step
 from headswap.training.plan import Phase, Plan
 from headswap.training.race import Lap, RankedHead, Won
-from headswap.training.trainer import refit, train
 from headswap.ui.panels import epoch_slider, run_view
 from headswap.ui.panels.browser_events import StageClick
 from headswap.ui.panels.run_view import RunUpdate

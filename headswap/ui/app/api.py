@@ -22,9 +22,9 @@ from headswap.data.decoding import read_pixels
 from headswap.data.loading import load_images
 from headswap.data.sources import ARCHIVE_EXTENSIONS
 from headswap.networks.catalogue import DEFAULT_BACKBONE, explain_download_refusal, find_backbone
+from headswap.training.api import train
 from headswap.training.events import Event
 from headswap.training.plan import Plan
-from headswap.training.trainer import train
 from headswap.ui.panels.browser_events import Upload, parse_uploads
 from headswap.ui.sessions.chosen_network import build_meta_network, build_seeded_network
 from headswap.ui.sessions.job import Job, TrainingSetup

@@ -17,7 +17,7 @@ from headswap.common.text import format_count
 from headswap.data.dataset import LabelledImages
 from headswap.networks.bundled_weights import BUNDLED
 from headswap.networks.catalogue import Backbone, backbones, explain_download_refusal, find_backbone
-from headswap.training.plan import choose_num_views
+from headswap.training.advice import choose_num_views
 from headswap.ui.panels.help_notes import build_note
 from headswap.ui.sessions.chosen_network import get_measured_seconds, measure_seconds_per_image
 from headswap.ui.sessions.scheduler import Scheduler

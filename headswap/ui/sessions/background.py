@@ -16,7 +16,7 @@ from headswap.common.errors import InputError
 from headswap.data.dataset import LabelledImages
 from headswap.features.precompute import PrecomputedFeatures
 from headswap.networks.catalogue import find_backbone
-from headswap.training.trainer import start_frozen_pass
+from headswap.training.api import start_frozen_pass
 from headswap.ui.sessions.chosen_network import build_seeded_network
 from headswap.ui.sessions.next_training import suggest_session_plan
 from headswap.ui.sessions.registry import SessionRegistry

@@ -11,9 +11,10 @@ from headswap.features.frozen_pass import FrozenPass
 from headswap.features.inference import EngineSpec
 from headswap.networks.classifier import Classifier
 from headswap.networks.head_interface import is_solvable
-from headswap.training.plan import HEAD_PHASE, Phase, Plan, choose_num_unfrozen_stages
+from headswap.training.advice import choose_num_unfrozen_stages
+from headswap.training.api import refit, start_frozen_pass, train
+from headswap.training.plan import HEAD_PHASE, Phase, Plan
 from headswap.training.race import race
-from headswap.training.trainer import refit, start_frozen_pass, train
 from headswap.ui.sessions.chosen_network import SEED, build_meta_network, build_seeded_network
 from headswap.ui.sessions.job import Job, TrainingSetup
 from headswap.ui.sessions.run import EventGenerator

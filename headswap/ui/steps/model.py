@@ -22,7 +22,7 @@ from headswap.networks.catalogue import DEFAULT_BACKBONE, backbones, explain_dow
 from headswap.networks.classifier import Classifier
 from headswap.networks.head_registry import HEADS, describe_head
 from headswap.networks.stage import count_parameters
-from headswap.training.plan import describe_dataset_fit
+from headswap.training.advice import describe_dataset_fit
 from headswap.ui.panels import backbone_table, head_options
 from headswap.ui.panels.backbone_table import FEATURED_BACKBONES, BackbonePanel, license_text, max_reading_seconds
 from headswap.ui.panels.browser_events import StageClick
