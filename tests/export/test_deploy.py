@@ -76,7 +76,7 @@ def test_the_code_answers_as_the_model_does(crop, tmp_path):
 
 def squares_of(folder, files):
     """What the folder's own code makes of files."""
-    code = "import sys, numpy, predict; numpy.save('squares.npy', [predict.square(name) for name in sys.argv[1:]])"
+    code = "import sys, numpy, predict; numpy.save('squares.npy', [predict.preprocess(name) for name in sys.argv[1:]])"
     command = [sys.executable, "-c", code, *map(str, files)]
     subprocess.run(command, cwd=folder, capture_output=True, check=True)
     return np.load(folder / "squares.npy").astype(int)
@@ -101,7 +101,7 @@ def test_the_code_sees_pictures_of_16_bits_as_the_model_does(model, tmp_path):
 def test_code_that_would_cut_16_bits_off_does_not_pass_its_own_check(folder, tmp_path):
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     code = (tmp_path / "predict.py").read_text("utf-8")
-    (tmp_path / "predict.py").write_text(code.replace('picture.mode.startswith(("I", "F"))', "False"), "utf-8")
+    (tmp_path / "predict.py").write_text(code.replace('image.mode.startswith(("I", "F"))', "False"), "utf-8")
     status, _, errors = alone(tmp_path, "predict.py")
     assert status and "of 255; it is decoded otherwise" in errors
 

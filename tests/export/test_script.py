@@ -134,16 +134,16 @@ def test_only_what_a_plan_needs_is_written(shapes):
     full = eject(taught(small_model(shapes[1].classes), EVERYTHING), shapes[1])
     for word in ("mixup", "Beta", "cosine", "weights = len(", "waited"):
         assert word not in plain and word.lower() in full.lower(), word
-    assert "random_square" not in plain and "soften" not in plain and "lerp" not in plain
+    assert "random_square" not in plain and "raise_temperature" not in plain and "lerp" not in plain
     solved = eject(taught(small_model(shapes[1].classes, "lda"), NAMED_PLANS["head only"]), shapes[1])
-    assert "solve(" in solved and "def learn(" not in solved and "AdamW" not in solved
+    assert "solve_head(" in solved and "def train(" not in solved and "AdamW" not in solved
 
 
 def test_what_was_kept_instead_is_what_the_script_comes_to(shapes):
     frozen = eject(taught(small_model(shapes[1].classes), SUGGESTED, "frozen"), shapes[1])
     assert "# 1. " in frozen and "# 2. " not in frozen and "lerp" not in frozen
     solved = eject(taught(small_model(shapes[1].classes, "lda"), SUGGESTED, "reference"), shapes[1])
-    assert "solve(" in solved and "# 2. " not in solved
+    assert "solve_head(" in solved and "# 2. " not in solved
 
 
 def test_pictures_of_16_bits_are_scaled_as_they_were_in_training(shapes, tmp_path):
@@ -153,9 +153,9 @@ def test_pictures_of_16_bits_are_scaled_as_they_were_in_training(shapes, tmp_pat
         seen = model.preprocess.crop_to_square(
             read_pixels(file, model.preprocess.resize, model.preprocess.interpolation)
         )
-        assert (script["squares_of"](file)[0].float() - seen.float()).abs().max() <= 1, file.name
+        assert (script["load_views"](file)[0].float() - seen.float()).abs().max() <= 1, file.name
     without = eject(model, shapes[1])
-    assert "def eight_bits" in without and "sixteen_bits" not in without  # none of these has deep colours
+    assert "def to_8_bits" in without and "read_16_bits" not in without  # none of these has deep colours
 
 
 # Somebody else's text
@@ -230,8 +230,8 @@ def scripted():
 def read_by(source, folder):
     """The names of what a script would learn from and what it holds back, with labels, without decoding any."""
     names = names_of(source)
-    names["squares_of"] = lambda path, views=1: torch.tensor([hash_of(path.relative_to(folder).as_posix())])
-    halves = names["read"](folder)
+    names["load_views"] = lambda path, views=1: torch.tensor([hash_of(path.relative_to(folder).as_posix())])
+    halves = names["load_dataset"](folder)
     return tuple(dict(zip(keys.flatten().tolist(), labels.tolist(), strict=True)) for keys, labels in halves)
 
 
