@@ -1,4 +1,7 @@
-"""The borders between the rooms hold, public names are explained, and what is written around the code is true."""
+"""Files are short, public names are explained, and what is written around the code is true.
+
+That packages import one way is for ``lint-imports`` to say, by the contracts in pyproject.toml.
+"""
 
 import ast
 import contextlib
@@ -39,6 +42,62 @@ def imported(path):
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.name} imports relatively"
             yield node.module
+
+
+# Nobody loses the way in a file or a function of more lines.
+MOST_LINES, MOST_FUNCTION_LINES, MOST_MATCHED_BY_ORDER = 400, 60, 3
+
+
+def parsed(path):
+    return ast.parse(path.read_text("utf-8"))
+
+
+def first_line(package):
+    return ast.get_docstring(parsed(package / "__init__.py")).splitlines()[0]
+
+
+def functions(path):
+    return [node for node in ast.walk(parsed(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def layers(name):
+    """The layers of a contract of pyproject.toml."""
+    return ast.literal_eval(re.search(rf'name = "{name}".*?layers = (\[.*?\])', PYPROJECT, re.DOTALL)[1])
+
+
+@pytest.mark.parametrize("path", sources(), ids=str)
+def test_a_file_and_its_functions_are_short_enough_to_be_read(path):
+    assert len(path.read_text("utf-8").splitlines()) <= MOST_LINES
+    long = {each.name for each in functions(path) if each.end_lineno - each.lineno + 1 > MOST_FUNCTION_LINES}
+    assert long == set()
+
+
+@pytest.mark.parametrize("path", [path for path in sources() if {"app", "steps", "panels"} & set(path.parts)], ids=str)
+def test_no_handler_gives_more_values_than_can_be_matched_by_order(path):
+    given = {each.name: each.returns for each in functions(path) if isinstance(each.returns, ast.Subscript)}
+    tuples = {name: of.slice for name, of in given.items() if ast.unparse(of.value) == "tuple"}
+    several = {name: of.elts for name, of in tuples.items() if isinstance(of, ast.Tuple)}
+    assert {name for name, elements in several.items() if len(elements) > MOST_MATCHED_BY_ORDER} == set()
+
+
+def test_the_pictures_of_contributing_are_the_contracts():
+    drawn = [block.split("\n") for block in re.findall(r"```\n(.+?)\n```", CONTRIBUTING, re.DOTALL)]
+    assert drawn == [layers("Packages import one way"), layers("The parts of the page import one way")]
+
+
+@pytest.mark.parametrize("name", re.findall(r"[a-z]+", " ".join(layers("Packages import one way"))))
+def test_every_package_says_in_contributing_what_it_does(name):
+    assert f"| `{name}` | {first_line(ROOT / 'headswap' / name)} |" in CONTRIBUTING
+
+
+@pytest.mark.parametrize("name", layers("The parts of the page import one way"))
+def test_every_part_of_the_page_says_in_contributing_what_it_does(name):
+    assert f"| `ui/{name}` | {first_line(ROOT / 'headswap' / 'ui' / name)} |" in CONTRIBUTING
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:\w+/)+\w*(?:\.py)?)`", CONTRIBUTING))))
+def test_every_place_that_contributing_names_exists(path):
+    assert (ROOT / path).exists() or (ROOT / "headswap" / path).exists()
 
 
 FRESH = """
