@@ -7,14 +7,17 @@ called and tested without components. A field that is None leaves its component 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING
+from dataclasses import Field, fields, is_dataclass
+from typing import Any, ClassVar, Protocol
 
 import gradio as gr
 from gradio.blocks import Block
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+
+class DataclassInstance(Protocol):
+    """An instance of any dataclass, for type checkers."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
 
 def to_component_updates(components: object, update: DataclassInstance) -> dict[Block, object]:
