@@ -165,13 +165,13 @@ def learned_wrongly(images, phases=DOWN_AND_UP):
 
 @pytest.mark.slow
 def test_stale_activations_would_be_noticed(images, monkeypatch):
-    monkeypatch.setattr(FeatureCache, "thaw", lambda *_: None)
+    monkeypatch.setattr(FeatureCache, "drop_after", lambda *_: None)
     assert learned_wrongly(images) > 1e-6
 
 
 @pytest.mark.slow
 def test_norms_that_take_new_statistics_would_be_noticed(images, monkeypatch):
-    monkeypatch.setattr(headswap.training.loop, "training_mode", nn.Module.train)
+    monkeypatch.setattr(headswap.training.loop, "set_train_mode", nn.Module.train)
     assert learned_wrongly(images, THAWING) > 1e-6
 
 
@@ -181,12 +181,12 @@ def test_another_order_would_be_noticed(images, monkeypatch):
         def __init__(self, seed):
             super().__init__(seed + 1)
 
-    monkeypatch.setattr(headswap.training.loop, "Chance", Another)
+    monkeypatch.setattr(headswap.training.loop, "TrainingRandomness", Another)
     assert learned_wrongly(images, (HEAD,)) > 1e-6
 
 
 @pytest.mark.slow
 def test_single_precision_would_be_noticed(images, monkeypatch):
     kept = FeatureCache.get_batch
-    monkeypatch.setattr(FeatureCache, "batch", lambda *how: kept(*how).float().double())
+    monkeypatch.setattr(FeatureCache, "get_batch", lambda *how: kept(*how).float().double())
     assert learned_wrongly(images, (HEAD,)) > 1e-9
