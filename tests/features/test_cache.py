@@ -78,13 +78,13 @@ def test_what_is_kept_is_what_a_direct_pass_gives_at_every_boundary(model, image
 
 def test_boundary_0_keeps_what_the_network_gets_to_see(model, images):
     wanted = model.preprocess
-    outputs = filled(model, images, [0], views=5).get_features(0)
+    outputs = filled(model, images, [0], num_views=5).get_features(0)
     assert outputs.shape == (9, 5, 3, 32, 32)
     assert torch.equal(outputs[4, 0], wanted(images.pixels(4, wanted.resize, wanted.interpolation)))
 
 
 def test_the_first_view_is_plain_the_second_its_mirror_image_and_the_others_are_crops(model, images):
-    outputs = filled(model, images, [0], views=5).get_features(0)
+    outputs = filled(model, images, [0], num_views=5).get_features(0)
     plain = filled(model, images, [0]).get_features(0)
     assert torch.equal(outputs[:, :1], plain)
     assert torch.equal(outputs[:, 1], plain[:, 0].flip(-1))
@@ -92,7 +92,7 @@ def test_the_first_view_is_plain_the_second_its_mirror_image_and_the_others_are_
 
 
 def test_a_crop_shows_the_picture_and_nothing_else(model, images):
-    outputs = filled(model, images, [0], views=6).get_features(0)
+    outputs = filled(model, images, [0], num_views=6).get_features(0)
     lowest, highest = outputs[:, 0].amin((-1, -2)) - 0.7, outputs[:, 0].amax((-1, -2)) + 0.7
     for view in range(2, 6):
         crop = outputs[:, view].mean((-1, -2))
@@ -101,7 +101,7 @@ def test_a_crop_shows_the_picture_and_nothing_else(model, images):
 
 
 def test_the_seed_fixes_the_crops_and_nothing_but_the_crops(model, images):
-    first, again, other = (filled(model, images, [0], views=4, seed=seed).get_features(0) for seed in (3, 3, 4))
+    first, again, other = (filled(model, images, [0], num_views=4, seed=seed).get_features(0) for seed in (3, 3, 4))
     assert torch.equal(first, again)
     assert torch.equal(first[:, :2], other[:, :2])
     assert not any(torch.equal(first[i, view], other[i, view]) for i in range(9) for view in (2, 3))
@@ -109,10 +109,10 @@ def test_the_seed_fixes_the_crops_and_nothing_but_the_crops(model, images):
 
 def test_the_crops_do_not_depend_on_who_drew_random_numbers_before(model, images):
     torch.manual_seed(1)
-    first = filled(model, images, [0], views=3).get_features(0)
+    first = filled(model, images, [0], num_views=3).get_features(0)
     torch.manual_seed(2)
     state = torch.get_rng_state()
-    assert torch.equal(filled(model, images, [0], views=3).get_features(0), first)
+    assert torch.equal(filled(model, images, [0], num_views=3).get_features(0), first)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -122,17 +122,17 @@ def test_two_images_get_crops_of_their_own(tmp_path, model):
         (folder / name).mkdir(parents=True)
         stripes = torch.arange(60).expand(3, 60, 60).mul(4).to(torch.uint8)
         to_pil_image(stripes).save(folder / name / f"{name}.png")
-    crops = filled(model, headswap.load_images(folder), [0], views=3).get_features(0)[:, 2]
+    crops = filled(model, headswap.load_images(folder), [0], num_views=3).get_features(0)[:, 2]
     assert not torch.equal(crops[0], crops[1])
 
 
 def test_where_memory_is_short_the_same_is_kept_within_half_precision(model, images, budget, monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    in_memory = filled(model, images, EVERY, views=3)
+    in_memory = filled(model, images, EVERY, num_views=3)
     budget(700_000)
-    mixed = filled(model, images, EVERY, views=3)
+    mixed = filled(model, images, EVERY, num_views=3)
     budget(1000)
-    in_files = filled(model, images, EVERY, views=3)
+    in_files = filled(model, images, EVERY, num_views=3)
     assert {room.storage for room in mixed._buffers.values()} == {"memory", "half", "file"}
     assert {room.storage for room in in_files._buffers.values()} == {"file"}
     for other in (mixed, in_files):
@@ -143,7 +143,7 @@ def test_where_memory_is_short_the_same_is_kept_within_half_precision(model, ima
 
 def test_batches_come_in_the_precision_of_the_model_wherever_they_were_kept(model, images, budget):
     budget(1000)
-    kept = filled(model, images, [5], views=2)
+    kept = filled(model, images, [5], num_views=2)
     assert kept.get_features(5).dtype == torch.float16
     assert kept.get_batch(5, torch.tensor([2, 0]), torch.tensor([1, 0])).dtype == torch.float32
     assert {batch.dtype for batch in kept.iterate_plain_view(5, 4)} == {torch.float32}
@@ -187,7 +187,7 @@ def test_nothing_is_computed_before_it_is_asked_for(model, images):
 
 
 def test_how_much_is_kept_of_an_image(model, images):
-    kept = filled(model, images, [0, 6], views=2)
+    kept = filled(model, images, [0, 6], num_views=2)
     assert kept.bytes_per_image(0) == 2 * 3 * 32 * 32 * 4
     assert kept.bytes_per_image(6) == 2 * 1024 * 4
 
@@ -210,7 +210,7 @@ def test_what_is_kept_needs_no_gradients(model, images):
 
 
 def test_a_batch_is_each_image_in_its_view(model, images):
-    kept = filled(model, images, [5], views=3)
+    kept = filled(model, images, [5], num_views=3)
     chosen, views = torch.tensor([7, 0, 7]), torch.tensor([2, 1, 0])
     batch = kept.get_batch(5, chosen, views)
     for row, i, view in zip(batch, chosen, views, strict=True):
@@ -219,7 +219,7 @@ def test_a_batch_is_each_image_in_its_view(model, images):
 
 
 def test_the_plain_views_come_in_order(model, images):
-    kept = filled(model, images, [6], views=2)
+    kept = filled(model, images, [6], num_views=2)
     batches = list(kept.iterate_plain_view(6, 4))
     assert list(map(len, batches)) == [4, 4, 1]
     assert torch.equal(torch.cat(batches), kept.get_features(6)[:, 0])
@@ -227,7 +227,7 @@ def test_the_plain_views_come_in_order(model, images):
 
 def test_a_subset_is_these_images_alone_and_computes_nothing(model, images, budget):
     some = budget(10**8)
-    kept = filled(model, images, [5], views=2)
+    kept = filled(model, images, [5], num_views=2)
     counted, taken = passes(model), some.reserved
     part = kept.subset(torch.tensor([8, 1, 4])).subset(torch.tensor([2, 0]))
     places = torch.tensor([4, 8])
@@ -267,7 +267,7 @@ def test_what_is_kept_already_is_not_computed_again(model, images):
 
 
 def test_only_the_parts_behind_the_nearest_kept_boundary_are_run(model, images):
-    kept = filled(model, images, [1, 3], views=2, engine="eager")
+    kept = filled(model, images, [1, 3], num_views=2, engine="eager")
     counted = passes(model)
     assert list(kept.compute([5, 3]))[-1] == 18
     assert counted == {"stage4": 18, "conv5": 18}
@@ -278,7 +278,7 @@ def test_only_the_parts_behind_the_nearest_kept_boundary_are_run(model, images):
 
 
 def test_from_a_kept_boundary_comes_what_comes_from_the_pixels(model, images):
-    at_once = filled(model, images, EVERY, views=3, engine="eager")
+    at_once = filled(model, images, EVERY, num_views=3, engine="eager")
     one_by_one = FeatureCache(model, images, num_views=3, engine="eager")
     for boundary in EVERY:
         list(one_by_one.compute([boundary]))
@@ -321,7 +321,7 @@ def test_forgetting_what_is_not_kept_does_no_harm(model, images):
 def test_a_fill_closed_early_keeps_nothing_new_and_leaves_the_model_as_it_was(images, budget, batches):
     model = small_model(images.classes, head="bottleneck").unfreeze(2).train()
     some = budget(10**8)
-    kept = filled(model, images, [2], views=3)
+    kept = filled(model, images, [2], num_views=3)
     taken, before, modes = some.reserved, copied(model), [m.training for m in model.modules()]
     steps = kept.compute([4, 6])
     for _ in range(batches):

@@ -11,6 +11,7 @@ from torch import nn
 
 from headswap.features import inference
 from headswap.features.inference import RELATIVE_TOLERANCE, MultiOutput, build_stage_runner, fold_batch_norms
+from headswap.features.onnx_tracing import create_session, trace_to_onnx
 
 FAMILIES = {
     "shufflenet_v2_x0_5": {},
@@ -208,7 +209,7 @@ def test_a_folding_that_does_damage_is_not_used(monkeypatch, told):
     monkeypatch.setattr(inference, "fold_batch_norms", damaged)
     for engine in ("folded", "onnxruntime"):
         assert all(map(torch.equal, build_stage_runner(parts, [1, 2], engine)(X), straight(parts)))
-    assert told()[0] == "_folded" and told()[-1] == "_folded"
+    assert told()[0] == "_build_folded" and told()[-1] == "_build_folded"
     assert not inference._engine_cache
 
 
@@ -261,7 +262,7 @@ def test_networks_that_cannot_be_folded_are_run_as_they_are(odd, told):
         part(torch.randn(16, 3, 12, 12))
     part.eval()
     assert torch.equal(build_stage_runner([part], [1], "folded")(X)[0], build_stage_runner([part], [1], "eager")(X)[0])
-    assert told() == ["_folded"]
+    assert told() == ["_build_folded"]
 
 
 def test_an_exporter_that_stumbles_leaves_it_to_folding(monkeypatch, told):
@@ -272,7 +273,7 @@ def test_an_exporter_that_stumbles_leaves_it_to_folding(monkeypatch, told):
     monkeypatch.setattr(torch.onnx, "export", stumbling)
     parts = small_stages()
     assert agree(build_stage_runner(parts, [1, 2], "onnxruntime")(X), straight(parts))
-    assert told() == ["_exported"]
+    assert told() == ["_build_onnxruntime"]
 
 
 class ByHeart(nn.Module):
@@ -293,7 +294,7 @@ def test_an_export_that_only_takes_as_many_pictures_as_it_was_made_with_is_not_u
 def test_without_onnxruntime_stages_are_folded(no_onnxruntime, told):
     parts = small_stages()
     assert agree(build_stage_runner(parts, [1, 2], "onnxruntime")(X), straight(parts))
-    assert told() == ["_exported"]
+    assert told() == ["_build_onnxruntime"]
 
 
 def test_an_unknown_engine_is_refused_with_the_nearest():
@@ -304,7 +305,7 @@ def test_an_unknown_engine_is_refused_with_the_nearest():
 # What is made once
 
 
-@pytest.mark.parametrize("engine, way", [("folded", "_folded"), ("onnxruntime", "_exported")])
+@pytest.mark.parametrize("engine, way", [("folded", "_build_folded"), ("onnxruntime", "_build_onnxruntime")])
 def test_what_was_made_is_ready_for_the_next_run_of_the_same_stages(made, engine, way):
     parts = small_stages()
     first = build_stage_runner(parts, [1, 2], engine)(X)
@@ -320,14 +321,14 @@ def test_it_is_not_used_for_other_weights(made, name):
     with torch.no_grad():
         getattr(parts[1][1], name).mul_(1.5)
     assert agree(build_stage_runner(parts, [1, 2], "folded")(X), straight(parts))
-    assert made == ["_folded", "_folded"]
+    assert made == ["_build_folded", "_build_folded"]
 
 
 def test_it_is_not_used_for_other_cuts(made):
     parts = small_stages()
     assert len(build_stage_runner(parts, [2], "folded")(X)) == 1
     assert len(build_stage_runner(parts, [1, 2], "folded")(X)) == 2
-    assert made == ["_folded", "_folded"]
+    assert made == ["_build_folded", "_build_folded"]
 
 
 class Times(nn.Module):
@@ -378,3 +379,16 @@ def test_nothing_is_suggested_where_nothing_is_gained():
 def test_stages_too_large_to_be_exported_are_folded(monkeypatch):
     monkeypatch.setattr(inference, "MAX_PARAMETERS_FOR_EXPORT", 100)
     assert suggested(small_stages(), 10**6) == "folded"
+
+
+# The session
+
+
+def test_a_session_reads_a_file_and_its_bytes_alike(tmp_path):
+    content = trace_to_onnx(nn.Sequential(nn.Conv2d(3, 2, 3)).eval(), X, "x", ["y"])
+    (tmp_path / "x.onnx").write_bytes(content)
+    from_file, from_bytes = (
+        create_session(source, num_threads=1).run(["y"], {"x": X.numpy()})[0]
+        for source in (tmp_path / "x.onnx", content)
+    )
+    assert (from_file == from_bytes).all() and from_file.shape == (4, 2, 10, 10)

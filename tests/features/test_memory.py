@@ -140,7 +140,7 @@ def test_a_limit_that_is_no_number_is_told_in_a_sentence(monkeypatch, nonsense):
 
 def test_importing_the_library_minds_no_nonsense(monkeypatch):
     monkeypatch.setenv("HEADSWAP_MEMORY", "much")
-    assert runpy.run_path(memory.__file__)["BUDGET"].taken == 0
+    assert runpy.run_path(memory.__file__)["MEMORY_BUDGET"].reserved == 0
 
 
 # Precision
@@ -201,10 +201,10 @@ def test_no_file_is_left_behind(folder):
 
 HOLDING = """
 import sys, torch
-from headswap.features.memory import Budget, Room
-room = Room(1000, torch.ones(100), Budget(0))
-room.tensor.fill_(2)
-print(room.where, flush=True)
+from headswap.features.memory import Buffer, MemoryBudget
+buffer = Buffer(1000, torch.ones(100), MemoryBudget(0))
+buffer.tensor.fill_(2)
+print(buffer.storage, flush=True)
 sys.stdin.read()
 """
 

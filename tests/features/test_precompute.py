@@ -15,10 +15,10 @@ from headswap.training.api import start_frozen_pass
 def passing(monkeypatch):
     """How many pictures have gone through a stage, from the image on."""
     counted = []
-    real = headswap.features.cache.frozen
+    real = headswap.features.cache.build_stage_runner
 
-    def counting(parts, cuts, engine=None, count=0):
-        run = real(parts, cuts, engine, count)
+    def counting(stages, boundaries, engine=None, num_images=0):
+        run = real(stages, boundaries, engine, num_images)
 
         def counted_run(x):
             counted.append(len(x))
@@ -26,7 +26,7 @@ def passing(monkeypatch):
 
         return counted_run
 
-    monkeypatch.setattr("headswap.features.cache.frozen", counting)
+    monkeypatch.setattr("headswap.features.cache.build_stage_runner", counting)
     return counted
 
 
@@ -52,7 +52,7 @@ def test_the_model_is_the_same_to_the_bit_and_no_picture_is_read_twice(images, p
     beforehand = start_frozen_pass(small_model(images.classes), images, THAWED)
     for _ in range(begun):
         beforehand.compute_next()
-    warm, as_well, told = taught(images, beforehand=beforehand)
+    warm, as_well, told = taught(images, precomputed=beforehand)
     assert sum(passing) == read
     assert told[-1].done == told[-1].total
     assert moved(copied(cold), warm) == set()
@@ -66,7 +66,7 @@ def test_one_pass_serves_one_head_after_another(images, passing):
         cold, _, _ = taught(images, TWO, head)
         read = sum(passing)
         passing.clear()
-        warm, _, _ = taught(images, TWO, head, beforehand=beforehand)
+        warm, _, _ = taught(images, TWO, head, precomputed=beforehand)
         assert sum(passing) < read
         assert moved(copied(cold), warm) == set(), head
         passing.clear()
@@ -77,7 +77,7 @@ def test_more_stages_than_were_read_for_are_read_from_where_it_is_known(images):
         start_frozen_pass(small_model(images.classes), images, replace(THAWED, phases=THAWED.phases[:1]))
     )
     cold, _, _ = taught(images)
-    warm, _, _ = taught(images, beforehand=beforehand)
+    warm, _, _ = taught(images, precomputed=beforehand)
     assert moved(copied(cold), warm) == set()
 
 
@@ -108,7 +108,7 @@ def test_what_does_not_suit_is_not_used(images, tmp_path, other):
         first = small_model(images.classes, seed=1)
     beforehand = to_the_end(start_frozen_pass(first, read, plan, engine=engine))
     cold, _, _ = taught(images)
-    warm, _, as_told = taught(images, beforehand=beforehand)
+    warm, _, as_told = taught(images, precomputed=beforehand)
     assert moved(copied(cold), warm) == set()
     assert as_told[0].done < as_told[0].total
 

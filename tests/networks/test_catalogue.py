@@ -240,9 +240,7 @@ def test_weights_of_a_size_that_nobody_says_are_not_fetched_where_sizes_are_boun
 def packaged(tmp_path, monkeypatch):
     """Puts another file in the place of the installed weights of the default network."""
     file = tmp_path / "weights.pth"
-    monkeypatch.setattr(
-        sys.modules["headswap.networks.build"], "find_package_weights", lambda _: file
-    )  # not the function
+    monkeypatch.setattr("headswap.networks.bundled_weights.find_package_weights", lambda _: file)
     return file
 
 

@@ -40,7 +40,7 @@ class Optional(nn.Sequential):
 class Positions(nn.Module):
     """A layer on the mean of the map."""
 
-    takes = "map"
+    input_kind = "map"
 
     def __init__(self, features, classes):
         super().__init__()
