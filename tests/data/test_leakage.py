@@ -347,7 +347,7 @@ def test_a_race_on_a_model_keeps_its_sides(taught, folder):
     before = sides(images)
     now = headswap.load_images(draw(folder, numbers=range(10, 20)))
     events = list(headswap.race(now, model, ["linear", "lda"], ONE))
-    won = next(event.model for event in events if isinstance(event, headswap.race.__globals__["Won"]))
+    won = next(event.model for event in events if isinstance(event, headswap.Won))
     learns, judges = sides(now, won.seen)
     assert before[0] < learns and before[1] < judges
     assert "held back before" in events[-1].sentence
@@ -463,11 +463,11 @@ def test_more_than_can_be_remembered_is_said_to_be_forgotten(taught, monkeypatch
 
 WRONG = {
     "a number": 7,
-    "no hashes": {"learned": "AAAA", "judged": ""},
-    "no text": {"learned": ["AAAA"]},
-    "no base64": {"learned": "!!!" * 8},
-    "too many": {"learned": "A" * (4 * HASH_BYTES * MAX_HASHES)},
-    "a million lists": {"learned": [[]] * 200_000},
+    "no hashes": {"training_hashes": "AAAA", "validation_hashes": ""},
+    "no text": {"training_hashes": ["AAAA"]},
+    "no base64": {"training_hashes": "!!!" * 8},
+    "too many": {"training_hashes": "A" * (4 * HASH_BYTES * MAX_HASHES)},
+    "a million lists": {"training_hashes": [[]] * 200_000},
 }
 
 
@@ -479,5 +479,5 @@ def test_a_memory_that_cannot_be_is_refused(case, file, tmp_path):
 
 def test_a_memory_holds_no_name_and_no_picture(taught, file):
     told = json.loads(unpacked(file)[DESCRIPTION_ENTRY])["seen"]
-    assert set(told) == {"learned", "judged", "stages", "forgotten"}
-    assert len(base64.b64decode(told["learned"], validate=True)) == 16 * 2 * HASH_BYTES
+    assert set(told) == {"training_hashes", "validation_hashes", "stages_trained", "is_truncated"}
+    assert len(base64.b64decode(told["training_hashes"], validate=True)) == 16 * 2 * HASH_BYTES
