@@ -65,6 +65,11 @@ def _translate(kwargs: Mapping[str, Any], new_names: Mapping[str, str]) -> dict[
     return {new_names.get(name, name): value for name, value in kwargs.items()}
 
 
+def get_old_names(cls: type) -> dict[str, str]:
+    """The old name of each attribute that ``renamed_attributes`` renamed, by its new name."""
+    return {alias.new: alias.old for alias in vars(cls).values() if isinstance(alias, _Alias)}
+
+
 class _Alias:
     """Descriptor that gives an attribute, a method or a class method under its old name."""
 

@@ -11,13 +11,20 @@ from collections.abc import Mapping, Sequence
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
+from headswap.common.deprecation import get_old_names
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 
 def dataclass_to_dict(instance: DataclassInstance) -> dict[str, Any]:
-    """A dataclass as a dictionary, without its fields of ``field(repr=False)``, such as weights."""
-    return {f.name: plain_value(getattr(instance, f.name)) for f in dataclasses.fields(instance) if f.repr}
+    """A dataclass as a dictionary, without its fields of ``field(repr=False)``, such as weights.
+
+    A field that was renamed keeps its old name as key, because programs read the JSON that is made of this.
+    """
+    keys = get_old_names(type(instance))
+    fields = [field for field in dataclasses.fields(instance) if field.repr]
+    return {keys.get(field.name, field.name): plain_value(getattr(instance, field.name)) for field in fields}
 
 
 def event_to_dict(event: DataclassInstance) -> dict[str, Any]:

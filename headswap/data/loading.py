@@ -15,7 +15,7 @@ from pathlib import Path
 
 from headswap.common.errors import InputError
 from headswap.common.limits import get_limits
-from headswap.common.text import format_image_count, natural_sort_key, sanitize
+from headswap.common.text import sanitize
 from headswap.data.archives import open_archive
 from headswap.data.dataset import LabelledImages
 from headswap.data.duplicates import group_duplicates
@@ -29,20 +29,12 @@ from headswap.data.ingest import (
     read_table_files,
 )
 from headswap.data.layout import infer_layout
-from headswap.data.layout_types import (
-    OUTSIDE_CLASS_FOLDERS,
-    TRAINING,
-    VALIDATION,
-    LabelledFile,
-    Layout,
-    TableFile,
-    parse_split_name,
-)
+from headswap.data.layout_types import LabelledFile, Layout, TableFile
+from headswap.data.load_notes import describe_skipped_files, make_report, sort_labels
 from headswap.data.load_report import LoadReport
 from headswap.data.picture_inputs import reject_url
 from headswap.data.sources import (
     EXPECTED_LAYOUT,
-    SYMLINK_REASON,
     TABLE_EXTENSIONS,
     SourceFile,
     link_or_copy_counted,
@@ -50,8 +42,6 @@ from headswap.data.sources import (
     walk_folder,
 )
 from headswap.data.store import STORE_BYTES, ImageStore
-
-_MAX_LISTED_NAMES = 3  # in a note
 
 LoadingGenerator = Generator[LoadingProgress | LabelledImages, None, None]  # the images come last
 
@@ -226,7 +216,7 @@ def _load_source_files(
         stored, not_copied = yield from copy_to_store(layout.labelled_files, store, target.source_name, written_paths)
         measured, damaged = yield from decode_and_measure(stored, store)
         images, untrained = _drop_untrained_classes(measured, target.existing_classes)
-        report = _make_report(layout, images, skipped, [*not_copied, *damaged, *untrained], target)
+        report = make_report(layout, images, skipped, [*not_copied, *damaged, *untrained], target.existing_classes)
         dataset = _build_dataset(images, report, store, target, layout.multi_label)
     except BaseException:
         for path in written_paths:
@@ -239,17 +229,11 @@ def _load_source_files(
 
 def _check_class_count(files: Sequence[LabelledFile], target: _Target) -> None:
     max_classes = get_limits().classes
-    if len(_sort_labels([file.labels for file in files], target.existing_classes)) > max_classes:
+    if len(sort_labels([file.labels for file in files], target.existing_classes)) > max_classes:
         raise InputError(
             f"{target.source_name} holds more than {max_classes:,} classes; a class is a folder, or a label of the "
             "table."
         )
-
-
-def _sort_labels(label_sets: Iterable[tuple[str, ...]], existing_classes: Iterable[str] = ()) -> list[str]:
-    """The different labels of images, and those of existing ones, in natural order."""
-    labels = {label for labels in label_sets for label in labels}
-    return sorted(labels.union(existing_classes), key=natural_sort_key)
 
 
 def _drop_untrained_classes(
@@ -263,92 +247,14 @@ def _drop_untrained_classes(
     return kept, [(name, "has a class without an image to learn from") for name in dropped]
 
 
-# Reporting
-
-
-def _make_report(
-    layout: Layout, images: Sequence[MeasuredImage], skipped: SkippedFiles, unusable: SkippedFiles, target: _Target
-) -> LoadReport:
-    """Report what was loaded.
-
-    Args:
-        layout: of the files that seemed usable.
-        images: those that are.
-        skipped: files that were no images by their name.
-        unusable: images that could not be copied, decoded or used.
-        target: what they are loaded into.
-    """
-    lost_validation = any(file.split == VALIDATION for file in layout.labelled_files) and not any(
-        image.held_out for image in images
-    )
-    split_summary = [layout.split_summary] if layout.split_summary and not lost_validation else []
-    return LoadReport(
-        num_read=len(images),
-        skipped=tuple(sorted([*skipped, *layout.skipped, *unusable], key=lambda pair: natural_sort_key(pair[0]))),
-        notes=(
-            *layout.notes,
-            *_describe_symlinks(skipped),
-            *_describe_missing_classes(layout.labelled_files, images, target.existing_classes),
-        ),
-        interpretation=(*layout.table_summaries, *split_summary),
-    )
-
-
-def _describe_symlinks(skipped: SkippedFiles) -> list[str]:
-    """Notes on folders that were not followed, because a class or a split may be missing."""
-    links = [name for name, reason in skipped if reason == SYMLINK_REASON]
-    notes = [f"{name}/ {SYMLINK_REASON}." for name in links[:_MAX_LISTED_NAMES]]
-    splits = {name: parse_split_name(name.rsplit("/", 1)[-1]) for name in links}
-    unused = [name for name, split in splits.items() if split and split[0] != TRAINING]
-    if unused:
-        notes.append(f"{unused[0]}/ is not used, so that images to check on are drawn from the others instead.")
-    return notes
-
-
-def _describe_missing_classes(
-    files: Sequence[LabelledFile], images: Sequence[MeasuredImage], existing_classes: Sequence[str]
-) -> list[str]:
-    """Notes on classes that lost all their images, or that the validation split lacks."""
-    classes = _sort_labels([image.labels for image in images], existing_classes)
-    expected = _sort_labels([file.labels for file in files if file.split != VALIDATION])
-    notes = [
-        f"'{name}' has no image that can be used, so it is not a class." for name in expected if name not in classes
-    ]
-    expected_validation = [file.labels for file in files if file.split == VALIDATION]
-    validation_classes = _sort_labels([image.labels for image in images if image.held_out])
-    if expected_validation and not validation_classes:
-        names = ", ".join(_sort_labels(expected_validation)[:_MAX_LISTED_NAMES])
-        notes.append(
-            f"The validation folder is not used, because no class of it ({names}) is learned; images to check on are "
-            "drawn from the others instead."
-        )
-    if validation_classes:
-        missing = [name for name in classes if name not in validation_classes]
-        notes += [f"The validation folder has no image of '{name}'." for name in missing]
-    return notes
-
-
-def _describe_skipped_files(report: LoadReport) -> str:
-    num_loose = sum(reason == OUTSIDE_CLASS_FOLDERS for _, reason in report.skipped)
-    if num_loose:
-        return f"{format_image_count(num_loose)} lying loose"
-    if report.skipped:
-        name, reason = report.skipped[0]
-        return f"{len(report.skipped)} unusable (the first, {name}, {reason})"
-    return "nothing"
-
-
-# Building the dataset
-
-
 def _build_dataset(
     images: Sequence[MeasuredImage], report: LoadReport, store: ImageStore, target: _Target, multi_label: bool
 ) -> LabelledImages:
-    classes = _sort_labels([image.labels for image in images], target.existing_classes)
+    classes = sort_labels([image.labels for image in images], target.existing_classes)
     if not images:
         raise InputError(
             f"{target.source_name} holds no image to learn from; expected {EXPECTED_LAYOUT}, but found "
-            f"{_describe_skipped_files(report)}."
+            f"{describe_skipped_files(report)}."
         )
     if len(classes) < target.min_classes:
         problem = f"{target.source_name} holds only one class, '{classes[0]}';"

@@ -7,6 +7,7 @@ from drawings import NARROW, small_model
 
 import headswap
 from headswap import Phase, Plan
+from headswap.common.plain_data import event_to_dict
 
 
 @pytest.mark.parametrize(
@@ -49,3 +50,8 @@ def test_the_new_names_warn_of_nothing():
         phase = Phase(1, 0, head_lr=1e-3, layer_decay=0.5)
         assert small_model(["a", "b"], backbone=NARROW).predict_proba([]).shape == (0, 2)
         assert Plan((phase,), checkpoint="last").phases[0].layer_decay == 0.5
+
+
+def test_json_keeps_the_old_names_of_fields():
+    told = event_to_dict(Phase(1, 0, head_lr=2e-3))
+    assert told["head_rate"] == 2e-3 and "head_lr" not in told

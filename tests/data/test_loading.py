@@ -13,7 +13,7 @@ from headswap.common.errors import InputError
 from headswap.common.text import natural_sort_key
 from headswap.data import archives
 from headswap.data.load_report import LoadReport
-from headswap.data.loading import load_images
+from headswap.data.loading import load_files_with_progress, load_images
 
 pytestmark = pytest.mark.usefixtures("private_folders")
 
@@ -141,6 +141,16 @@ def test_files_of_the_same_name_are_kept_apart(flowers):
     assert images.names[:4] == ("roses/A.png", "roses/a.png", "roses/a.png (2)", "roses/b.png")
     assert len({images.paths[i].name for i in range(6)}) == 6
     assert torch.equal(images.pixels(2), images.pixels(3))
+
+
+def test_frames_of_a_burst_are_one_group_and_those_of_a_later_loading_another(flowers):
+    files = [(name, flowers / name, burst) for name, burst in zip(FLOWERS, ("a", "a", "", ""), strict=True)]
+    *_, images = load_files_with_progress(files)
+    assert images.groups == (0, 0, 1, 2)
+    for name in FLOWERS:
+        (flowers / name).write_bytes(own(f"later {name}"))
+    *_, images = load_files_with_progress([(f"later {name}", *rest) for name, *rest in files], existing=images)
+    assert sorted(len(group) for group in images.group_indices) == [1, 1, 1, 1, 2, 2]
 
 
 # Halves on disk
