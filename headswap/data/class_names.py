@@ -31,7 +31,7 @@ def validate_class_names(classes: Any) -> tuple[str, ...]:
             "classes is a list of names, such as ['cat', 'dog'], or how many there are, not the text "
             f"{_short_repr(classes)}."
         )
-    if hasattr(classes, "classes"):  # images, a model, or somebody else's data set
+    if hasattr(classes, "classes"):  # LabelledImages, a Classifier, or a dataset of another library
         raise ValueError(
             f"classes is a list of names, and not what has them: give the .classes of this {type(classes).__name__}, "
             "such as classes=images.classes."

@@ -48,11 +48,12 @@ class ScriptPhase:
 
     @property
     def trainable_text(self) -> str:
-        """What is trained besides the head, for a comment."""
+        """What is trained, for a comment."""
         if self.trainable[0][0] == "backbone":
-            return "Everything learns"
+            return "the whole network"
         first, *_, last = *self.stage_names, self.stage_names[-1]
-        return f"The stages from {first} to {last} learn" if len(self.stage_names) > 1 else f"The stage {first} learns"
+        stages = f"stages from {first} to {last}" if len(self.stage_names) > 1 else f"stage {first}"
+        return f"the {stages} and the head"
 
     @property
     def learning_rates(self) -> str:

@@ -718,7 +718,7 @@ def test_a_second_ctrl_c_while_the_file_is_written_leaves_no_half_of_it(
     run, press, long, folder, tmp_path, monkeypatch
 ):
     (tmp_path / "x.headswap").write_text("older")
-    monkeypatch.setattr("headswap.export.model_file.prove", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("headswap.export.model_file.check_parity", lambda *_: signal.raise_signal(signal.SIGINT))
     press("Epoch", 3)
     status, said = run("train", folder, *TINY, "--out", tmp_path / "x.headswap")
     assert status == 130 and "Ended at once." in said

@@ -84,7 +84,7 @@ def test_a_description_of_format_2_is_left_alone_and_the_given_one_always():
     assert rename_format_1_fields(new) == new != old
 
 
-JUNK = [None, 7, "licence", True, [], ["deviation"], [[{"right": 1}], 2], {"deviation": {"right": 1}}]
+JUNK = [None, 7, "licence", True, [], ["deviation"], [[{"right": 1}], 2], {"learned": 7, "deviation": {"right": 1}}]
 
 
 @pytest.mark.parametrize("junk", JUNK, ids=repr)

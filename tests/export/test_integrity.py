@@ -139,7 +139,7 @@ def test_a_damaged_file_is_still_the_model(taught, file, other):
 
 
 def test_what_a_file_says_of_itself_may_not_be_changed_in_silence(file, other):
-    redescribed(file, other, lambda said: said["record"]["result"].update(right=0, score=0.0))
+    redescribed(file, other, lambda said: said["record"]["result"].update(correct=0, score=0.0))
     said = told(other)
     assert (
         f"{DESCRIPTION_ENTRY} and {DESCRIPTION_ENTRY}{CHECKSUM_SUFFIX} do not agree" in said

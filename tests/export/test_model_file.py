@@ -290,7 +290,7 @@ except headswap.InputError as error:
 
 
 def test_a_head_given_as_a_callable_is_refused_with_what_to_do(other):
-    with pytest.raises(InputError, match=r"The head Twins .* callable.* headswap\.heads\.register\('my_head'"):
+    with pytest.raises(InputError, match=r"The head Twins .* callable.* headswap\.register_head\('my_head'"):
         headswap.save(tiny_model(head=Twins), other)
     assert not other.exists()
 
@@ -583,7 +583,7 @@ def inside(key, **values):
 
 
 REDESCRIBED = {
-    "a newer format": (change(format=2), "a newer headswap saved it, in format 2 instead of 1. Update headswap"),
+    "a newer format": (change(format=3), "a newer headswap saved it, in format 3 instead of 2. Update headswap"),
     "a far newer format": (lambda said: {"format": 10**3000}, "newer headswap"),
     "format zero": (change(format=0), "make no sense"),
     "no format": (lambda said: dict(said, format=None), "make no sense"),
@@ -636,8 +636,8 @@ REDESCRIBED = {
     "a large resize": (inside("preprocess", resize=10**9), "makes no sense"),
     "an unknown interpolation": (inside("preprocess", interpolation="nearest"), "makes no sense"),
     "an unknown crop": (inside("preprocess", crop="x" * 1_000_000), "description is damaged"),
-    "no deviation": (inside("preprocess", deviation=[0, 1, 1]), "makes no sense"),
-    "hardly any deviation": (inside("preprocess", deviation=[1e-30, 1, 1]), "makes no sense"),
+    "no deviation": (inside("preprocess", std=[0, 1, 1]), "makes no sense"),
+    "hardly any deviation": (inside("preprocess", std=[1e-30, 1, 1]), "makes no sense"),
     "two colours": (inside("preprocess", mean=[0.5, 0.5]), "description is damaged"),
     "a huge mean": (inside("preprocess", mean=[1e18, 0, 0]), "makes no sense"),
     "no number": (inside("preprocess", mean=[float("nan"), 0, 0]), "make no sense"),
