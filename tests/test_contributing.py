@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from PIL import Image
 
 import headswap
 from headswap.cli.export_flags import with_export_flags
@@ -55,19 +55,18 @@ def test_the_head_learns_and_is_described_by_its_docstring(example):
     names, [described, *_], _ = example
     assert described == "A weight for each feature and class, compared by angle alone."
     model = headswap.adapt("efficientnet_lite0", classes=names["images"].classes, head="cosine")
-    assert headswap.fit(model, names["images"], headswap.Plan((headswap.Phase(2, 0, 1e-2),), views=1)).correct > 9
+    plan = headswap.Plan((headswap.Phase(20, 0, 5e-2),), views=1)
+    assert headswap.fit(model, names["images"], plan).correct > 9  # of 18, in three classes
 
 
 def test_the_finding_is_found(example):
     _, [_, found, *_], home = example
-    assert found == "[]"  # the sample is square
+    assert found == "[]"  # nothing of the sample is
     oblong = home / "assets/leaves/rust/rust-01.jpg"
-    from PIL import Image
-
     with Image.open(oblong) as image:
-        image.resize((200, 150)).save(oblong)
+        image.resize((300, 100)).save(oblong)
     [finding] = [each for each in headswap.check(headswap.load_images(home / "assets/leaves")) if each.kind == "oblong"]
-    assert str(finding) == "1 image is not square. Their edges are cropped away."
+    assert str(finding) == "1 image is oblong. A crop loses half of them."
 
 
 def test_the_export_is_written_and_the_command_line_has_a_flag_for_it(example):
@@ -79,7 +78,6 @@ def test_the_export_is_written_and_the_command_line_has_a_flag_for_it(example):
     def command(forms: list) -> None: ...
 
     assert "labels" in command.__signature__.parameters
-    assert CliRunner  # the flags of the built-in forms are tried in tests/cli
 
 
 def test_the_sentence_is_the_pages(example):

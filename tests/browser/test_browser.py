@@ -252,7 +252,7 @@ def test_what_was_taught_is_read_kept_and_opened_by_somebody_else(visit, fruits,
         download.value.save_as(took[way])
     assert took["headswap"].name == "fruit b veg b.headswap"
     me.sees("#made", "nothing of headswap")
-    assert "HELD_BACK" in took["script"].read_text("utf-8")
+    assert "HELD_OUT" in took["script"].read_text("utf-8")
 
     other = visit()
     other.opens("Keep")

@@ -14,7 +14,7 @@ client = pytest.importorskip("gradio_client")
 def test_being_told_to_end_is_as_ctrl_c(monkeypatch):
     told = {}
     monkeypatch.setattr(signal, "signal", told.setdefault)
-    monkeypatch.setattr(page, "Visitors", lambda: 1 / 0)  # no further than that
+    monkeypatch.setattr(page, "SessionRegistry", lambda: 1 / 0)  # no further than that
     with pytest.raises(ZeroDivisionError):
         page.launch()
     with pytest.raises(KeyboardInterrupt):

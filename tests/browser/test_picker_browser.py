@@ -50,7 +50,7 @@ def journal(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(browser, journal, tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("server"), "-m", "tests.picker_page", str(journal)) as server:
+    with serving(tmp_path_factory.mktemp("server"), "-m", "tests.helpers.picker_page", str(journal)) as server:
         yield server
 
 

@@ -409,7 +409,7 @@ def test_a_kept_model_is_exported_in_every_form(run, kept, tmp_path):
     assert not status and said.count("was loaded again") == 3
     names = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*")}
     assert {"onnx/model.onnx", "onnx/predict.py", "space/app.py", "shapes.pt2", "shapes.py"} <= names
-    assert '"bars/0.png"' in (script := (tmp_path / "out" / "shapes.py").read_text()) or "HELD_BACK" in script
+    assert '"bars/0.png"' in (script := (tmp_path / "out" / "shapes.py").read_text()) or "HELD_OUT" in script
 
 
 def test_an_export_wants_to_know_as_what(run, kept):

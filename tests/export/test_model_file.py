@@ -119,7 +119,7 @@ def test_a_new_process_gives_the_same_bits(saved, tmp_path):
     answers = tmp_path / "answers"
     code = (
         "import sys, torch, headswap; from bundles import pictures; *files, answers = sys.argv[1:]; "
-        "torch.save(torch.stack([headswap.load(file).probabilities(pictures()) for file in files]), answers)"
+        "torch.save(torch.stack([headswap.load(file).predict_proba(pictures()) for file in files]), answers)"
     )
     in_new_process(code, *files, answers)
     assert torch.equal(torch.load(answers, weights_only=True), expected)

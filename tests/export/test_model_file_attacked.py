@@ -209,7 +209,7 @@ import headswap
 from test_model_file_attacked import MEGABYTES, attack
 
 file, folder, first, last = sys.argv[1:]
-headswap.load(file).probabilities([])
+headswap.load(file).predict_proba([])
 bound(MEGABYTES)
 print(json.dumps(attack(Path(file), Path(folder), int(first), int(last))))
 """

@@ -1,5 +1,5 @@
 """A page with the picker alone: what it is sent becomes a line of a journal. Images of the class "slow" are read until
-somebody presses Stop. Run as ``python -m tests.picker_page journal``."""
+somebody presses Stop. Run as ``python -m tests.helpers.picker_page journal``."""
 
 import json
 import os

@@ -212,7 +212,7 @@ def test_closing_in_a_lap_leaves_every_head_at_its_best(model, images, runners):
 
 def test_closing_while_the_winner_goes_on_leaves_its_best(model, images, runners, monkeypatch):
     monkeypatch.setattr(frozen_pass, "EVENT_INTERVAL_SECONDS", 0)
-    told = headswap.race(images, model, ["linear", "mlp"], dataclasses.replace(THAWED, keep="best"))
+    told = headswap.race(images, model, ["linear", "mlp"], dataclasses.replace(THAWED, checkpoint="best"))
     best, winner = {}, None
     for event in told:
         if isinstance(event, Won):

@@ -117,7 +117,7 @@ def test_training_answers_with_a_model_and_forgetting_lets_go_of_all(verbs, uplo
     with pytest.raises(gr.Error, match="No model has learned anything yet"):
         verbs.predict(ticket, sent(upload, fruits / "red/1.png"))
     *_, last = verbs.train(ticket, plan="head only")
-    assert last["event"] == "Kept" and last["total"] == 3
+    assert last["event"] == "Kept" and last["of"] == 3
     answers = verbs.predict(ticket, sent(upload, fruits / "red/1.png"))
     assert {each["class"] for each in answers} == {"red", "green", "blue"}
     assert sum(each["probability"] for each in answers) == pytest.approx(1)

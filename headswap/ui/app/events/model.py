@@ -29,7 +29,7 @@ def bind_model_step(binder: EventBinder, model: ModelStep) -> None:
         return binder.bind(chosen.then, model_step.render_advice, outputs=[model.advice])
 
     def choose_and_compare(listener: Listener) -> None:
-        binder.bind(choose(listener).then, backbone_table.refresh, outputs=table.outputs)
+        binder.bind(choose(listener).then, backbone_table.refresh, outputs=table.outputs, components=table)
 
     # Either control names the backbone, so the other one is cleared first.
     for chosen, cleared in (backbones, backbones[::-1]):
@@ -42,9 +42,12 @@ def bind_model_step(binder: EventBinder, model: ModelStep) -> None:
     binder.bind_browser_event(
         model.stage_strip.submit, parse_stage_click, model_step.click_stage, outputs=[model.stage_strip]
     )
-    binder.bind(table.accordion.expand, backbone_table.refresh, outputs=table.outputs)
+    binder.bind(table.accordion.expand, backbone_table.refresh, outputs=table.outputs, components=table)
     binder.bind(
-        table.measure_button.click, binder.with_scheduler(backbone_table.measure_backbones), outputs=table.outputs
+        table.measure_button.click,
+        binder.with_scheduler(backbone_table.measure_backbones),
+        outputs=table.outputs,
+        components=table,
     )
     binder.bind(table.stop_button.click, backbone_table.stop_measuring)
     binder.select_tab(model.next_button.click, "train")
