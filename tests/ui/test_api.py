@@ -124,7 +124,7 @@ def test_training_answers_with_a_model_and_forgetting_lets_go_of_all(verbs, uplo
     assert [path for path in upload.home.rglob("*") if path.is_file()]
     assert verbs.forget(ticket) is True
     assert not [path for path in upload.home.rglob("*") if path.is_file()]
-    assert verbs.forget(ticket) is False and len(verbs.visitors) == 0
+    assert verbs.forget(ticket) is False and len(verbs.sessions) == 0
     with pytest.raises(gr.Error, match="This ticket is not known"):
         next(verbs.train(ticket))
 
