@@ -57,7 +57,7 @@ def ours(learned: Images, checked: Images, held_back: Images) -> tuple[float, fl
         headswap.fit(models[0], undecoded(learned), validation=undecoded(checked))
 
     taken = seconds(work)
-    right = models[0].probabilities(held_back.paths).argmax(1) == torch.tensor(held_back.labels)
+    right = models[0].predict_proba(held_back.paths).argmax(1) == torch.tensor(held_back.labels)
     return right.float().mean().item(), taken
 
 
