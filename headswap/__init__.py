@@ -9,7 +9,7 @@ from headswap.common import privacy  # noqa: F401, first: what is imported below
 from importlib.metadata import version
 from typing import Any
 
-from headswap.common.deprecation import warn_renamed
+from headswap.common.deprecation import renamed_function, warn_renamed
 from headswap.common.errors import InputError
 from headswap.data.checks import CheckContext, Finding, check, register_check
 from headswap.data.dataset import LabelledImages
@@ -87,6 +87,8 @@ __all__ = [
     "space_kit",
     "train",
 ]
+
+heads.register = renamed_function(register_head, "heads.register")  # type: ignore[attr-defined]  # a module once
 
 _NEW_NAMES = {"find_rate": "lr_find", "findings": "check", "keep": "restore"}
 

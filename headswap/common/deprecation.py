@@ -58,6 +58,17 @@ def renamed_arguments(**new_names: str) -> Callable[[Callable[P, R]], Callable[P
     return decorate
 
 
+def renamed_function(function: Callable[P, R], old: str) -> Callable[P, R]:
+    """Give a public function under the old name ``headswap.<old>``."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        warn_renamed(f"headswap.{old}", f"headswap.{function.__name__}")
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
 def _translate(kwargs: Mapping[str, Any], new_names: Mapping[str, str]) -> dict[str, Any]:
     """Rename the keyword arguments, with a warning for each old name."""
     for old in kwargs.keys() & new_names.keys():

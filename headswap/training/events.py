@@ -271,16 +271,19 @@ class Kept(HasAccuracyInterval):
         return "half-way" if self.weight_interpolation == 0.5 else f"{self.weight_interpolation:.0%} of the way"
 
     @property
+    def checkpoint_text(self) -> str:
+        """Which weights were kept, in words."""
+        if self.checkpoint == "between":
+            end = f"the frozen network's and those of epoch {self.epoch}"
+            return f"Kept the weights {self.interpolation_text} between {end}"
+        return f"Kept the weights of {'the last epoch, ' if self.checkpoint == 'last' else 'epoch '}{self.epoch}"
+
+    @property
     def sentence(self) -> str:
         """The result in words, for a beginner."""
         low, high = self.interval
         figures = f"{self.correct} of {self.total} validation images right ({low:.0%} to {high:.0%})"
-        between = f"{self.interpolation_text} between the frozen network's and those of epoch {self.epoch}"
-        kept = {
-            "between": f"Kept the weights {between}",
-            "last": f"Kept the weights of the last epoch, {self.epoch}",
-            "best": f"Kept the weights of epoch {self.epoch}, which these images chose",
-        }[self.checkpoint]
+        kept = self.checkpoint_text + (", which these images chose" if self.checkpoint == "best" else "")
         sentences = [self.problem, f"{kept}: {figures}.", self.leakage, self.verdict.sentence if self.verdict else ""]
         if self.refitted:
             sentences[1] = (

@@ -503,7 +503,7 @@ def test_an_upload_that_cannot_be_read_says_so_in_its_place_and_keeps_what_was_t
     me.sees("#images-problem", "My leaves.zip is not a zip or tar.gz, or is damaged")
     me.sees(".hs-understood", "36 images in 3 classes")
     me.expect(me.at("#onward-model")).to_be_enabled()
-    me.expect(me.at(".hs-drop-says")).to_have_text("")
+    me.expect(me.at(".hs-drop-status")).to_have_text("")
     me.uploads(fruits, classes=3)
     me.expect(me.at("#images-problem")).to_have_text("")
 

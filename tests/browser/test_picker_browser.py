@@ -82,7 +82,7 @@ class Visit:
         """What arrives next, once it is read."""
         deadline = time.monotonic() + PATIENCE / 1000
         while len(self.sent()) == self.arrived:
-            assert time.monotonic() < deadline, self.page.locator(".hs-drop-says").inner_text()
+            assert time.monotonic() < deadline, self.page.locator(".hs-drop-status").inner_text()
             self.page.wait_for_timeout(50)
         self.expect(self.stop).to_be_hidden()
         self.arrived += 1
@@ -102,7 +102,7 @@ class Visit:
         self.page.get_by_label("Name of a class").fill(label)
 
     def hears(self, words):
-        self.expect(self.page.locator(".hs-drop-says")).to_contain_text(words)
+        self.expect(self.page.locator(".hs-drop-status")).to_contain_text(words)
 
     def drops(self, *paths):
         """A person drags files or folders out of the system's window."""
@@ -277,7 +277,7 @@ def test_loose_images_without_a_class_wait_for_its_name(visit, images):
         send()
         me.hears(FIRST)
         me.expect(me.page.get_by_label("Name of a class")).to_be_focused()
-        me.page.locator(".hs-drop-says").evaluate("says => { says.textContent = '' }")
+        me.page.locator(".hs-drop-status").evaluate("says => { says.textContent = '' }")
     assert me.sent() == []
 
 
@@ -555,7 +555,7 @@ def test_stop_ends_the_reading(visit, images):
     me.hears("Half of it is <b>read</b>")
     me.stop.click()
     me.expect(me.stop).to_be_hidden()
-    me.expect(me.page.locator(".hs-drop-says")).to_have_text("")
+    me.expect(me.page.locator(".hs-drop-status")).to_have_text("")
 
 
 def test_a_connection_that_breaks_says_so_and_can_be_tried_again(visit, images):

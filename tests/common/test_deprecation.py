@@ -8,6 +8,8 @@ from drawings import NARROW, small_model
 import headswap
 from headswap import Phase, Plan
 from headswap.common.plain_data import event_to_dict
+from headswap.networks import head_registry
+from headswap.networks.heads import Linear
 
 
 @pytest.mark.parametrize(
@@ -55,3 +57,11 @@ def test_the_new_names_warn_of_nothing():
 def test_json_keeps_the_old_names_of_fields():
     told = event_to_dict(Phase(1, 0, head_lr=2e-3))
     assert told["head_rate"] == 2e-3 and "head_lr" not in told
+
+
+def test_the_module_of_heads_that_became_a_function_still_registers(monkeypatch):
+    monkeypatch.setitem(head_registry._HEADS, "mine", Linear)
+    monkeypatch.delitem(head_registry._HEADS, "mine")  # what is registered goes again
+    with pytest.warns(DeprecationWarning, match=r"headswap\.heads\.register is called headswap\.register_head now"):
+        headswap.heads.register("mine", Linear)
+    assert "mine" in headswap.heads()

@@ -26,10 +26,10 @@ def build(journal):
         with open(journal, "a", encoding="utf-8") as lines:
             lines.write(json.dumps({"files": uploads, "label": sent.label, "add": sent.add}) + "\n")
         stopped.clear()
-        yield gr.HTML(says="Half of it is <b>read</b>")
+        yield gr.HTML(progress="Half of it is <b>read</b>")
         if sent.label == "slow":
             stopped.wait(60)
-        yield gr.HTML(told=time.monotonic_ns(), loaded=True)
+        yield gr.HTML(finished=time.monotonic_ns(), loaded=True)
 
     with gr.Blocks(analytics_enabled=False) as page, gr.Tabs():
         with gr.Tab("Images"), gr.Row():

@@ -20,6 +20,7 @@ from headswap.ui.panels.browser_events import (
     StageClick,
     delete_uploads,
     parse_analysis_click,
+    parse_backbone_row,
     parse_dataset_edit,
     parse_files_upload,
     parse_images_upload,
@@ -280,6 +281,12 @@ def test_numbers_are_taken_only_as_the_page_writes_them():
     assert parse_stage_click(sent(learning=4)) == StageClick(4)
     for number in ("4", -1, 1.5, None):
         assert parse_stage_click(sent(learning=number)) is None
+
+
+def test_a_row_of_the_table_of_backbones_is_read_as_the_name_in_it_or_as_none():
+    assert parse_backbone_row(["resnet18", "44.7", "69.8"]) == "resnet18"
+    for row in (None, [], {}, "resnet18", 3, [3], [None], [["resnet18"]]):
+        assert parse_backbone_row(row) == ""
 
 
 @pytest.mark.parametrize("payload", [None, 5, "text", [], {}, {"do": None}])

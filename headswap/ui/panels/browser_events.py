@@ -180,6 +180,12 @@ def parse_stage_click(event_data: object) -> StageClick | None:
     return StageClick(number) if isinstance(number, int) and number >= 0 else None
 
 
+def parse_backbone_row(row_value: object) -> str:
+    """Parse the row of the table of backbones that was selected, to the name in it; "" where there is none."""
+    name = row_value[0] if isinstance(row_value, list) and row_value else ""
+    return name if isinstance(name, str) else ""
+
+
 def _parse_cell(true_index: object, predicted_index: object) -> tuple[int, int] | None:
     try:
         return int(str(true_index)), int(str(predicted_index))

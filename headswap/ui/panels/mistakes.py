@@ -58,7 +58,7 @@ TEST_SET_TEMPLATE = """
     <button type="button" class="hs-button hs-set-folder">Choose a test folder</button>
     <button type="button" class="hs-button hs-set-archive">Choose a test zip</button>
   </div>
-  <p class="hs-set-says" role="status" aria-live="polite"></p>
+  <p class="hs-set-status" role="status" aria-live="polite"></p>
   <input type="file" class="hs-set-folder" webkitdirectory multiple hidden aria-label="A folder of test images">
   <input type="file" class="hs-set-archive" hidden aria-label="An archive of test images" accept=".zip,.tar,.gz,.tgz">
 </div>
@@ -106,7 +106,7 @@ def build() -> MistakesPanel:
                 js_on_load=read_scripts("uploading.js", "test_set.js"),
                 apply_default_css=False,
                 elem_id="test-set",
-                most=get_limits().images,
+                max_files=get_limits().images,
             )
     summary = gr.HTML(elem_id="judged", apply_default_css=False)
     matrix = build_scripted_html("asking.js", "matrix")

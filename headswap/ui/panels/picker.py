@@ -24,7 +24,7 @@ PICKER_TEMPLATE = """
     </div>
     <div class="hs-state">
       <progress aria-label="How much is sent" hidden></progress>
-      <p class="hs-drop-says" role="status" aria-live="polite"></p>
+      <p class="hs-drop-status" role="status" aria-live="polite"></p>
       <button type="button" class="hs-stop" hidden>Stop</button>
     </div>
   </div>
@@ -72,7 +72,7 @@ def build_picker() -> gr.HTML:
     """Build the drop area.
 
     Its ``submit`` event carries what ``browser_events.parse_images_upload`` parses; its ``stop`` event asks for the
-    reading to end. Update ``says`` to report progress of the reading, ``told`` to a new number when it is over, and
+    reading to end. Update ``progress`` to report the reading, ``finished`` to a new number when it is over, and
     ``loaded`` once there are images.
     """
     return gr.HTML(
@@ -80,8 +80,8 @@ def build_picker() -> gr.HTML:
         js_on_load=read_scripts(*SCRIPTS),
         apply_default_css=False,
         elem_id="picker",
-        most=get_limits().images,
+        max_files=get_limits().images,
         loaded=False,
-        says="",
-        told=0,
+        progress="",
+        finished=0,
     )

@@ -22,14 +22,14 @@ function acceptFiles(files) {
   if (!isFree()) return;
   const found = files.filter(({ name }) => !JUNK_FILES.test(name));
   if (!found.length) return setStatus("There is no file in it.");
-  if (found.length > props.most) return setStatus(`More than ${props.most} files are not read at once. Take fewer.`);
+  if (found.length > props.max_files) return setStatus(`More than ${props.max_files} files are not read at once. Take fewer.`);
   const carriesClasses = found.some(({ name }) => CARRIES_CLASSES.test(name));
   const label = carriesClasses ? "" : className();
   if (carriesClasses || label) sendFiles(found.entries(), () => found.length, label);
 }
 
 async function listEntries(entry, found) {
-  if (JUNK_FILES.test(entry.name) || found.length > props.most) return;
+  if (JUNK_FILES.test(entry.name) || found.length > props.max_files) return;
   if (entry.isFile) {
     const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
     found.push({ name: entry.fullPath.replace(/^\/+/, ""), file });

@@ -1,6 +1,6 @@
 // Sends one set of files at a time: its progress in words and as a bar, and Stop. Names may hold anything, so texts are
 // set as textContent.
-const status = element.querySelector(".hs-drop-says");
+const status = element.querySelector(".hs-drop-status");
 const bar = element.querySelector("progress");
 const stopButton = element.querySelector(".hs-stop");
 const addCheckbox = element.querySelector(".hs-add");
@@ -52,13 +52,13 @@ stopButton.addEventListener("click", () => {
   setTask(null, "Stopping");
   trigger("stop");
 });
-watch("says", () => {
+watch("progress", () => {
   const isSending = currentTask && currentTask !== READING;
-  if (props.says && !isSending) {
-    if (currentTask) setStatus(props.says);
-    else setTask(READING, props.says);
+  if (props.progress && !isSending) {
+    if (currentTask) setStatus(props.progress);
+    else setTask(READING, props.progress);
   }
 });
-watch("told", () => {
+watch("finished", () => {
   if (!currentTask || currentTask === READING) setTask(null, "");
 });

@@ -1,12 +1,12 @@
 // A folder or an archive of test images.
-const status = element.querySelector(".hs-set-says");
+const status = element.querySelector(".hs-set-status");
 let isBusy = false;
 
 async function sendFiles(chosen) {
   const files = chosen.map((file) => ({ name: relativePath(file), file })).filter(({ name }) => !JUNK_FILES.test(name));
   if (isBusy) return;
   if (!files.length) return (status.textContent = "There is no file in it.");
-  if (files.length > props.most) return (status.textContent = `More than ${props.most} files are not read at once.`);
+  if (files.length > props.max_files) return (status.textContent = `More than ${props.max_files} files are not read at once.`);
   isBusy = true;
   const onProgress = (count) => {
     if (count % 20 === 0) status.textContent = `Sending ${count} of ${files.length}`;

@@ -99,7 +99,7 @@ def refresh(session: Session) -> ImagesUpdate:
         dataset_summary=summary,
         train_now_button=gr.Button(interactive=is_trainable),
         next_button=gr.Button(interactive=is_trainable),
-        picker=gr.HTML(told=time.monotonic_ns(), loaded=images is not None),
+        picker=gr.HTML(finished=time.monotonic_ns(), loaded=images is not None),
     )
 
 
@@ -169,12 +169,12 @@ def _stream_loading(session: Session, loading: LoadingGenerator) -> Iterator[Ima
             if isinstance(step, LabelledImages):
                 _replace_images(session, step)
             else:
-                yield ImagesUpdate(picker=gr.HTML(says=f"Reading: {step}"))
+                yield ImagesUpdate(picker=gr.HTML(progress=f"Reading: {step}"))
     yield refresh(session)
 
 
 def _problem_update(text: str) -> ImagesUpdate:
-    return ImagesUpdate(problem=render_problem_card(text), picker=gr.HTML(told=time.monotonic_ns()))
+    return ImagesUpdate(problem=render_problem_card(text), picker=gr.HTML(finished=time.monotonic_ns()))
 
 
 def _replace_images(session: Session, images: LabelledImages) -> None:

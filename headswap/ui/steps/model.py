@@ -337,7 +337,6 @@ def _backbone_choice_label(name: str) -> str:
     return f"{backbone_title(name)} — {', '.join(filter(None, (weights, accuracy, where, limits)))}"
 
 
-def select_backbone(table_row: Sequence[str]) -> tuple[str | None, str | None]:
+def select_backbone(name: str) -> tuple[str | None, str | None]:
     """The values of ``backbone`` and ``other_backbone`` after a click on a row of the table."""
-    name = table_row[0]
-    return (name, None) if name in FEATURED_BACKBONES else (None, name)
+    return (name, None) if name in FEATURED_BACKBONES else (None, name or None)

@@ -183,7 +183,7 @@ def _describe_kept(kept: Kept) -> str:
             f"The figures are of the run before: {metrics}."
         )
     else:
-        sentences.append(f"{_describe_checkpoint(kept)}: {metrics}.")
+        sentences.append(f"{kept.checkpoint_text}: {metrics}.")
     sentences.append(SELECTION_BIAS_NOTE if kept.selected_on_validation else "")
     sentences.append(escape(kept.leakage))
     if kept.verdict and not kept.refitted:
@@ -192,16 +192,6 @@ def _describe_kept(kept: Kept) -> str:
         reference = _describe_metrics(kept.reference)
         sentences.append(f"The head solved at once is ahead, and a press keeps it: {reference}.")
     return " ".join(filter(None, sentences)) + _describe_label_f1(kept.labels)
-
-
-def _describe_checkpoint(kept: Kept) -> str:
-    return {
-        "between": (
-            f"Kept the weights {kept.interpolation_text} between the frozen network's and those of epoch {kept.epoch}"
-        ),
-        "last": f"Kept the weights of the last epoch, {kept.epoch}",
-        "best": f"Kept the weights of epoch {kept.epoch}",
-    }[kept.checkpoint]
 
 
 def _describe_metrics(metrics: ClassificationMetrics) -> str:

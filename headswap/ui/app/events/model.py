@@ -7,7 +7,7 @@ from gradio.events import Dependency
 
 from headswap.ui.app.events.binder import EventBinder, Listener
 from headswap.ui.panels import backbone_table
-from headswap.ui.panels.browser_events import parse_stage_click
+from headswap.ui.panels.browser_events import parse_backbone_row, parse_stage_click
 from headswap.ui.steps import model as model_step
 from headswap.ui.steps.model import ModelStep
 
@@ -54,4 +54,4 @@ def bind_model_step(binder: EventBinder, model: ModelStep) -> None:
 
 
 def _select_backbone_of_row(event: gr.SelectData) -> tuple[str | None, str | None]:
-    return model_step.select_backbone(event.row_value)
+    return model_step.select_backbone(parse_backbone_row(event.row_value))
