@@ -14,6 +14,7 @@ from headswap.cli.export_flags import with_export_flags
 from headswap.data import checks
 from headswap.export import forms
 from headswap.networks import head_registry
+from headswap.training.record import SELECTION_BIAS_NOTE
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.DOTALL)
@@ -82,4 +83,4 @@ def test_the_export_is_written_and_the_command_line_has_a_flag_for_it(example):
 
 def test_the_sentence_is_the_pages(example):
     _, [*_, sentence], _ = example
-    assert "last three stages" in sentence
+    assert "validation images right" in sentence and SELECTION_BIAS_NOTE in sentence

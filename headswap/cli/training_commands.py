@@ -46,12 +46,11 @@ from headswap.training.api import refit, train
 from headswap.training.cross_validation import cross_validate
 from headswap.training.events import Kept
 from headswap.training.plan import NAMED_PLANS, Plan
-from headswap.training.race import Lap, Won, race, select_best_model
+from headswap.training.race import DEFAULT_RACE_HEADS, Lap, Won, race, select_best_model
 from headswap.training.record import Record
 
 ABORTED_MESSAGE = "Ended at once. What was learned and not yet written is lost."
 SUGGESTED_PLAN = "suggested"
-DEFAULT_RACE_HEADS = ("linear", "bottleneck", "mlp", "lda")
 MAX_SHOWN_GROUPS = 10  # of images, for each finding
 
 HeadOption = Annotated[str, typer.Option(help=f"One of {', '.join(HEADS)}.")]

@@ -18,7 +18,7 @@ from headswap.networks.classifier import ACCURACY, Classifier
 from headswap.networks.head_registry import describe_head, get_head_config
 from headswap.networks.stage import count_parameters
 from headswap.training.plan import Phase
-from headswap.training.record import Record, ValidationResult
+from headswap.training.record import SELECTION_BIAS_NOTE, Record, ValidationResult
 
 MAX_CONFUSION_MATRIX_CLASSES = 40  # beyond which a confusion matrix cannot be read
 MARKDOWN_SPECIAL_CHARACTERS = re.compile(r"([\\`*_{}\[\]|~$])")
@@ -108,7 +108,7 @@ def _evaluation_section(model: Classifier, plots: Mapping[str, bytes]) -> str:
         return "## How good it is\n\nIt was not taught here, so nothing is known."
     sentences = [format_result(record.result)]
     if record.selected_on_validation:
-        sentences.append("These images chose the epoch, so the figure flatters.")
+        sentences.append(SELECTION_BIAS_NOTE)
     if record.refitted:
         sentences.append("Afterwards it learned once more from all images, those included; the figure is from before.")
     if record.reference:

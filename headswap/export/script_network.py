@@ -14,6 +14,7 @@ from torch import nn
 from torchvision import models as tv
 
 from headswap.common.errors import InputError
+from headswap.common.text import join_names
 from headswap.export.python_source import to_python_literal
 from headswap.networks.build import build_unsplit_network, get_random_init_kwargs
 from headswap.networks.bundled_weights import BUNDLED
@@ -206,8 +207,8 @@ def _find_script_head(model: Classifier) -> HeadConfig:
     if config is None or config.head_name not in SCRIPT_HEADS:
         name = config.head_name if config else type(model.head).__name__
         raise InputError(
-            f"The head {name} is somebody's own, so a script cannot say how it is built. Adapt the model with one of "
-            "the heads linear, bottleneck, mlp, attention and lda, or copy your head's class into such a script."
+            f"The script's template cannot build the head {name}. Adapt the model with one of the heads "
+            f"{join_names(SCRIPT_HEADS)}, or copy your head's class into such a script."
         )
     return config
 

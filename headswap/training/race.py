@@ -25,6 +25,7 @@ from headswap.training.events import Epoch, Event, PhaseBegins, Step
 from headswap.training.plan import Plan
 from headswap.training.trainer import Trainer, build_feature_caches, compute_initial_boundaries
 
+DEFAULT_RACE_HEADS = ("linear", "bottleneck", "mlp", "lda")
 HeadSpecs = Sequence[str] | Mapping[str, Mapping[str, Any]]
 LapEvent = PhaseBegins | Step | Epoch
 

@@ -14,6 +14,8 @@ from pydantic import Field
 from headswap.common.deprecation import renamed_attributes
 from headswap.training.plan import PLAN_CHECKPOINTS, Plan
 
+SELECTION_BIAS_NOTE = "These images chose the epoch, so the figure flatters."
+
 RECORD_CHECKPOINTS = (*PLAN_CHECKPOINTS, "frozen", "reference")
 
 T = TypeVar("T")

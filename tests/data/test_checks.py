@@ -212,11 +212,13 @@ def test_a_check_is_given_what_all_checks_share_and_comes_last_unless_it_says_so
 
 def test_built_in_checks_are_in_the_same_table_the_gravest_first():
     gravest_first = sorted(checks.CHECKS, key=lambda name: -checks.CHECKS[name].severity)
-    assert gravest_first == ["contradictions", "leaks", "few", "uneven", "copies", "small", "dark", "blurred", "odd"]
+    built_in = ["contradictions", "leaks", "few", "uneven", "copies", "small", "dark", "blurred", "odd"]
+    assert [name for name in gravest_first if name in built_in] == built_in
 
 
 @pytest.mark.parametrize("name", ["dark", "", "my check"])
 def test_a_checks_name_is_a_word_of_its_own(name, own_checks):
+    before = list(own_checks)
     with pytest.raises(ValueError, match="a word of its own"):
         register_check(name)
-    assert len(own_checks) == 9
+    assert set(own_checks) == set(before)

@@ -368,7 +368,7 @@ def test_what_a_script_cannot_say_is_an_error_of_one_sentence(shapes):
     classes = shapes[1].classes
     cases = {
         "train it first": small_model(classes),
-        "The head Linear is somebody's own": taught(small_model(classes, nn.Linear)),
+        "The script's template cannot build the head Linear": taught(small_model(classes, nn.Linear)),
         "given as a module": taught(headswap.adapt(timm.create_model("test_resnet"), classes)),
     }
     for words, model in cases.items():

@@ -90,6 +90,26 @@ def given(head):
     return {"hidden_dims": (1024, 512)} if head == "mlp" else {}
 
 
+@pytest.mark.parametrize(
+    ("default", "kind"),
+    [
+        *((number, gr.Number) for number in (0.25, 16.0, -3, 9_000)),
+        (True, gr.Checkbox),
+        ("gelu", gr.Dropdown),
+        ("cosine", gr.Textbox),
+        ((7, 5), gr.Textbox),
+    ],
+)
+def test_an_option_of_any_kind_has_a_control_that_holds_its_default(default, kind):
+    control = head_options._build_control("mine", default, "head-mine")
+    assert type(control) is kind
+    if kind is gr.Number:
+        assert control.value == default
+        assert (control.minimum or default) <= default <= (control.maximum or default)
+    if kind is gr.Dropdown:
+        assert control.value in [value for _, value in control.choices]
+
+
 def test_options_reach_the_head(visitor):
     choose(visitor, "mlp", mlp_hidden_dims="7, 5", mlp_dropout=0.1, linear_dropout=0.7)
     assert visitor.choice.head_options == {"hidden_dims": (7, 5), "dropout": 0.1}

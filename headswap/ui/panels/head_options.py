@@ -15,7 +15,7 @@ from headswap.networks.head_registry import HEADS, get_head_options
 from headswap.networks.heads import ACTIVATIONS
 from headswap.ui.panels.help_notes import NOTES, build_note
 
-OptionControl = gr.Slider | gr.Number | gr.Dropdown | gr.Textbox
+OptionControl = gr.Slider | gr.Number | gr.Checkbox | gr.Dropdown | gr.Textbox
 
 MAX_LAYER_WIDTH = 8192  # units of a layer that the page allows
 MAX_HIDDEN_LAYERS = 8
@@ -67,18 +67,28 @@ def parse_head_options(head: str, option_values: Sequence[object]) -> dict[str, 
     for option, value in values.items():
         if value is None:
             raise InputError(f"The field '{OPTION_LABELS.get(option, option)}' is empty; give it a value.")
-    return {option: _parse_widths(str(value)) if option.endswith("dims") else value for option, value in values.items()}
+    defaults = get_head_options(head)
+    return {
+        option: _parse_widths(str(value)) if isinstance(defaults[option], tuple) else value
+        for option, value in values.items()
+    }
 
 
 def _build_control(option: str, default: object, elem_id: str) -> OptionControl:
     """A control for an option, by the type of its default."""
     label = OPTION_LABELS.get(option, option)
     match default:
-        case float():
+        case bool():
+            return gr.Checkbox(default, label=label, elem_id=elem_id)
+        case float() if option == "dropout":
             return gr.Slider(0, 0.9, value=default, step=0.05, label=label, elem_id=elem_id)
+        case float():
+            return gr.Number(default, label=label, elem_id=elem_id)
         case int():
-            most = MAX_OPTION_VALUES.get(option, MAX_LAYER_WIDTH)
-            return gr.Number(default, precision=0, minimum=1, maximum=most, label=label, elem_id=elem_id)
+            least, most = min(1, default), max(default, MAX_OPTION_VALUES.get(option, MAX_LAYER_WIDTH))
+            return gr.Number(default, precision=0, minimum=least, maximum=most, label=label, elem_id=elem_id)
+        case str() if default not in ACTIVATIONS:
+            return gr.Textbox(default, label=label, elem_id=elem_id)
         case str():
             return gr.Dropdown(list(ACTIVATIONS), value=default, label=label, elem_id=elem_id)
         case tuple() | list():

@@ -14,14 +14,12 @@ from headswap.networks.head_interface import is_solvable
 from headswap.training.advice import choose_num_unfrozen_stages
 from headswap.training.api import refit, start_frozen_pass, train
 from headswap.training.plan import HEAD_PHASE, Phase, Plan
-from headswap.training.race import race
+from headswap.training.race import DEFAULT_RACE_HEADS, race
 from headswap.ui.sessions.chosen_network import SEED, build_meta_network, build_seeded_network
 from headswap.ui.sessions.job import Job, TrainingSetup
 from headswap.ui.sessions.run import EventGenerator
 from headswap.ui.sessions.scheduler import Scheduler
 from headswap.ui.sessions.session import Session
-
-DEFAULT_RACE_HEADS = ("linear", "bottleneck", "mlp", "lda")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from html import escape
 from headswap.common.text import format_count, format_percent, join_names
 from headswap.data.dataset import LabelledImages
 from headswap.evaluation.evaluate import Evaluation, Mistake, predict_label_mask
+from headswap.training.record import SELECTION_BIAS_NOTE
 from headswap.ui.sessions.state import ErrorAnalysis
 from headswap.ui.views import confusion_matrix
 from headswap.ui.views.html import (
@@ -85,7 +86,7 @@ def _describe_accuracy(analysis: ErrorAnalysis) -> str:
         all_labels = " with all their labels"
         precision = f" The mean average precision is {evaluation.mean_average_precision:.2f}."
     if analysis.subset == "validation" and record is not None and record.selected_on_validation:
-        selected = " They chose the epoch, so the figure flatters a little."
+        selected = f" {SELECTION_BIAS_NOTE}"
     return (
         f"Of {which}: <b>{evaluation.correct} right{all_labels}, {format_percent(evaluation.accuracy)}</b> (between "
         f"{format_percent(low)} and {format_percent(high)}). Always answering {_largest_class_text(evaluation)} would "

@@ -18,11 +18,11 @@ from headswap.common.text import (
 from headswap.networks.classifier import ACCURACY
 from headswap.training.events import ClassificationMetrics, Kept, LabelMetrics, PhaseBegins
 from headswap.training.plan import Phase
+from headswap.training.record import SELECTION_BIAS_NOTE
 from headswap.ui.sessions.run import Run
 from headswap.ui.sessions.state import TrainedModel
 from headswap.ui.views.network import HEAD_TITLES
 
-SELECTION_BIAS_NOTE = "These images chose the epoch, so the figure flatters."
 HEAD_SELECTION_BIAS_NOTE = "These images chose the head, so the figure flatters a little."
 FULL_FRACTION = "the whole"
 
