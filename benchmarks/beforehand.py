@@ -26,7 +26,7 @@ def main() -> None:
         mine = undecoded(images)
         model = headswap.adapt(BACKBONE, images.classes)
         beforehand = start_frozen_pass(headswap.adapt(BACKBONE, images.classes), mine, plan) if warm else None
-        while warm and beforehand.compute_next():
+        while beforehand and beforehand.compute_next():
             pass
         began = time.perf_counter()
         events = headswap.train(model, mine, plan, precomputed=beforehand)

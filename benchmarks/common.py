@@ -59,8 +59,7 @@ def load(folder: str, count: int) -> headswap.LabelledImages:
 
 def undecoded(images: headswap.LabelledImages) -> headswap.LabelledImages:
     """The same images with an empty store beside theirs, so that each side decodes every photograph itself."""
-    store = ImageStore(images._store._max_decoded_bytes)
-    store.lent_by = images._store  # whose files must stay
+    store = ImageStore(images._store._max_decoded_bytes, borrowed_folder=images._store.folder)
     return replace(images, _store=store)
 
 

@@ -23,7 +23,8 @@ def main() -> None:
     parser.add_argument("folder")
     parser.add_argument("--rounds", type=int, default=1)
     given = parser.parse_args()
-    context, told = multiprocessing.get_context("spawn"), {500: [], 2000: []}
+    context = multiprocessing.get_context("spawn")
+    told: dict[int, list] = {500: [], 2000: []}
     for _ in range(given.rounds):
         for count, runs in told.items():
             with context.Pool(1) as pool:

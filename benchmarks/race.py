@@ -19,7 +19,7 @@ def main() -> None:
     given = arguments(__doc__, heads=("linear", "bottleneck", "lda"))
     images = load(given.folder, given.images)
     suggested = Plan.suggest(images, headswap.adapt(BACKBONE, images.classes))
-    plan = replace(suggested, phases=suggested.phases[:1], keep="last")
+    plan = replace(suggested, phases=suggested.phases[:1], checkpoint="last")
 
     def raced() -> None:
         through(headswap.race(undecoded(images), BACKBONE, given.heads, plan))

@@ -28,8 +28,13 @@ def page():
         port = probe.getsockname()[1]
     environment = os.environ | {"BROWSER": "true", "GRADIO_SERVER_PORT": str(port)}
     began = time.perf_counter()
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    program = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, **quiet)
+    program = subprocess.Popen(
+        [sys.executable, "app.py"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         while program.poll() is None:
             try:

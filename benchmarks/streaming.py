@@ -13,14 +13,14 @@ import statistics
 import time
 
 from common import arguments, load, machine
+from playwright.sync_api import Page, sync_playwright
+
+from headswap.data.dataset import LabelledImages
+from headswap.ui.app import page
+from headswap.ui.sessions.registry import SessionRegistry
 
 
 def main() -> None:
-    from playwright.sync_api import sync_playwright
-
-    from headswap.ui.app import page
-    from headswap.ui.sessions.registry import SessionRegistry
-
     given = arguments(__doc__, rounds=2)
     images = load(given.folder, given.images)
     visitors = SessionRegistry()
@@ -47,7 +47,9 @@ def main() -> None:
     )
 
 
-def run(tab, address: str, visitors, images, watched: bool) -> tuple[float, float]:
+def run(
+    tab: Page, address: str, visitors: SessionRegistry, images: LabelledImages, watched: bool
+) -> tuple[float, float]:
     """CPU seconds of this process and seconds from pressing Train to the end of the run."""
     before = set(visitors._by_ticket)
     tab.goto(address)
@@ -55,8 +57,9 @@ def run(tab, address: str, visitors, images, watched: bool) -> tuple[float, floa
     while not (arrived := set(visitors._by_ticket) - before):
         tab.wait_for_timeout(50)
     [ticket] = arrived
-    visitor = visitors.find(ticket)
-    visitor.take(images)
+    visitor = visitors.get_session(ticket)
+    assert visitor is not None
+    visitor.set_images(images)
     tab.reload()  # the page knows nothing of them yet
     tab.locator("[role=tab]:not(:disabled)", has_text="3 Train").wait_for()
     tab.get_by_role("tab", name="3 Train").click()

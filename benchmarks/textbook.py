@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from typing import Any
 
 import torch
 from common import BACKBONE, chosen, machine, parted, seconds, undecoded
@@ -88,7 +89,7 @@ def fastai(learned: Images, checked: Images, held_back: Images) -> tuple[float, 
     labels = dict(zip(files, (learned.classes[label] for label in (*learned.labels, *checked.labels)), strict=True))
     model = headswap.adapt(BACKBONE, learned.classes)
     wanted = model.preprocess
-    learners = []
+    learners: list[Any] = []
 
     def work() -> None:
         block = DataBlock(
@@ -110,9 +111,10 @@ def fastai(learned: Images, checked: Images, held_back: Images) -> tuple[float, 
     taken = seconds(work)
     [learner] = learners
     answers, _ = learner.get_preds(dl=learner.dls.test_dl(list(held_back.paths)))
-    names = list(learner.dls.vocab)
+    names: list[str] = list(learner.dls.vocab)
     right = [
-        names[a] == held_back.classes[b] for a, b in zip(answers.argmax(1).tolist(), held_back.labels, strict=True)
+        names[a] == held_back.classes[int(str(b))]
+        for a, b in zip(answers.argmax(1).tolist(), held_back.labels, strict=True)
     ]
     return sum(right) / len(right), taken
 

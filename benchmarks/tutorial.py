@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 import headswap
 from headswap.data.decoding import read_pixels
+from headswap.networks.preprocess import Preprocess
 
 
 class Photographs(Dataset):
@@ -19,23 +22,31 @@ class Photographs(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, object]:
         wanted = self.preprocess
         x = wanted(read_pixels(self.images.paths[i], wanted.resize, wanted.interpolation))
         return (x.flip(-1) if self.learning and torch.rand(()) < 0.5 else x), self.images.labels[i]
 
 
-def network(backbone: str, classes: int) -> tuple[nn.Sequential, nn.Linear, object]:
+def network(backbone: str, classes: int) -> tuple[nn.Sequential, nn.Linear, Preprocess]:
     """The pretrained network with a new last layer, as one ``nn.Sequential``; the layer; how it wants its pixels."""
     model = headswap.adapt(backbone, classes)
     body = nn.Sequential(*model.feature_stages)
-    for part in body:
+    for part in model.feature_stages:
         part.unfreeze()
-    head = nn.Linear(model.head.linear.in_features, classes)
+    last = model.head.get_submodule("linear")
+    assert isinstance(last, nn.Linear)
+    head = nn.Linear(last.in_features, classes)
     return nn.Sequential(body, head), head, model.preprocess
 
 
-def learn(net: nn.Module, learning: nn.Module, loader: DataLoader, epochs: int, rate: float) -> None:
+def learn(
+    net: nn.Module,
+    learning: nn.Module,
+    loader: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    epochs: int,
+    rate: float,
+) -> None:
     """The loop: the whole network forward and, as far as it learns, backward, in every epoch."""
     net.requires_grad_(False)
     learning.requires_grad_(True)

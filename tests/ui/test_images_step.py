@@ -28,7 +28,7 @@ def read(visitor, files, label="", add=False):
     *_, last = images.load_uploads(visitor, sent)
     at_once, onward = last.train_now_button, last.next_button
     assert at_once == onward or at_once.interactive == onward.interactive
-    assert last.picker.props["told"]  # the drop area stops saying that it is busy
+    assert last.picker.props["finished"]  # the drop area stops saying that it is busy
     return last.problem, last.dataset_summary, onward
 
 
@@ -223,7 +223,7 @@ def test_reading_can_be_stopped_and_leaves_nothing(visitor, upload, tmp_path, te
     sent = pictures(upload, tmp_path, *(f"{label}/{i}.png" for label in "ab" for i in range(60)))
     steps = images.load_uploads(visitor, parse_images_upload(SimpleNamespace(files=sent, label="", add=False)))
     first = next(steps)
-    assert first == ImagesUpdate(picker=first.picker) and first.picker.props["says"].startswith("Reading")
+    assert first == ImagesUpdate(picker=first.picker) and first.picker.props["progress"].startswith("Reading")
     steps.close()
     gc.collect()
     assert visitor.images is before

@@ -7,7 +7,7 @@ from headswap.ui.panels.picker import PICKER_TEMPLATE, build_picker
 
 def test_what_the_server_tells_never_draws_the_picker_anew(built):
     drop = built(build_picker)
-    assert drop.props == {"most": 20_000, "loaded": False, "says": "", "told": 0}
+    assert drop.props == {"max_files": 20_000, "loaded": False, "progress": "", "finished": 0}
     assert "${" not in PICKER_TEMPLATE and "{{" not in PICKER_TEMPLATE
     assert "`" not in PICKER_TEMPLATE and "\\" not in PICKER_TEMPLATE  # they mean something in a template
 
