@@ -30,7 +30,7 @@ class InterruptibleGroup(TyperGroup):
             raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
-cli = typer.Typer(
+cli: typer.Typer = typer.Typer(
     cls=InterruptibleGroup,
     help="Give a pretrained image network a new head, and watch it learn your pictures.",
     no_args_is_help=True,

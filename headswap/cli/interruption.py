@@ -27,7 +27,8 @@ class InterruptHandler:
     """
 
     def __init__(self, message: str = "") -> None:
-        self.is_interrupted, self.message = False, message
+        self.is_interrupted: bool = False
+        self.message: str = message
         self._is_deferred = False
         self._previous_handler: Callable[[int, FrameType | None], Any] | int | None = None
 

@@ -38,8 +38,8 @@ EXIT_INTERRUPTED = 130  # as shells report what Ctrl+C ended
 ProgressEvent = Event | Fold | CrossValidated | Lap | Won
 E = TypeVar("E")
 
-console = Console()
-error_console = Console(stderr=True)
+console: Console = Console()
+error_console: Console = Console(stderr=True)
 
 
 class OutputFormat(str, Enum):

@@ -25,8 +25,8 @@ class BoundedFile:
             error_class: of the exception that a larger read raises, made of ``message``.
             message: what that exception says.
         """
-        self._file, self.max_read_bytes = file, max_read_bytes
-        self._error_class, self._message = error_class, message
+        self.max_read_bytes: int = max_read_bytes
+        self._file, self._error_class, self._message = file, error_class, message
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read up to ``size`` bytes, or raise ``error_class`` if that is more than ``max_read_bytes``."""

@@ -33,7 +33,7 @@ class ImageReadError(InputError):
     """
 
     def __init__(self, name: str, reason: str) -> None:
-        self.name = _truncate_middle(sanitize(name), _MAX_NAME_LENGTH)
+        self.name: str = _truncate_middle(sanitize(name), _MAX_NAME_LENGTH)
         self.reason = reason
         super().__init__(f"{self.name}: {reason}.")
 

@@ -32,7 +32,7 @@ class SeededRandomMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # t
 
     def __init__(self, seed: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's has no types
-        self.was_used = False
+        self.was_used: bool = False
         self._seed = seed
         self._generators: dict[torch.device, Generator] = {}
 

@@ -61,7 +61,7 @@ class ByteCounter:
 
     def __init__(self, max_bytes: int, error_message: str) -> None:
         """Allow up to ``max_bytes`` bytes; more raise ``InputError`` with ``error_message``."""
-        self.num_bytes = 0
+        self.num_bytes: int = 0
         self._max_bytes, self._error_message = max_bytes, error_message
 
     def add(self, size: int) -> None:

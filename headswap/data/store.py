@@ -46,7 +46,7 @@ class ImageStore:
             borrowed_folder: the other process's.
         """
         self._is_borrowed = borrowed_folder is not None
-        self.folder = borrowed_folder or Path(tempfile.mkdtemp(prefix="headswap-"))  # mode 0o700
+        self.folder: Path = borrowed_folder or Path(tempfile.mkdtemp(prefix="headswap-"))  # mode 0o700
         self.bytes_written = 0
         self._file_numbers = count()
         # Depends on free memory, so that the caches of several stores together stay within the machine's memory.

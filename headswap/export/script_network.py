@@ -45,7 +45,7 @@ class ScriptNetwork:
     def __init__(self, model: Classifier) -> None:
         self._model = model
         self._info, self._head_config = _find_named_backbone(model), _find_script_head(model)
-        self.head_name = self._head_config.head_name
+        self.head_name: str = self._head_config.head_name
         # On the meta device nothing is drawn by torch, but some networks draw random numbers elsewhere.
         with torch.device("meta"), torch.random.fork_rng(devices=[]), torch.no_grad():
             self._backbone, _ = build_unsplit_network(self._info.name, pretrained=False)

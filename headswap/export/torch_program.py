@@ -33,6 +33,7 @@ class ExportableClassifier(nn.Module):
     Uint8 ``[N, size, size, 3]`` to probabilities ``[N, classes]``.
     """
 
+    model: Classifier
     scale: Tensor
     shift: Tensor
 

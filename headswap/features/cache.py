@@ -36,6 +36,11 @@ class FeatureCache:
         targets: int64 ``[N]``, or for several labels an image float ``[N, classes]``.
     """
 
+    model: Classifier
+    images: LabelledImages
+    num_views: int
+    targets: Tensor
+
     def __init__(
         self,
         model: Classifier,

@@ -22,7 +22,7 @@ from headswap.common.text import suggest_names
 from headswap.features.onnx_tracing import create_session, trace_to_onnx
 from headswap.networks.stage import count_parameters, fingerprint_modules, to_channels_last
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 ENGINES = ("eager", "folded", "onnxruntime")
@@ -47,6 +47,7 @@ class MultiOutput(nn.Module):
     """
 
     stages: nn.ModuleList
+    boundaries: tuple[int, ...]
 
     def __init__(self, stages: Sequence[nn.Module], boundaries: Sequence[int]) -> None:
         super().__init__()

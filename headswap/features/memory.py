@@ -34,7 +34,7 @@ class MemoryBudget:
         Args:
             limit: in bytes; by default ``compute_default_limit()``, which is called when it is first needed.
         """
-        self.reserved = 0
+        self.reserved: int = 0
         self._limit = limit
         # Reentrant, because a garbage collection inside try_reserve may release bytes.
         self._lock = threading.RLock()
@@ -94,6 +94,9 @@ class Buffer:
         tensor: uninitialized.
         storage: "memory", "half" or "file".
     """
+
+    tensor: Tensor
+    storage: str
 
     def __init__(self, num_samples: int, sample: Tensor, budget: MemoryBudget | None = None) -> None:
         """Allocate.

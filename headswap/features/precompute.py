@@ -25,6 +25,7 @@ class PrecomputedFeatures:
         progress: how far it is.
     """
 
+    boundaries: frozenset[int]
     progress: FrozenPass
 
     def __init__(

@@ -80,6 +80,9 @@ class Classifier(ImagePredictor):
     stages: nn.Sequential
     pool: Stage
     head: nn.Module
+    classes: tuple[str, ...]
+    note: str
+    thresholds: Tensor
 
     def __init__(
         self,

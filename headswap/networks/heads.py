@@ -161,6 +161,11 @@ class Attention(nn.Module):
     """
 
     input_kind = "map"
+    normalise: nn.LayerNorm
+    project: nn.Linear
+    query: nn.Parameter
+    transformer: nn.TransformerEncoder
+    linear: nn.Linear
 
     def __init__(
         self, in_features: int, num_classes: int, *, dim: int = 256, layers: int = 1, dropout: float = 0.1

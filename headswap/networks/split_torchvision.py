@@ -54,6 +54,11 @@ class TransformInput(nn.Module):
 class PatchEmbedding(nn.Module):
     """ViT up to its first block: ``[N, 3, H, W]`` to tokens ``[N, 1 + patches, channels]``, the class token first."""
 
+    conv_proj: nn.Module
+    class_token: nn.Parameter
+    pos_embedding: nn.Parameter
+    dropout: nn.Module
+
     def __init__(self, network: tv.VisionTransformer) -> None:
         super().__init__()
         self.conv_proj = network.conv_proj
@@ -256,6 +261,7 @@ def _(network: tv.MaxVit) -> StagedNetwork:
 
 @split_into_stages.register
 def _(network: timm.models.EfficientNet) -> StagedNetwork:
+    """Split an EfficientNet of timm, each row of whose blocks is a stage."""
     stages = make_stages(
         stem=[network.conv_stem, network.bn1],
         **{str(i): block for i, block in enumerate(network.blocks, 1)},

@@ -30,7 +30,7 @@ class Stage(nn.Sequential):
         frozen: whether the stage is frozen.
     """
 
-    frozen = False
+    frozen: bool = False
 
     def train(self, mode: bool = True) -> Stage:
         """Set the training mode as ``nn.Module.train`` does, except that a frozen stage stays in evaluation mode."""

@@ -86,6 +86,10 @@ class ModuleCall(NamedTuple):
 class BoundModule(nn.Module):
     """A module with further arguments that its network passes for every image alike, such as rotary positions."""
 
+    module: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
     def __init__(self, call: ModuleCall) -> None:
         super().__init__()
         self.module, self.args, self.kwargs = call.module, call.args, dict(call.kwargs)

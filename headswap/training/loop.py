@@ -40,8 +40,8 @@ class TrainingRandomness:
     """
 
     def __init__(self, seed: int) -> None:
-        self.shuffle_generator = torch.Generator().manual_seed(seed)
-        self.seeded_mode = SeededRandomMode(seed)
+        self.shuffle_generator: torch.Generator = torch.Generator().manual_seed(seed)
+        self.seeded_mode: SeededRandomMode = SeededRandomMode(seed)
 
 
 class NonFiniteLossError(InputError):
@@ -67,6 +67,14 @@ class Learner:
         device: where it computes, after ``move_to_device``.
         batch_size: of the present phase.
     """
+
+    model: Classifier
+    plan: Plan
+    train_cache: FeatureCache
+    randomness: TrainingRandomness
+    throttle: Throttle
+    device: torch.device
+    batch_size: int
 
     def __init__(self, model: Classifier, plan: Plan, train_cache: FeatureCache) -> None:
         self.model, self.plan, self.train_cache = model, plan, train_cache

@@ -34,7 +34,7 @@ class PhaseOptimizer:
             steps: in an epoch.
         """
         parts = assign_learning_rates(model, phase)
-        self.learning_rates = tuple(LearningRate(name, lr) for name, _, lr in parts)
+        self.learning_rates: tuple[LearningRate, ...] = tuple(LearningRate(name, lr) for name, _, lr in parts)
         groups = [group for _, module, lr in parts for group in _parameter_groups(module, lr, weight_decay)]
         self._optimizer: torch.optim.AdamW | None = None
         self._scheduler: lr_scheduler.LRScheduler | None = None

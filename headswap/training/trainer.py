@@ -100,6 +100,10 @@ class Trainer:
         learner: the model with its training images.
     """
 
+    model: Classifier
+    plan: Plan
+    learner: Learner
+
     def __init__(
         self,
         model: Classifier,

@@ -7,22 +7,27 @@ to them when it was exported.
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime reads it on import
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 FOLDER = Path(__file__).parent
 MAX_VALUES = (255, 1023, 4095, 16383, 65535)  # of 8 to 16 bits
 MAX_PIXEL_DIFFERENCE = 16  # mean difference, of 255, that another decoder or resize may make
-session = onnxruntime.InferenceSession(str(FOLDER / "model.onnx"), providers=["CPUExecutionProvider"])
-metadata = json.loads(session.get_modelmeta().custom_metadata_map["headswap"])
+session: onnxruntime.InferenceSession = onnxruntime.InferenceSession(
+    str(FOLDER / "model.onnx"), providers=["CPUExecutionProvider"]
+)
+metadata: dict[str, Any] = json.loads(session.get_modelmeta().custom_metadata_map["headswap"])
 
 
-def to_8_bits(pixels, max_values=MAX_VALUES):
+def to_8_bits(pixels: NDArray[Any], max_values: tuple[int, ...] = MAX_VALUES) -> NDArray[np.uint8]:
     """Scale pixels of more than 8 bits to 0 to 255.
 
     White is the smallest common maximum that is not exceeded; if there is none, the range of the pixels is scaled.
@@ -33,10 +38,11 @@ def to_8_bits(pixels, max_values=MAX_VALUES):
     if low >= 0 and high <= max_values[-1]:
         low, high = 0, next(value for value in max_values if high <= value)
     scale = 255 / max(high - low, 1e-6)
-    return np.floor(pixels * np.float64(scale) + (0.5 - low * scale)).astype(np.uint8)
+    scaled: NDArray[np.uint8] = np.floor(pixels * np.float64(scale) + (0.5 - low * scale)).astype(np.uint8)
+    return scaled
 
 
-def open_lower_bytes(file):
+def open_lower_bytes(file: str | Path) -> Image.Image | None:
     """Open the lower 8 bits of colors of 16, of which Pillow gives the upper 8; None for other images."""
     image = Image.open(file)
     for i, tile in enumerate(image.tile):
@@ -51,7 +57,7 @@ def open_lower_bytes(file):
     return image
 
 
-def open_image(file):
+def open_image(file: str | Path) -> Image.Image:
     """Open an image upright, in 8 bits, and on white where it is transparent."""
     lower, image = open_lower_bytes(file), ImageOps.exif_transpose(Image.open(file))
     if image.mode.startswith(("I", "F")):
@@ -66,7 +72,7 @@ def open_image(file):
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
-def preprocess(file):
+def preprocess(file: str | Path) -> NDArray[np.uint8]:
     """Resize and crop an image as in training: uint8 [size, size, 3]."""
     image = open_image(file)
     size, resize = metadata["size"], metadata["resize"]
@@ -79,18 +85,18 @@ def preprocess(file):
     return np.asarray(image.crop((left, top, left + size, top + size)))
 
 
-def predict_proba(pixels):
-    """Probabilities, float32 [N, classes], of uint8 [N, size, size, 3]."""
-    return session.run(["probabilities"], {"pixels": np.stack(pixels)})[0]
+def predict_proba(pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    """Probabilities, float32 [N, classes], of N images, each uint8 [size, size, 3]."""
+    return np.asarray(session.run(["probabilities"], {"pixels": np.stack(pixels)})[0], np.float32)
 
 
-def predict(file):
+def predict(file: str | Path) -> list[tuple[str, float]]:
     """The classes with their probabilities, most likely first."""
     row = predict_proba([preprocess(file)])[0]
     return sorted(zip(metadata["classes"], row.tolist(), strict=True), key=lambda pair: -pair[1])
 
 
-def check():
+def check() -> str:
     """Compare with the golden samples; raises AssertionError if the predictions differ."""
     golden = json.loads((FOLDER / "golden" / "golden.json").read_text("utf-8"))
     expected = np.array([image["probabilities"] for image in golden["images"]])
@@ -107,7 +113,8 @@ def check():
     return f"As exported: largest difference {exact:.0e} on exact pixels, {abs(decoded - expected).max():.0e} on files."
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Check itself, or print the three most likely classes of each file of the command line."""
     if not sys.argv[1:]:
         print(check())
     for name in sys.argv[1:]:
@@ -115,3 +122,7 @@ if __name__ == "__main__":
             print(name, *(f"{label} {probability:.1%}" for label, probability in predict(name)[:3]), sep="\t")
         except (OSError, ValueError) as error:
             sys.exit(f"{name} cannot be read as a picture: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -27,7 +27,7 @@ from headswap.ui.sessions.state import ModelChoice
 MAX_PRECOMPUTED_SESSIONS = 4  # sessions whose features are kept
 IDLE_POLL_SECONDS = 0.5  # between two checks while there is nothing to do
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

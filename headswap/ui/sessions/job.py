@@ -27,7 +27,7 @@ DownloadCallback = Callable[[int, int], None]  # called with the bytes so far an
 ModelFactory = Callable[[DownloadCallback], Classifier]
 TrainFunction = Callable[[Classifier], EventGenerator]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,12 @@ class Job:
             training_setup: Kept until ``release_images``, to repeat the training.
             previous_job: The training that this one repeats, restored if this one is stopped or fails.
         """
-        self.training_setup, self.previous_job = training_setup, previous_job
-        self.images_replaced = False
+        self.training_setup: TrainingSetup | None = training_setup
+        self.previous_job: Job | None = previous_job
+        self.images_replaced: bool = False
         self.model: Classifier | None = None
         self.outline: tuple[StageSummary, ...] = ()
-        self.run = Run()
+        self.run: Run = Run()
         self._race_models: dict[str, Classifier] = {}
         self._scheduler = scheduler
         self._stop_requested = threading.Event()

@@ -42,7 +42,7 @@ from headswap.ui.views.run_text import describe_learning_stages, render_run_stat
 NO_GPU_MESSAGE = "No GPU could be borrowed just now, so the processor reads the images."
 START_CHOICES = [("A new head, as the Model step says", False), ("The model that you have: it learns on", True)]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

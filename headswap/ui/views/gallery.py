@@ -195,5 +195,5 @@ def _sample_counts(num_classes: int, images_per_class: int, num_errors: int) -> 
 
 
 if __name__ == "__main__":
-    drawings = {**sample_stage_strips(), **sample_line_charts(), **sample_confusion_matrices()}
+    drawings: dict[str, str] = {**sample_stage_strips(), **sample_line_charts(), **sample_confusion_matrices()}
     Path(sys.argv[1]).write_text(render_gallery(drawings), encoding="utf-8")
