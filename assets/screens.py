@@ -18,7 +18,7 @@ SIZES = {"wide": (1280, 900), "phone": (390, 844)}
 LOOKS = ("light", "dark")
 TRAIN = 180_000  # milliseconds for a whole training
 LEAF = ROOT / "assets" / "leaves" / "rust" / "rust-01.jpg"
-README = ROOT / "assets" / "train.png"
+README = ROOT / "docs" / "img" / "train.png"
 
 
 class Photographer:

@@ -4,12 +4,9 @@ That packages import one way is for ``lint-imports`` to say, by the contracts in
 """
 
 import ast
-import contextlib
 import importlib.metadata
 import inspect
-import io
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +21,8 @@ import headswap
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+GUIDES = [path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("*.md"))]  # without the API reference
+WRITTEN = "\n".join([README, CONTRIBUTING, *GUIDES])
 PYPROJECT = (ROOT / "pyproject.toml").read_text("utf-8")
 
 # The packages
@@ -173,7 +172,7 @@ def test_every_public_name_exists_and_is_explained(name):
 
 @pytest.mark.parametrize("name", headswap.__all__)
 def test_every_public_name_is_written_about(name):
-    assert re.search(rf"\b{name}\b", README + CONTRIBUTING), f"Neither README.md nor CONTRIBUTING.md says {name}."
+    assert re.search(rf"\b{name}\b", WRITTEN), f"Nothing but the API reference says {name}."
 
 
 def test_public_names_are_sorted_and_there_once():
@@ -183,63 +182,7 @@ def test_public_names_are_sorted_and_there_once():
 # The README
 
 
-@pytest.fixture(scope="module")
-def example(tmp_path_factory):
-    """The names that the README's examples leave behind, and what each of them prints; run beside a copy of the
-    sample."""
-    examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    home = tmp_path_factory.mktemp("readme")
-    shutil.copytree(ROOT / "assets/leaves", home / "assets/leaves")
-    names, told = {}, []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(home)
-        for code in examples:
-            with contextlib.redirect_stdout(io.StringIO()) as printed:
-                exec(compile(code, "README.md", "exec"), names)
-            told.append(printed.getvalue().splitlines())
-    return names, told
-
-
-def test_the_example_of_the_readme_runs(example):
-    _, [[*events, answer], *_] = example
-    assert events[0].startswith("FrozenPass(") and events[-1].startswith("Kept(")
-    ranked = ast.literal_eval(answer)
-    assert ranked[0][0] == "rust" and {name for name, _ in ranked} == {"healthy", "mildew", "rust"}
-
-
-def test_the_second_example_says_what_the_readme_says_it_does(example):
-    names, [_, [sentence, *table], *_] = example
-    assert sentence == names["kept"].sentence and "unfreezing changed" in sentence
-    assert any(line.startswith("class") and "recall" in line for line in table)
-
-
-def test_the_third_example_keeps_the_model_in_every_form(example):
-    names, [_, _, [proof], *_] = example
-    assert "no difference on 5 images, to the last bit" in proof
-    assert names["model"].predict(ROOT / "assets/leaves/rust/rust-01.jpg")
-    assert "import torch" in names["lesson"] and "import headswap" not in names["lesson"]
-
-
-def test_the_last_example_finds_nothing_in_the_sample_and_changes_a_copy_of_it(example):
-    names, [*_, told] = example
-    assert told == []
-    assert names["fewer"].classes == ("healthy", "leaf rust", "mildew") and len(names["fewer"]) == 88
-    assert names["images"].classes == ("healthy", "mildew", "rust")
-
-
-@pytest.mark.parametrize("call", re.findall(r"^\| `(headswap\.\w+\(.*?\))` \|", README, re.MULTILINE))
-def test_every_call_in_the_readmes_table_can_be_made(example, call):
-    names, _ = example
-    events = eval(call, names)
-    assert type(next(events)).__name__ == "FrozenPass"
-    events.close()
-
-
-LINKED = re.findall(r"\]\(([\w./-]+)\)", README + CONTRIBUTING)
-NAMED = re.findall(r"(?:benchmarks|assets)/[\w./-]*\w", README + CONTRIBUTING)
-
-
-@pytest.mark.parametrize("path", sorted({*LINKED, *NAMED}))
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"(?:benchmarks|assets)/[\w./-]*\w", WRITTEN))))
 def test_every_file_that_is_written_about_exists(path):
     assert (ROOT / path).exists()
 

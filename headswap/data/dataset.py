@@ -52,20 +52,33 @@ class LabelledImages:
     files are removed with the last dataset that shares them, or by ``close()``. Copies of one image and the frames of
     one burst have the same group. To keep other images together (one plant, one patient), give them the same group:
     ``dataclasses.replace(images, groups=...)``.
+
+    Attributes:
+        classes: their names; as loaded in natural order: photo2 before photo10.
+        labels: of each image the index in ``classes``, or with ``multi_label`` a tuple of any number of them.
+        groups: images of one group are on the same side of a split.
+        names: as the source has them, for display; never used as paths.
+        paths: of the private copies.
+        stats: what was measured of each image.
+        bursts: a key of the camera burst that the image comes from, or "".
+        report: what loading read, understood and skipped.
+        held_out: whether the image lies in a validation folder of the source.
+        multi_label: whether an image may carry several labels or none.
+        transform: applied by ``images[i]`` and iterating only.
     """
 
-    classes: tuple[str, ...]  # as loaded in natural order: photo2 before photo10
-    labels: Labels  # indices in classes
-    groups: tuple[int, ...]  # images of one group are on the same side of a split
-    names: tuple[str, ...]  # as the source has them, for display; never used as paths
-    paths: tuple[Path, ...]  # of the private copies
+    classes: tuple[str, ...]
+    labels: Labels
+    groups: tuple[int, ...]
+    names: tuple[str, ...]
+    paths: tuple[Path, ...]
     stats: tuple[ImageStats, ...]
-    bursts: tuple[str, ...]  # a key of the camera burst that the image comes from, or ""
+    bursts: tuple[str, ...]
     report: LoadReport
-    held_out: tuple[bool, ...]  # whether the image lies in a validation folder of the source
+    held_out: tuple[bool, ...]
     _store: ImageStore
     multi_label: bool = False
-    transform: Callable[[torch.Tensor], Any] | None = None  # applied by images[i] and iterating only
+    transform: Callable[[torch.Tensor], Any] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -298,6 +298,7 @@ class Kept(HasAccuracyInterval):
 
 
 Event = FrozenPass | Reference | PhaseBegins | Step | Epoch | Kept
+"""What ``train``, ``fit`` and ``refit`` yield; ``race`` has ``Lap`` and ``Won`` as well."""
 
 
 def _confusion_rows(predictions: Predictions) -> Confusion:

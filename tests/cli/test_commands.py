@@ -531,10 +531,10 @@ def test_a_download_is_shown_while_it_lasts(folder, monkeypatch):
     assert told and isinstance(result.exception, headswap.InputError)
 
 
-def test_the_readme_writes_about_every_head_and_its_options():
-    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+def test_the_documents_write_about_every_head_and_its_options():
+    page = (Path(__file__).parents[2] / "docs/backbones.md").read_text("utf-8")
     for name in HEADS:
-        (row,) = (line for line in readme.splitlines() if line.startswith(f"| `{name}` |"))
+        (row,) = (line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
         assert re.findall(r"`(\w+)`", row.split("|")[3]) == list(get_head_options(name))
 
 

@@ -183,9 +183,9 @@ def own_checks(monkeypatch):
     return table
 
 
-def test_the_readmes_check_is_one_decorated_function_of_ten_lines_at_most(folder, own_checks):
-    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
-    (example,) = re.findall(r"```python\n(@headswap\.register_check.*?)```", readme, re.DOTALL)
+def test_the_documents_check_is_one_decorated_function_of_ten_lines_at_most(folder, own_checks):
+    page = (Path(__file__).parents[2] / "docs/data.md").read_text("utf-8")
+    (example,) = re.findall(r"```python\n(@headswap\.register_check.*?)```", page, re.DOTALL)
     assert len(example.splitlines()) <= 10
     exec(example, {"headswap": headswap})
     images = folder({"rose/wide.png": picture("wide", (900, 250)), "rose/dark.png": Image.new("RGB", (300, 300))})

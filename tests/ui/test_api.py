@@ -49,9 +49,9 @@ def server(built):
         yield blocks, address, visitors
 
 
-def test_the_example_of_the_readme_runs(server, tmp_path, monkeypatch):
+def test_the_example_of_the_documents_runs(server, tmp_path, monkeypatch):
     _, address, visitors = server
-    [example] = re.findall(r"```py\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    [example] = re.findall(r"```py\n(.*?)```", (ROOT / "docs/command-line.md").read_text("utf-8"), re.DOTALL)
     assert "http://127.0.0.1:7860" in example
     shutil.copytree(ROOT / "assets/leaves", tmp_path / "assets/leaves")
     monkeypatch.chdir(tmp_path)
@@ -60,7 +60,7 @@ def test_the_example_of_the_readme_runs(server, tmp_path, monkeypatch):
         exec(
             compile(
                 example.replace("http://127.0.0.1:7860/", address).replace("http://127.0.0.1:7860", address),
-                "README.md",
+                "docs/command-line.md",
                 "exec",
             ),
             names,
