@@ -62,16 +62,14 @@ def parse_head_options(head: str, option_values: Sequence[object]) -> dict[str, 
     Raises:
         InputError: if a field of this head is empty, or its widths are no list of numbers.
     """
-    keys = [(name, option) for name in HEADS for option in get_head_options(name)]
-    values = {option: value for (name, option), value in zip(keys, option_values, strict=True) if name == head}
-    for option, value in values.items():
-        if value is None:
-            raise InputError(f"The field '{OPTION_LABELS.get(option, option)}' is empty; give it a value.")
-    defaults = get_head_options(head)
-    return {
-        option: _parse_widths(str(value)) if isinstance(defaults[option], tuple) else value
-        for option, value in values.items()
-    }
+    fields = [(name, option, default) for name in HEADS for option, default in get_head_options(name).items()]
+    options: dict[str, object] = {}
+    for (name, option, default), value in zip(fields, option_values, strict=True):
+        if name == head:
+            if value is None:
+                raise InputError(f"The field '{OPTION_LABELS.get(option, option)}' is empty; give it a value.")
+            options[option] = _parse_widths(str(value)) if isinstance(default, tuple) else value
+    return options
 
 
 def _build_control(option: str, default: object, elem_id: str) -> OptionControl:
