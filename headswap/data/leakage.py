@@ -224,7 +224,8 @@ def _as_hash_array(hashes: bytes) -> npt.NDArray[np.uint64]:
 def _find_known_indices(images: LabelledImages, hashes: bytes) -> list[int]:
     if not hashes or not len(images):
         return []
-    indices: list[int] = np.isin(_image_hashes(images), _as_hash_array(hashes)).any(1).nonzero()[0].tolist()
+    known = np.isin(_image_hashes(images), _as_hash_array(hashes))
+    indices: list[int] = np.flatnonzero(known.any(axis=1)).tolist()
     return indices
 
 
