@@ -110,6 +110,7 @@ assert not any(name.split(".")[0] == "gradio" for name in sys.modules), "importi
 """
 
 
+@pytest.mark.subprocess
 def test_importing_the_library_is_quiet_and_imports_no_gradio():
     done = subprocess.run([sys.executable, "-W", "error", "-c", FRESH], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

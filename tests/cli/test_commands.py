@@ -776,6 +776,7 @@ def test_a_model_that_goes_on_is_not_written_where_nothing_new_was_learned(run, 
     assert not (tmp_path / "x.headswap").exists()
 
 
+@pytest.mark.subprocess
 @pytest.mark.slow
 def test_ctrl_c_at_the_installed_command_keeps_the_best(folder, tmp_path):
     """The same with a process of its own, wherever the signal meets it."""

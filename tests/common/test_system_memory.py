@@ -104,6 +104,7 @@ print(held - resident())
 """
 
 
+@pytest.mark.subprocess
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone keeps what is freed")
 def test_what_was_freed_goes_back_to_the_system():
     root = Path(__file__).parents[2]
@@ -135,6 +136,7 @@ print(len(re.findall("<heap nr", open("heaps.xml").read())))
 """
 
 
+@pytest.mark.subprocess
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone has a heap for each thread")
 def test_threads_share_a_few_heaps(tmp_path):
     root = Path(__file__).parents[2]

@@ -419,6 +419,7 @@ def file(taught, tmp_path):
     return tmp_path / "pets.headswap"
 
 
+@pytest.mark.subprocess
 def test_a_new_process_keeps_the_sides(taught, file, folder):
     code = """
 import json, sys

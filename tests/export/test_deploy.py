@@ -50,12 +50,14 @@ def alone(folder, *arguments):
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.subprocess
 def test_the_code_checks_itself(folder):
     status, said, errors = alone(folder, "predict.py")
     assert status == 0, errors
     assert said.startswith("As exported: largest difference ")
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("crop", ["centre", "fit"])
 def test_the_code_answers_as_the_model_does(crop, tmp_path):
     model = tiny_model(sorted(SHAPES), crop=crop).eval()
@@ -90,6 +92,7 @@ def seen(model, file):
     )
 
 
+@pytest.mark.subprocess
 def test_the_code_sees_pictures_of_16_bits_as_the_model_does(model, tmp_path):
     onnx_kit(model, "shapes").write_to(tmp_path)
     files = deep_files(tmp_path / "deep")
@@ -98,6 +101,7 @@ def test_the_code_sees_pictures_of_16_bits_as_the_model_does(model, tmp_path):
         assert square.std() > 20  # neither black nor white
 
 
+@pytest.mark.subprocess
 def test_code_that_would_cut_16_bits_off_does_not_pass_its_own_check(folder, tmp_path):
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     code = (tmp_path / "predict.py").read_text("utf-8")
@@ -106,6 +110,7 @@ def test_code_that_would_cut_16_bits_off_does_not_pass_its_own_check(folder, tmp
     assert status and "of 255; it is decoded otherwise" in errors
 
 
+@pytest.mark.subprocess
 def test_a_file_that_is_no_picture_is_said(folder, tmp_path):
     (tmp_path / "notes.png").write_text("no picture")
     Image.fromarray(np.full((9, 9), np.nan, np.float32)).save(tmp_path / "nan.tif")
@@ -175,6 +180,7 @@ def test_the_page_says_what_to_do_with_what_it_cannot_read(page, tmp_path):
         assert page.locator("#answers li").count() == 0
 
 
+@pytest.mark.subprocess
 def test_another_model_is_noticed(folder, tmp_path):
     onnx_kit(tiny_model(sorted(SHAPES), seed=1).eval(), "others").write_to(tmp_path)
     (tmp_path / "golden" / "golden.json").write_bytes((folder / "golden" / "golden.json").read_bytes())
@@ -184,6 +190,7 @@ def test_another_model_is_noticed(folder, tmp_path):
     assert status and "this is not the model that was exported" in errors
 
 
+@pytest.mark.subprocess
 def test_names_that_are_code_stay_text(tmp_path):
     names = ['"); import os; os._exit(7) #', "<script>alert(1)</script>", "{{value}}${value}"]
     kit = onnx_kit(tiny_model(names).eval(), 'x"; rm -rf /')
@@ -207,6 +214,7 @@ def test_a_space_brings_its_page_and_says_how_it_is_run(model):
     assert "onnxruntime>=" in wanted and "torch" not in wanted
 
 
+@pytest.mark.subprocess
 def test_the_page_of_its_own_answers(model, tmp_path):
     space_kit(model, "shapes").write_to(tmp_path)
     shape("dots", 4).save(tmp_path / "new.png")

@@ -90,6 +90,7 @@ cli(["export", *sys.argv[1:], "--my-names"], standalone_mode=False)
 """
 
 
+@pytest.mark.subprocess
 def test_a_form_of_ones_own_is_a_flag_of_the_command_line_and_a_download_of_the_page(model, tmp_path):
     headswap.save(model, tmp_path / "shapes.headswap")
     page = "\nfrom headswap.ui.steps.keep import EXPORT_FORMATS\nprint(*EXPORT_FORMATS)"

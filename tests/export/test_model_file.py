@@ -108,6 +108,7 @@ def test_a_network_of_every_family_comes_back_and_answers_the_same_to_the_last_b
     assert same_answers(model, returned(model, other))
 
 
+@pytest.mark.subprocess
 def test_a_new_process_gives_the_same_bits(saved, tmp_path):
     files = [saved[1]]
     models = [saved[0]]
@@ -764,6 +765,7 @@ def test_weights_that_changed_on_the_way_are_refused(file, other):
 GIANTS = {"vit_h_14": 518, "regnet_y_128gf": 384, "timm/eva_giant_patch14_224": 224}
 
 
+@pytest.mark.subprocess
 @LINUX
 def test_a_kilobyte_that_says_it_is_a_giant_costs_nothing(file, tmp_path):
     for place, (backbone, side) in enumerate(GIANTS.items()):

@@ -215,6 +215,7 @@ print(json.dumps(attack(Path(file), Path(folder), int(first), int(last))))
 """
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("first", [0, *(pytest.param(i * BATCH, marks=pytest.mark.slow) for i in range(1, 7))])
 def test_whatever_was_changed_it_is_a_model_or_one_sentence(first, file, tmp_path):
     counted = json.loads(in_new_process(ATTACK, file, tmp_path, first, first + BATCH, timeout=BATCH * SECONDS))
@@ -271,6 +272,7 @@ def saving(path):
         yield kill
 
 
+@pytest.mark.subprocess
 @POSIX
 @pytest.mark.parametrize("times", [8, pytest.param(50, marks=pytest.mark.slow)])
 def test_a_program_that_is_killed_while_it_saves_leaves_the_old_file_or_the_new_one(times, tmp_path):

@@ -13,10 +13,9 @@ from unittest import mock
 import pytest
 import timm
 import torch
-from bundles import HEAVY
 from deep import deep_files
 from drawings import NARROW, SHAPES, SMALL, load_shapes, shape, small_model
-from every_network import SMALLEST, TIMMS, enliven, side_of
+from every_network import SMALLEST, TIMMS, enliven, five_ordinarily, side_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -29,7 +28,6 @@ from headswap.export.script import eject
 from headswap.export.script_network import ScriptNetwork
 from headswap.networks.build import build_unsplit_network
 from headswap.networks.bundled_weights import BUNDLED
-from headswap.networks.catalogue import find_backbone
 from headswap.networks.head_interface import has_map_input
 from headswap.networks.head_registry import HEADS, build_head
 from headswap.networks.split_torchvision import split_into_stages
@@ -322,12 +320,7 @@ def crowned(name, parts, preprocess, head="linear"):
     return taught(model.freeze().eval())
 
 
-# Of the same class as one that stays, with other widths only.
-TWINS = {"efficientnet_lite1", "efficientnet_lite2", "timm/test_convnext2"}
-NETWORKS = [
-    pytest.param(name, marks=[pytest.mark.slow] * (name in TWINS or find_backbone(name).million_weights > HEAVY))
-    for name in (*sorted(SMALLEST), *BUNDLED, *(f"timm/{name}" for name in TIMMS))
-]
+NETWORKS = five_ordinarily((*sorted(SMALLEST), *BUNDLED, *(f"timm/{name}" for name in TIMMS)))
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
@@ -417,6 +410,7 @@ def to_the_end(model, images, folder, tmp_path, plan, run=called):
 QUICK = Plan((Phase(8, 0, 1e-2), Phase(2, 2, 1e-3, 1e-3)), views=3, head_loss_ratio=0.6, checkpoint="between")
 
 
+@pytest.mark.subprocess
 def test_the_script_learns_the_shapes(shapes, tmp_path):
     folder, images = shapes
     model = small_model(images.classes, backbone="efficientnet_lite0", side=64, pretrained=True)
@@ -424,6 +418,7 @@ def test_the_script_learns_the_shapes(shapes, tmp_path):
     assert share == 1 and re.fullmatch(r"dots \(\d+%\)", line)
 
 
+@pytest.mark.subprocess
 @pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("plan", [*PLANS, None])
@@ -437,6 +432,7 @@ def test_every_head_and_plan_runs_to_the_end(shapes, tmp_path, head, plan):
 FULL = replace(EVERYTHING, phases=(Phase(2, 0, 1e-2), Phase(1, 1, 1e-2, 1e-3)))
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("plan", [QUICK, pytest.param(FULL, marks=pytest.mark.slow)])
 def test_several_labels_are_learned(tagged, draw_fruits, tmp_path, plan):
     draw_fruits(tmp_path / "fruits", each=4)

@@ -209,6 +209,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.subprocess
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is a signal of POSIX")
 def test_no_file_is_left_behind_by_a_process_that_was_killed(tmp_path):
     environment = os.environ | {"TMPDIR": str(tmp_path)}

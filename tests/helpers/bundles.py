@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from drawings import SHAPES, shape, small_model
+from every_network import five_ordinarily
 
 import headswap
 from headswap import InputError
@@ -25,7 +26,6 @@ from headswap.networks.catalogue import backbones, find_backbone
 
 TINY = "timm/test_efficientnet"  # half a megabyte with all that goes with it
 ROOT = Path(__file__).parents[2]
-HEAVY = 7  # millions of weights, with which a test takes seconds
 
 _ROWS = [row for row in backbones() if row.source == "torchvision"]
 _SMALLEST = [
@@ -34,16 +34,16 @@ _SMALLEST = [
 ]
 # A small network of every family, of the bundled ones and of several kinds of timm's; the last has numbers that are no
 # weights.
-FAMILIES = [
-    *(pytest.param(row.name, marks=[pytest.mark.slow] * (row.million_weights > HEAVY)) for row in _SMALLEST),
-    next(iter(BUNDLED)),
-    "timm/test_vit",
-    *(
-        pytest.param(f"timm/{name}", marks=pytest.mark.slow)
-        for name in ("test_vit_relpos", "test_convnext", "test_nfnet")
-    ),
-    pytest.param("timm/eva02_tiny_patch14_224", marks=pytest.mark.slow),
-]
+FAMILIES = list(
+    five_ordinarily(
+        (
+            *(row.name for row in _SMALLEST),
+            next(iter(BUNDLED)),
+            *(f"timm/{name}" for name in ("test_vit", "test_vit_relpos", "test_convnext", "test_nfnet")),
+            "timm/eva02_tiny_patch14_224",
+        )
+    )
+)
 
 
 def side_of(name):

@@ -1,5 +1,6 @@
 """Which networks are tried of all that can be named, and how each of them is made ready. Knows no fixtures."""
 
+import pytest
 import timm
 import torch
 
@@ -11,6 +12,25 @@ SMALLEST = {
     for family in {row.family for row in ROWS}
 }
 TIMMS = timm.list_models("test_*")
+ORDINARY = {  # five architectures; their smallest networks
+    "resnet18",
+    "test_resnet",
+    "mobilenet_v3_small",
+    "squeezenet1_0",
+    "squeezenet1_1",
+    "efficientnet_lite0",
+    "test_efficientnet",
+    "test_vit",
+}
+
+
+def five_ordinarily(names):
+    """Names of networks as parameters of a test; what is of none of the five architectures is slow."""
+
+    def is_ordinary(name):
+        return name.split(",")[0].removeprefix("timm/").removeprefix("tf_") in ORDINARY
+
+    return [pytest.param(name, marks=[] if is_ordinary(name) else [pytest.mark.slow]) for name in names]
 
 
 def side_of(name):

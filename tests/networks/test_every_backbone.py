@@ -1,6 +1,6 @@
 """What is promised of every backbone, said of every one: torchvision's 80, the bundled three, timm's tiny ones.
 
-In the ordinary run stand the smallest of each family; all the others run with ``pytest -m slow``.
+In the ordinary run stand five architectures; all the others run with ``pytest -m slow``.
 """
 
 import os
@@ -8,30 +8,27 @@ import os
 import pytest
 import timm
 import torch
-from bundles import HEAVY
-from every_network import ROWS, SMALLEST, TIMMS, enliven, side_of
+from every_network import ROWS, TIMMS, enliven, five_ordinarily, side_of
 from torchvision import models as tv
 
 import headswap
 from headswap.networks.bundled_weights import BUNDLED
+from headswap.networks.catalogue import find_backbone
 from headswap.networks.split_torchvision import split_into_stages
 
 GIANT, MEMORY = 150, 12e9  # millions of weights; bytes that a machine should have for such a network
 QUICK = {"init_weights": False}
 
 
-def marks(row):
+@pytest.fixture
+def room_for_it(name):
+    """Skips a giant where there is too little memory for it."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if row.name not in SMALLEST:
-        yield pytest.mark.slow
-    if row.million_weights > GIANT and memory < MEMORY:
-        yield pytest.mark.skip(reason=f"{row.name} needs a machine with {MEMORY / 1e9:.0f} GB of memory")
+    if find_backbone(name).million_weights > GIANT and memory < MEMORY:
+        pytest.skip(f"{name} needs a machine with {MEMORY / 1e9:.0f} GB of memory")
 
 
-TORCHVISIONS = [pytest.param(row.name, marks=list(marks(row))) for row in ROWS]
-LIGHT = [  # of which a whole classifier is built
-    pytest.param(row.name, marks=[*marks(row), *[pytest.mark.slow] * (row.million_weights > HEAVY)]) for row in ROWS
-]
+TORCHVISIONS = [row.name for row in ROWS]
 
 
 def logits_of_both(network, images, map_to_last=False):
@@ -43,7 +40,8 @@ def logits_of_both(network, images, map_to_last=False):
         return network(images), parts.original_head.eval()(last_map if map_to_last else pooled)
 
 
-@pytest.mark.parametrize("name", TORCHVISIONS)
+@pytest.mark.usefixtures("room_for_it")
+@pytest.mark.parametrize("name", five_ordinarily(TORCHVISIONS))
 def test_stages_and_the_original_last_layer_are_the_network(name):
     torch.manual_seed(0)
     network = tv.get_model(name, weights=None, **(QUICK if name in ("googlenet", "inception_v3") else {}))
@@ -53,17 +51,18 @@ def test_stages_and_the_original_last_layer_are_the_network(name):
     assert theirs.isfinite().all()
 
 
-@pytest.mark.parametrize("name", TIMMS)
+@pytest.mark.parametrize("name", five_ordinarily(f"timm/{name}" for name in TIMMS))
 def test_stages_and_the_original_last_layer_are_timms_network(name):
     torch.manual_seed(0)
-    network = timm.create_model(name)
+    network = timm.create_model(name.removeprefix("timm/"))
     enliven(network)
     theirs, ours = logits_of_both(network, torch.randn(2, *network.pretrained_cfg["input_size"]))
     assert torch.equal(theirs, ours)
     assert theirs.isfinite().all()
 
 
-@pytest.mark.parametrize("name", [*LIGHT, *BUNDLED, *(f"timm/{name}" for name in TIMMS)])
+@pytest.mark.usefixtures("room_for_it")
+@pytest.mark.parametrize("name", five_ordinarily([*TORCHVISIONS, *BUNDLED, *(f"timm/{name}" for name in TIMMS)]))
 def test_a_backbone_with_seven_new_classes(name):
     torch.manual_seed(0)
     model = headswap.adapt(name, 7, pretrained=False)

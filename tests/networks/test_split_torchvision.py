@@ -6,6 +6,7 @@ import typing
 import pytest
 import timm
 import torch
+from every_network import five_ordinarily
 from torch import nn
 from torchvision import models as tv
 
@@ -42,7 +43,7 @@ FAMILIES = {
 }
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=five_ordinarily(FAMILIES))
 def family(request):
     """A network of each family with lively random weights, its parts, its name, two images and what becomes of them."""
     options, side, _ = FAMILIES[request.param]
