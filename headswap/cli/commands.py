@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +13,7 @@ from headswap.cli.terminal import EXIT_INTERRUPTED, error_console, print_line
 from headswap.cli.training_commands import check_command, race_command, train_command
 from headswap.common import devices
 from headswap.common.errors import InputError
+from headswap.common.version import read_version
 
 
 class InterruptibleGroup(TyperGroup):
@@ -40,7 +40,7 @@ cli = typer.Typer(
 
 def _print_version(is_requested: bool) -> None:
     if is_requested:
-        print_line(f"headswap {version('headswap')}")
+        print_line(f"headswap {read_version()}")
         raise typer.Exit
 
 
