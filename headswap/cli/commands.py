@@ -102,5 +102,5 @@ def main() -> None:
     try:
         cli()
     except InputError as error:
-        error_console.print(str(error), style="red", markup=False)
+        error_console.print(str(error), style="red", markup=False, soft_wrap=True)  # what it says to type stays whole
         raise SystemExit(1) from None
