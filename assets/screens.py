@@ -1,7 +1,7 @@
 """Screenshots of every step with the sample, from the running page: wide and on a phone, light and dark.
 
 `python assets/screens.py FOLDER` writes them all; `python assets/screens.py` only the one with which the README starts.
-It needs what the tests need: `pip install -e ".[test]"`, and Chromium or Chrome.
+It needs what the tests need: `pip install -e ".[all,test]"`, and Chromium or Chrome.
 """
 
 import re

@@ -6,11 +6,11 @@ One idea carries it: a network is a sequence of stages with a head on top, and f
 from headswap.common import privacy  # noqa: F401, first: what is imported below would report home
 
 # isort: split
-from importlib.metadata import version
 from typing import Any
 
 from headswap.common.deprecation import renamed_function, warn_renamed
 from headswap.common.errors import InputError
+from headswap.common.version import read_version
 from headswap.data.checks import CheckContext, Finding, check, register_check
 from headswap.data.dataset import LabelledImages
 from headswap.data.loading import load_images
@@ -36,7 +36,7 @@ from headswap.training.lr_finder import RateTest, lr_find
 from headswap.training.plan import Phase, Plan
 from headswap.training.race import Lap, Won, race
 
-__version__ = version("headswap")
+__version__ = read_version()
 
 __all__ = [
     "CheckContext",

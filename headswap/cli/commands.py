@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +13,7 @@ from headswap.cli.terminal import EXIT_INTERRUPTED, error_console, print_line
 from headswap.cli.training_commands import check_command, race_command, train_command
 from headswap.common import devices
 from headswap.common.errors import InputError
+from headswap.common.version import read_version
 
 
 class InterruptibleGroup(TyperGroup):
@@ -40,7 +40,7 @@ cli: typer.Typer = typer.Typer(
 
 def _print_version(is_requested: bool) -> None:
     if is_requested:
-        print_line(f"headswap {version('headswap')}")
+        print_line(f"headswap {read_version()}")
         raise typer.Exit
 
 
@@ -102,5 +102,5 @@ def main() -> None:
     try:
         cli()
     except InputError as error:
-        error_console.print(str(error), style="red", markup=False)
+        error_console.print(str(error), style="red", markup=False, soft_wrap=True)  # what it says to type stays whole
         raise SystemExit(1) from None

@@ -100,7 +100,7 @@ def classify_files(model: Classifier, paths: Iterable[Path], output_format: Outp
         try:
             predictions.append((str(path), model.predict(path)))
         except InputError as error:
-            error_console.print(str(error), style="red", markup=False)
+            error_console.print(str(error), style="red", markup=False, soft_wrap=True)
             num_unread += 1
     if predictions or output_format is not OutputFormat.TABLE:
         show_predictions(predictions, output_format)

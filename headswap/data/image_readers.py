@@ -32,6 +32,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from headswap.common.errors import ImageReadError
+from headswap.common.extras import MissingExtraError, needs_extra
 from headswap.common.limits import MEGABYTE, get_limits
 from headswap.data import bit_depth
 from headswap.data.tiff_entries import ORIENTATION_TAG, TIFF_TYPE_BYTES, iter_tiff_entries
@@ -263,7 +264,7 @@ def open_avif(stream: BinaryIO, name: str) -> ImageFile:
     try:
         return _Avif(stream)
     except _LibraryChangedError as error:
-        raise _unsupported_version_error(name, "an AVIF picture", "Pillow", "pillow>=11.3,<13") from error
+        raise _unsupported_version_error(name, "an AVIF picture", "Pillow", "pillow>=12,<13") from error
 
 
 class _Heic(ImageFile):
@@ -276,7 +277,8 @@ class _Heic(ImageFile):
     format = "HEIF"
 
     def _open(self) -> None:
-        from _pi_heif import load_file
+        with needs_extra("heic", "HEIC"):
+            from _pi_heif import load_file
 
         assert self.fp is not None
         threads, to_8_bits, blue_first, dense, to_16_bits, decoder, unbounded = 1, True, False, True, False, "", False
@@ -299,12 +301,11 @@ class _Heic(ImageFile):
 
 
 def open_heic(stream: BinaryIO, name: str) -> ImageFile:
-    """A HEIC, for which pi-heif must be installed."""
+    """A HEIC, for which the extra "heic" must be installed."""
     try:
         return _Heic(stream)
-    except ImportError as error:
-        missing = "is a HEIC photograph, for which pi-heif is missing; pip install pi-heif, or export it as JPEG"
-        raise ImageReadError(name, missing) from error
+    except MissingExtraError as error:
+        raise ImageReadError(name, f"is a HEIC photograph; HEIC needs {error.command}, or export it as JPEG") from error
     except _LibraryChangedError as error:
         raise _unsupported_version_error(name, "a HEIC photograph", "pi-heif", "pi-heif>=1.4,<1.5") from error
 

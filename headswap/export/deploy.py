@@ -19,6 +19,7 @@ from pathlib import Path
 from headswap.common.atomic import atomic_write_bytes
 from headswap.common.deprecation import renamed_attributes
 from headswap.common.errors import InputError
+from headswap.common.extras import needs_extra
 from headswap.common.text import sanitize
 from headswap.data.dataset import LabelledImages
 from headswap.export.model_card import build_model_card
@@ -110,7 +111,7 @@ def onnx_kit(model: Classifier, title: str, images: LabelledImages | None = None
         images: some of these become golden samples. By default they are synthetic.
 
     Raises:
-        InputError: if the network cannot be expressed in ONNX.
+        InputError: if the network cannot be expressed in ONNX, or the extra "onnx" is missing.
     """
     usage = ONNX_KIT_USAGE.format(size=model.preprocess.size, classes=len(model.classes))
     files, parity = _build_onnx_files(model, title, usage, images)
@@ -126,13 +127,14 @@ def space_kit(model: Classifier, title: str, images: LabelledImages | None = Non
         images: some of these become golden samples. By default they are synthetic.
 
     Raises:
-        InputError: if the network cannot be expressed in ONNX.
+        InputError: if the network cannot be expressed in ONNX, or one of the extras "onnx" and "page" is missing.
     """
+    front_matter = _space_front_matter(title)
     files, parity = _build_onnx_files(model, title, SPACE_USAGE, images)
     body = files["README.md"].decode().split("---\n", 2)[2]  # after the front matter of a model
     files |= {
         "app.py": _read_template("app.py.txt"),
-        "README.md": f"---\n{_space_front_matter(title)}\n---\n{body}".encode(),
+        "README.md": f"---\n{front_matter}\n---\n{body}".encode(),
     }
     return DeployKit(files, parity)
 
@@ -164,10 +166,12 @@ def _to_zip(files: Mapping[str, bytes]) -> bytes:
 def _space_front_matter(title: str) -> str:
     from huggingface_hub import SpaceCardData
 
+    with needs_extra("page", "A Space"):  # its settings name the Gradio that its page was tried with
+        gradio_version = version("gradio")
     return SpaceCardData(
         title=sanitize(title),
         sdk="gradio",
-        sdk_version=version("gradio"),
+        sdk_version=gradio_version,
         python_version=SPACE_PYTHON_VERSION,
         app_file="app.py",
         license="other",

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from headswap.common.atomic import atomic_write_bytes
 from headswap.common.errors import InputError
+from headswap.common.extras import needs_extra
 from headswap.export.parity import GoldenSamples, ParityReport, PredictFn, check_parity, make_golden_samples
 from headswap.export.torch_program import (
     METADATA_KEY,
@@ -23,7 +24,7 @@ from headswap.export.torch_program import (
     build_export_metadata,
     translate_export_errors,
 )
-from headswap.features.onnx_tracing import create_session, trace_to_onnx
+from headswap.features.onnx_tracing import create_session, import_onnxruntime, trace_to_onnx
 from headswap.networks.classifier import Classifier
 from headswap.networks.stage import count_parameters
 
@@ -49,9 +50,12 @@ def export_onnx(model: Classifier, path: str | os.PathLike[str], golden: GoldenS
         The result of the comparison.
 
     Raises:
-        InputError: if the network cannot be expressed in ONNX or the file cannot be written. A file at ``path`` is
-            kept then.
+        InputError: if the extra "onnx" is missing, the network cannot be expressed in ONNX or the file cannot be
+            written. A file at ``path`` is kept then.
     """
+    with needs_extra("onnx", "ONNX"):  # before time is spent on tracing
+        import onnx  # noqa: F401
+    import_onnxruntime()
     golden = golden or make_golden_samples(model)
     if count_parameters(model) > MAX_ONNX_PARAMETERS:
         raise InputError(f"{model.backbone} is too large for one ONNX file; save it as a .headswap file instead.")
@@ -75,8 +79,8 @@ def make_onnx_predict_fn(path_or_bytes: bytes | Path) -> PredictFn:
 
 def _finalize_onnx(onnx_bytes: bytes, model: Classifier) -> bytes:
     """Add the metadata, and remove the paths of source files that the exporter writes into every node."""
-    import onnx
-
+    with needs_extra("onnx", "ONNX"):
+        import onnx
     proto = onnx.load_from_string(onnx_bytes)
     for graph in _iter_graphs(proto):
         for node in graph.node:

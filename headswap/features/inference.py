@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from headswap.common.text import suggest_names
-from headswap.features.onnx_tracing import create_session, trace_to_onnx
+from headswap.features.onnx_tracing import create_session, import_onnxruntime, trace_to_onnx
 from headswap.networks.stage import count_parameters, fingerprint_modules, to_channels_last
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -106,9 +106,12 @@ def check_engine(engine: EngineSpec | None) -> None:
 
     Raises:
         ValueError: for an unknown engine, with the nearest names.
+        MissingExtraError: for ONNX Runtime if it is not installed: who asks for it by name does not want another one.
     """
     if isinstance(engine, str) and engine not in ENGINES:
         raise ValueError(f"There is no engine '{engine}'. {suggest_names(engine, ENGINES)}")
+    if engine == "onnxruntime":
+        import_onnxruntime()
 
 
 def _choose_engine(reference: MultiOutput, num_images: int) -> str:
@@ -235,6 +238,7 @@ def _replace_module(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
 
 
 def _build_onnxruntime(reference: MultiOutput, x: Tensor) -> StageRunner:
+    import_onnxruntime()  # before time is spent on the export
     output_names = [f"boundary{i}" for i in range(len(reference.boundaries))]
     content = trace_to_onnx(fold_batch_norms(reference, x[:1]), x, "x", output_names)
     session = create_session(content, torch.get_num_threads())

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch._C import Value
 
+from headswap.common.extras import needs_extra
+
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
@@ -70,6 +72,17 @@ def trace_to_onnx(network: nn.Module, x: Tensor, input_name: str, output_names: 
     return file.getvalue()
 
 
+def import_onnxruntime() -> Any:
+    """The module of ONNX Runtime.
+
+    Raises:
+        MissingExtraError: if it is not installed.
+    """
+    with needs_extra("onnx", "ONNX Runtime"):
+        import onnxruntime
+    return onnxruntime
+
+
 def create_session(source: bytes | Path, num_threads: int = 0) -> InferenceSession:
     """Open an ONNX file in ONNX Runtime, on the CPU.
 
@@ -77,8 +90,7 @@ def create_session(source: bytes | Path, num_threads: int = 0) -> InferenceSessi
         source: the file or its bytes.
         num_threads: to compute an operation with; 0 leaves it to ONNX Runtime.
     """
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.log_severity_level = 3  # errors

@@ -129,7 +129,7 @@ def test_a_heic_photograph_is_turned_upright_once(tmp_path):
 def test_without_its_package_a_heic_photograph_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "_pi_heif", None)
     (tmp_path / "a.heic").write_bytes(HEIC)
-    refused(tmp_path / "a.heic", "pip install pi-heif", "export it as JPEG")
+    refused(tmp_path / "a.heic", 'HEIC needs pip install "headswap[heic]"', "export it as JPEG")
 
 
 def test_exif_behind_the_pixels_of_a_png_counts(tmp_path):

@@ -10,6 +10,7 @@ from drawings import copied, moved, small_model
 from every_network import five_ordinarily
 from torch import nn
 
+from headswap.common.extras import MissingExtraError
 from headswap.features import inference
 from headswap.features.inference import RELATIVE_TOLERANCE, MultiOutput, build_stage_runner, fold_batch_norms
 from headswap.features.onnx_tracing import create_session, trace_to_onnx
@@ -294,8 +295,13 @@ def test_an_export_that_only_takes_as_many_pictures_as_it_was_made_with_is_not_u
 
 def test_without_onnxruntime_stages_are_folded(no_onnxruntime, told):
     parts = small_stages()
-    assert agree(build_stage_runner(parts, [1, 2], "onnxruntime")(X), straight(parts))
+    assert agree(build_stage_runner(parts, [1, 2], num_images=1000)(X), straight(parts))
     assert told() == ["_build_onnxruntime"]
+
+
+def test_who_asks_for_onnxruntime_by_name_hears_that_it_is_missing(no_onnxruntime):
+    with pytest.raises(MissingExtraError, match=r'pip install "headswap\[onnx\]"'):
+        build_stage_runner(small_stages(), [1, 2], "onnxruntime")
 
 
 def test_an_unknown_engine_is_refused_with_the_nearest():

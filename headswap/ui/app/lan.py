@@ -8,6 +8,8 @@ from __future__ import annotations
 import io
 import socket
 
+from headswap.common.extras import needs_extra
+
 LOOPBACK_ADDRESS = "127.0.0.1"
 LOOPBACK_HOSTS = (LOOPBACK_ADDRESS, "::1", "localhost")
 ALL_INTERFACES = "0.0.0.0"
@@ -30,7 +32,8 @@ def find_lan_address() -> str:
 
 def format_invitation(host: str, port: int) -> str:
     """The page's address, its QR code in characters of a terminal, and what does not work over plain http."""
-    import segno
+    with needs_extra("page", "A QR code"):
+        import segno
 
     address, code = f"http://{host}:{port}/", io.StringIO()
     segno.make(address, error="l", micro=False).terminal(code, border=2, compact=True)
