@@ -6,6 +6,7 @@ import random
 import secrets
 import shutil
 import signal
+import subprocess
 import tempfile
 import threading
 from types import SimpleNamespace
@@ -227,6 +228,18 @@ def on_the_processor(request, monkeypatch):
     """Tests compare to the last bit; what is learned on an accelerator has tests of its own."""
     if not request.node.get_closest_marker("accelerator"):
         monkeypatch.setattr(devices, "select_device", lambda: torch.device("cpu"))
+
+
+@pytest.fixture(autouse=True)
+def programs_are_announced(request, monkeypatch):
+    """What starts a program waits for it to import torch; the ordinary run is quick because it has none of these."""
+
+    def refuse(*_, **__):
+        pytest.fail("This test starts a program: mark it with pytest.mark.subprocess or pytest.mark.browser.")
+
+    if not any(map(request.node.get_closest_marker, ("subprocess", "browser", "slow"))):
+        monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
+        monkeypatch.setattr(subprocess.Popen, "__del__", lambda _: None)
 
 
 @pytest.fixture(autouse=True)

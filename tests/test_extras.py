@@ -94,11 +94,13 @@ def told(tmp_path_factory):
     )
 
 
+@pytest.mark.subprocess
 def test_the_core_loads_learns_saves_and_imports_nothing_else(told):
     assert told["script"]
     assert told["imported"] == []
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("command", WORKS)
 def test_a_command_of_the_core_works_without_extras(told, command):
     status, out, err = told["commands"][command]
@@ -106,6 +108,7 @@ def test_a_command_of_the_core_works_without_extras(told, command):
     assert out
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("command", REFUSED)
 def test_a_command_that_needs_an_extra_says_which_in_a_line(told, command):
     status, out, err = told["commands"][command]
@@ -114,11 +117,13 @@ def test_a_command_that_needs_an_extra_says_which_in_a_line(told, command):
     assert line.endswith(f'which is not installed; run pip install "headswap[{REFUSED[command]}]".')
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("feature, extra", [("engine", "onnx"), ("onnx", "onnx"), ("page", "page")])
 def test_python_says_it_too(told, feature, extra):
     assert f'needs the extra "{extra}", which is not installed; run pip install "headswap[{extra}]".' in told[feature]
 
 
+@pytest.mark.subprocess
 def test_a_heic_photograph_is_reported_and_the_others_are_read(told):
     [(name, reason)] = told["skipped"].items()
     assert name.endswith("phone.heic")
@@ -206,5 +211,6 @@ def test_every_bound_says_why(line):
     assert (all(reasons) and len(reasons) == 1) or "==" in line  # the weights: all three have one comment
 
 
+@pytest.mark.subprocess
 def test_where_the_repository_was_only_copied_as_on_a_space_it_knows_its_version(told):
     assert told["commands"]["--version"][1] == f"headswap {PROJECT['version']}\n"

@@ -86,6 +86,7 @@ def installed(built, tmp_path_factory):
     return home, programs
 
 
+@pytest.mark.subprocess
 def test_a_wheel_brings_every_file_of_the_package_and_one_copy_of_the_sample(built):
     files = [path for path in (ROOT / "headswap").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     sample = list((ROOT / "assets/leaves").rglob("*.jpg"))
@@ -98,6 +99,7 @@ def test_a_wheel_brings_every_file_of_the_package_and_one_copy_of_the_sample(bui
     assert {Path(name).name for name in licences} == {"LICENSE", "LICENSE_DEJAVU.txt"}
 
 
+@pytest.mark.subprocess
 def test_an_sdist_has_what_it_takes_to_build_and_no_half_of_the_tests(built):
     with tarfile.open(built[0]) as archive:
         parts = {name.split("/")[1] for name in archive.getnames() if name.count("/")}
@@ -105,10 +107,12 @@ def test_an_sdist_has_what_it_takes_to_build_and_no_half_of_the_tests(built):
     assert "tests" not in parts
 
 
+@pytest.mark.subprocess
 def test_both_can_be_uploaded(built):
     assert run(sys.executable, "-m", "twine", "check", "--strict", *built).count("PASSED") == 2
 
 
+@pytest.mark.subprocess
 def test_pypi_shows_the_readme_without_the_settings_of_a_space_and_with_links_that_lead_somewhere(built):
     with zipfile.ZipFile(built[1]) as archive:
         [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
@@ -120,11 +124,13 @@ def test_pypi_shows_the_readme_without_the_settings_of_a_space_and_with_links_th
     assert metadata["Version"] == PROJECT["version"]
 
 
+@pytest.mark.subprocess
 def test_what_is_installed_says_its_version_and_has_the_command(installed):
     home, programs = installed
     assert run(programs / "headswap", "--version", folder=home) == f"headswap {PROJECT['version']}\n"
 
 
+@pytest.mark.subprocess
 def test_what_is_installed_elsewhere_tries_the_sample_and_shows_the_logo(installed, tmp_path):
     home, programs = installed
     run(programs / "python", "-I", "-W", "ignore", "-c", TRY_THE_SAMPLE, home, folder=tmp_path)

@@ -33,6 +33,13 @@ def folder(tmp_path):
     return draw_folder(tmp_path / "shapes", each=4)
 
 
+@pytest.fixture(autouse=True)
+def as_wide_as_columns_says(monkeypatch):
+    """Terminals are made when the module is imported, and keep the width of that moment if COLUMNS was set then."""
+    for each in (terminal.console, terminal.error_console):
+        monkeypatch.setattr(each, "_width", None)
+
+
 @pytest.fixture
 def run(monkeypatch, capsys):
     """Runs `headswap` with these arguments as the installed command does: its exit status, and what it prints."""
@@ -48,7 +55,7 @@ def run(monkeypatch, capsys):
     return run
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def shorter(monkeypatch):
     """The suggested plan with fewer epochs: enough for shapes."""
     suggest = Plan.suggest
@@ -61,7 +68,7 @@ def shorter(monkeypatch):
     monkeypatch.setattr(Plan, "suggest", suggested)
 
 
-def test_training_on_a_folder_classifies_new_images(run, folder, shorter, tmp_path):
+def test_training_on_a_folder_classifies_new_images(run, folder, tmp_path):
     new = [tmp_path / f"new {name}.png" for name in SHAPES]
     for path, name in zip(new, SHAPES, strict=True):
         shape(name, 11).save(path)

@@ -20,6 +20,7 @@ from tracing import traced
 import headswap
 from headswap.common.privacy import TELEMETRY_OPT_OUTS
 
+pytestmark = pytest.mark.subprocess
 ROOT = Path(__file__).parents[2]
 
 # The library from the first import to what is taken along.

@@ -166,7 +166,8 @@ def everybody_else(count):
     assert problems == []
 
 
-def test_two_trainings_beside_twenty_others_who_adapt_have_the_curves_of_each_alone(tmp_path):
+@pytest.mark.parametrize("others", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_two_trainings_beside_others_who_adapt_have_the_curves_of_each_alone(tmp_path, others):
     images = load_shapes(tmp_path / "shapes")
     alone = [taught(make, images) for make in (dropping, thawing)]
     models = [make(images) for make in (dropping, thawing)]
@@ -176,7 +177,7 @@ def test_two_trainings_beside_twenty_others_who_adapt_have_the_curves_of_each_al
         model, plan = models[place]
         together[place] = curve(model, images, plan)
 
-    with everybody_else(20):
+    with everybody_else(others):
         threads = [threading.Thread(target=learn, args=(place,)) for place in range(2)]
         for thread in threads:
             thread.start()

@@ -108,6 +108,7 @@ def headed(shapes):
     return {head: small_model(shapes[1].classes, head, backbone="efficientnet_lite0") for head in HEADS}
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize(
     ("head", "plan"),
     [

@@ -53,7 +53,10 @@ def test_the_example_of_the_documents_runs(server, tmp_path, monkeypatch):
     _, address, visitors = server
     [example] = re.findall(r"```py\n(.*?)```", (ROOT / "docs/command-line.md").read_text("utf-8"), re.DOTALL)
     assert "http://127.0.0.1:7860" in example
-    shutil.copytree(ROOT / "assets/leaves", tmp_path / "assets/leaves")
+    for name in ("healthy", "mildew", "rust"):  # eight of each are enough
+        (tmp_path / "assets/leaves" / name).mkdir(parents=True)
+        for file in sorted((ROOT / "assets/leaves" / name).iterdir())[:8]:
+            shutil.copy(file, tmp_path / "assets/leaves" / name)
     monkeypatch.chdir(tmp_path)
     names = {}
     with contextlib.redirect_stdout(io.StringIO()) as printed:
@@ -67,7 +70,7 @@ def test_the_example_of_the_documents_runs(server, tmp_path, monkeypatch):
         )
     names["page"].close()
     told = printed.getvalue().splitlines()
-    assert "{'healthy': 30, 'mildew': 30, 'rust': 30}" in told
+    assert "{'healthy': 8, 'mildew': 8, 'rust': 8}" in told
     events = [line for line in told if re.fullmatch(r"[A-Z]\w+", line)]
     assert events[0] == "FrozenPass" and events[-1] == "Kept" and events.count("Epoch") == 40
     assert events.index("Reference") < events.index("PhaseBegins") < events.index("Epoch")
