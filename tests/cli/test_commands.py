@@ -68,6 +68,17 @@ def shorter(monkeypatch):
     monkeypatch.setattr(Plan, "suggest", suggested)
 
 
+TINY = ("--backbone", BACKBONE)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Networks are built without weights, which would have to be downloaded."""
+    adapt = inputs.adapt
+    for place in map(sys.modules.get, ("headswap.cli.inputs", "headswap.training.race")):
+        monkeypatch.setattr(place, "adapt", lambda *given, **how: adapt(*given, **how | {"pretrained": False}))
+
+
 def test_training_on_a_folder_classifies_new_images(run, folder, tmp_path):
     new = [tmp_path / f"new {name}.png" for name in SHAPES]
     for path, name in zip(new, SHAPES, strict=True):
@@ -102,8 +113,8 @@ def test_a_race_of_one_is_said_in_a_line(run, folder):
 
 
 @pytest.mark.parametrize("head", ["bottleneck", "lda"])
-def test_the_command_line_takes_every_kind_of_head(run, folder, head):
-    status, said = run("train", folder, "--head", head)
+def test_the_command_line_takes_every_kind_of_head(run, folder, tiny, head):
+    status, said = run("train", folder, *TINY, "--head", head)
     assert not status and "validation images right" in said
 
 
@@ -145,9 +156,9 @@ def test_a_plan_that_does_not_exist_or_too_few_folds_are_said_before_anything_is
     assert "Did you mean gradual?" in said or "greater than or equal to 2" in said
 
 
-def test_folds_judge_the_head_first_and_a_refit_comes_last(run, folder, monkeypatch):
+def test_folds_judge_the_head_first_and_a_refit_comes_last(run, folder, tiny, monkeypatch):
     monkeypatch.setattr(Plan, "suggest", lambda images, model: Plan((Phase(1, 0, 1e-3),), views=1))
-    status, said = run("train", folder, "--folds", "2", "--refit")
+    status, said = run("train", folder, *TINY, "--folds", "2", "--refit")
     assert not status
     judged, kept, again = (
         said.index(words)
@@ -247,9 +258,9 @@ def out(monkeypatch, capsys):
     return run
 
 
-def test_a_training_is_saved_and_the_file_answers(run, folder, new, tmp_path, monkeypatch):
+def test_a_training_is_saved_and_the_file_answers(run, folder, tiny, new, tmp_path, monkeypatch):
     monkeypatch.setattr(Plan, "suggest", lambda images, model: Plan((Phase(1, 0, 1e-3),), views=1))
-    status, said = run("train", folder, "--head", "lda", "--out", tmp_path / "shapes.headswap")
+    status, said = run("train", folder, *TINY, "--head", "lda", "--out", tmp_path / "shapes.headswap")
     assert not status and "was loaded again: no difference on 5 images" in said
     status, said = run("predict", tmp_path / "shapes.headswap", new)
     assert not status and re.search(r"=new\.png (dots|boxes|bars) [\d.]+%", said)
@@ -438,9 +449,9 @@ def test_a_push_brings_the_file_or_the_page(run, kept, monkeypatch, as_space):
     assert files.get("shapes.headswap") == (None if as_space else kept.read_bytes())
 
 
-def test_a_machine_hears_every_event_as_one_line(out, folder, tmp_path, monkeypatch):
+def test_a_machine_hears_every_event_as_one_line(out, folder, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(Plan, "suggest", lambda images, model: Plan((Phase(2, 0, 1e-3),), views=1))
-    status, said, errors = out("train", folder, "--out", tmp_path / "x.headswap", "--json")
+    status, said, errors = out("train", folder, *TINY, "--out", tmp_path / "x.headswap", "--json")
     told = rows(said)
     assert (status, errors) == (0, "")
     assert [row["event"] for row in told if row.get("event") == "Epoch"] == ["Epoch"] * 2
@@ -644,17 +655,6 @@ def long(monkeypatch, tiny):
     """A plan that would take longer than anybody waits, a phase in which stages learn included."""
     plan = Plan((Phase(8, 0, 1e-2), Phase(10_000, 1, 1e-3, 1e-4)), views=1)
     monkeypatch.setattr(Plan, "suggest", lambda images, model: plan)
-
-
-TINY = ("--backbone", BACKBONE)
-
-
-@pytest.fixture
-def tiny(monkeypatch):
-    """Networks are built without weights, which would have to be downloaded."""
-    adapt = inputs.adapt
-    for place in map(sys.modules.get, ("headswap.cli.inputs", "headswap.training.race")):
-        monkeypatch.setattr(place, "adapt", lambda *given, **how: adapt(*given, **how | {"pretrained": False}))
 
 
 @pytest.mark.parametrize("epochs", [3, 10])
