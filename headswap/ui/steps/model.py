@@ -39,6 +39,8 @@ from headswap.ui.views.network import HEAD_TITLES, backbone_title, count_head_pa
 ChoiceControl = gr.Radio | gr.Checkbox | OptionControl
 
 NUM_PREVIEW_IMAGES = 6
+MAX_HEAD_WEIGHT_COUNTS = 1024  # somebody who moves a slider of an option makes one at each value
+_head_weight_counts: dict[tuple[object, ...], int] = {}
 CROP_LABELS = {"centre": "The centre, as its weights were trained", "fit": "The whole image, squeezed to a square"}
 
 
@@ -320,11 +322,18 @@ def _update_head_choices(model: Classifier, option_values: Sequence[object]) -> 
 def _head_size_text(model: Classifier, head: str, option_values: Sequence[object]) -> str:
     """How many weights a head would have on this backbone; "" where its options are not valid."""
     try:
-        with torch.device("meta"):
-            preview = attach_head(model, head, **parse_head_options(head, option_values))
+        options = parse_head_options(head, option_values)
+        # All that the number depends on: a head that takes the last map needs a forward pass to learn its shape.
+        key = (model.backbone, model.preprocess.size, len(model.classes), model.multi_label, HEADS[head], repr(options))
+        if key not in _head_weight_counts:
+            with torch.device("meta"):
+                preview = attach_head(model, head, **options)
+            if len(_head_weight_counts) >= MAX_HEAD_WEIGHT_COUNTS:
+                _head_weight_counts.clear()
+            _head_weight_counts[key] = count_head_parameters(preview)
+        return format_count(_head_weight_counts[key], "weight")
     except (InputError, ValueError):  # explained once this head is chosen
         return ""
-    return format_count(count_head_parameters(preview), "weight")
 
 
 def _backbone_choice_label(name: str) -> str:
