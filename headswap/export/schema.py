@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import cache
 from importlib.metadata import version
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -272,6 +273,7 @@ def sanitize_and_truncate(text: str) -> str:
     return sanitize(text[:MAX_QUOTED_LENGTH])[:MAX_QUOTED_LENGTH]
 
 
+@cache  # pydantic compiles it, which takes longer than parsing
 def _make_type_adapter() -> TypeAdapter[ModelDescription]:
     from pydantic import TypeAdapter  # takes long to import
 
