@@ -2,6 +2,7 @@
 
 import copy
 import typing
+from types import SimpleNamespace
 
 import pytest
 import timm
@@ -52,7 +53,8 @@ def family(request):
     network = timm.create_model(name) if options is None else tv.get_model(name, weights=None, **options)
     enliven(network)
     parts, images = split_into_stages(network.eval()), torch.randn(2, 3, side, side)
-    return network, parts, request.param, images, outputs(parts, images)
+    before = outputs(parts, images)
+    return SimpleNamespace(network=network, parts=parts, name=request.param, images=images, outputs=before)
 
 
 @torch.no_grad()
@@ -76,39 +78,40 @@ def outputs(parts, x):
 
 
 def test_stages_pool_and_last_layer_are_the_network(family):
-    network, parts, _, images, (*_, last_map, pooled) = family
+    *_, last_map, pooled = family.outputs
     with torch.no_grad():
-        logits = parts.original_head(last_map if isinstance(network, tv.SqueezeNet) else pooled)
-        expected = network(images)
+        logits = family.parts.original_head(last_map if isinstance(family.network, tv.SqueezeNet) else pooled)
+        expected = family.network(family.images)
     assert torch.equal(logits, expected)
     assert expected.isfinite().all() and expected.std(1).min() > 0
 
 
 def test_there_are_as_many_stages_as_can_be_read_in_a_drawing(family):
-    _, parts, name, *_ = family
-    assert len(parts.stages) == FAMILIES[name][2]
+    parts = family.parts
+    assert len(parts.stages) == FAMILIES[family.name][2]
     assert 4 <= len(parts.stages) <= 13
     assert all(isinstance(part, Stage) for part in (*parts.stages, parts.pool))
 
 
 def test_the_parts_hold_every_weight_of_the_network_once(family):
-    network, parts, *_ = family
+    network, parts = family.network, family.parts
     held = [id(p) for part in (parts.stages, parts.pool, parts.original_head) for p in part.parameters()]
     auxiliary = {id(p) for name, p in network.named_parameters() if name.lower().startswith("aux")}
     assert sorted(held) == sorted({id(p) for p in network.parameters()} - auxiliary)
 
 
 def test_the_channels_of_the_map_are_where_they_are_said_to_be(family):
-    network, parts, _, images, (*_, last_map, pooled) = family
+    network, parts = family.network, family.parts
+    *_, last_map, pooled = family.outputs
     assert parts.channel_dim == (-1 if isinstance(network, tv.VisionTransformer | tv.SwinTransformer) else 1)
     if not isinstance(network, tv.AlexNet | tv.VGG | tv.MobileNetV3):  # whose pool has hidden layers of another width
         assert last_map.shape[parts.channel_dim] == pooled.shape[1]
-    assert get_map_channels(parts, images.shape[-1]) == last_map.shape[parts.channel_dim]
+    assert get_map_channels(parts, family.images.shape[-1]) == last_map.shape[parts.channel_dim]
     assert get_in_features(parts) == pooled.shape[1]
 
 
 def test_a_frozen_stage_gives_the_same_whatever_its_companions_and_whoever_calls_train(family):
-    _, parts, _, images, before_freezing = family
+    parts, images = family.parts, family.images
     everything = nn.ModuleList([parts.stages, parts.pool, parts.original_head])
     for part in (*parts.stages, parts.pool):
         part.freeze()
@@ -118,17 +121,17 @@ def test_a_frozen_stage_gives_the_same_whatever_its_companions_and_whoever_calls
     parts.pool.train()
     others = torch.stack([images[0], 3 * images[1].flip(-1) + 1])
     together = outputs(parts, others)
-    assert all(torch.equal(a[0], b[0]) for a, b in zip(before_freezing, together, strict=True))
-    assert not any(torch.equal(a[1], b[1]) for a, b in zip(before_freezing, together, strict=True))
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(family.outputs, together, strict=True))
+    assert not any(torch.equal(a[1], b[1]) for a, b in zip(family.outputs, together, strict=True))
     assert all(torch.equal(before[name], tensor) for name, tensor in everything.state_dict().items())
 
 
 def test_no_part_writes_into_what_it_is_given_while_it_learns(family):
-    _, parts, _, images, _ = family
+    parts = family.parts
     for part in (*parts.stages, parts.pool):
         part.unfreeze()
         part.train()
-    outputs(parts, images)
+    outputs(parts, family.images)
 
 
 # One stage
