@@ -48,8 +48,9 @@ def blocks(text, language):
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """The folders that the examples name: a small copy of ``assets/leaves``, and ``flowers`` with the same images."""
+    """The folders that the examples name: a small ``assets/leaves``, ``flowers`` and ``loose`` with the same images."""
     home = tmp_path_factory.mktemp("reader")
+    (home / "loose").mkdir()
     flowers = {"healthy": "daisy", "mildew": "rose", "rust": "tulip"}
     for leaf, flower in flowers.items():
         for folder in (home / "assets/leaves" / leaf, home / "flowers" / flower):
@@ -57,6 +58,7 @@ def home(tmp_path_factory):
         for number, file in enumerate(sorted((ROOT / "assets/leaves" / leaf).iterdir())[:EACH], 1):
             shutil.copyfile(file, home / "assets/leaves" / leaf / file.name)
             shutil.copyfile(file, home / "flowers" / flower / f"{number}.jpg")
+            shutil.copyfile(file, home / "loose" / f"{flower}_{number}.jpg")
     shutil.copyfile(home / "flowers/rose/1.jpg", home / "new.jpg")
     return home
 

@@ -16,7 +16,7 @@ import torch
 
 from headswap.common.deprecation import renamed_attributes
 from headswap.common.errors import ImageReadError, InputError
-from headswap.common.text import natural_sort_key
+from headswap.common.text import join_names, natural_sort_key
 from headswap.data.class_names import validate_class_name
 from headswap.data.duplicates import ImageStats
 from headswap.data.load_report import LoadReport
@@ -26,6 +26,7 @@ from headswap.data.store import DEFAULT_INTERPOLATION, DEFAULT_SIDE, ImageStore
 Labels: TypeAlias = tuple[int, ...] | tuple[tuple[int, ...], ...]  # of each image one, or with multi_label any number
 
 _PER_IMAGE_FIELDS = ("labels", "groups", "names", "paths", "stats", "bursts", "held_out")
+_MAX_NAMES_IN_REPR = 10
 
 
 @renamed_attributes(
@@ -79,6 +80,11 @@ class LabelledImages:
     _store: ImageStore
     multi_label: bool = False
     transform: Callable[[torch.Tensor], Any] | None = None
+
+    def __repr__(self) -> str:
+        """The number of images, and the classes; ``report`` says what was read."""
+        names = join_names(self.classes, _MAX_NAMES_IN_REPR)
+        return f"<LabelledImages: {len(self)} images of {len(self.classes)} classes: {names}>"
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -341,8 +347,9 @@ class LabelledImages:
                 "another side: one is learned from, the other checks."
             )
         return (
-            f"The groups leave the class '{name}' no image on one side of the split, because copies of one image, and "
-            "the frames of one burst, stay together. Add images of it that differ."
+            f"The images of '{name}' look too much alike to learn from some and check with others: copies of one "
+            "image, and frames of one burst, stay together. Add images of it that differ; before a camera turn it, or "
+            "move it, and take another burst."
         )
 
 

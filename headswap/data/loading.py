@@ -110,6 +110,11 @@ def load_images_with_progress(
     Raises:
         InputError: as ``load_images``.
     """
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(
+            f"load_images takes the path of a folder, an archive or a table of labels, not {type(source).__name__}. "
+            "Write arrays to image files first, in a folder for each class."
+        )
     reject_url(source)
     path = Path(source)
     source_name = sanitize(name or path.name or str(path))

@@ -89,7 +89,7 @@ def _overview_section(model: Classifier) -> str:
     head = escape_markdown(config.head_name if config else type(model.head).__name__)
     options = ", ".join(f"{name}={value}" for name, value in config.options.items()) if config else ""
     in_parentheses = f" ({escape_markdown(options)})" if options else ""
-    description = f": {describe_head(config.head_name)[:-1].lower()}" if config else ""
+    description = f": {describe_head(config.head_name).rstrip('.').lower()}" if config else ""
     crop = "the centre is cut out" if preprocess.crop == "centre" else "the whole picture is squeezed to a square"
     return (
         f"Tells {len(model.classes)} classes from one another and nothing else: {names}.\n\n"

@@ -52,6 +52,11 @@ def check_head(head: nn.Module, feature_shape: Sequence[int], num_classes: int) 
         InputError: if it cannot take such features, or returns anything but logits ``[N, num_classes]``.
     """
     name, shape = type(head).__name__, ", ".join(map(str, feature_shape))
+    *_, last = head.modules()
+    if isinstance(last, nn.Softmax):
+        raise InputError(
+            f"The head {name} ends in a Softmax, but training and predictions apply one to its logits. Leave it out."
+        )
     modes = {module: module.training for module in head.modules()}
     tensors = [*head.parameters(), *head.buffers()]
     first = tensors[0] if tensors else torch.empty(0)
@@ -76,8 +81,9 @@ def check_head(head: nn.Module, feature_shape: Sequence[int], num_classes: int) 
         )
     if tuple(logits.shape) != (2, num_classes):
         raise InputError(
-            f"The head {name} answers with {list(logits.shape)} for two images, but there are {num_classes} classes: "
-            f"let it return logits [N, {num_classes}], or give it as many classes as it has logits."
+            f"The head {name} answers with {list(logits.shape)} for two images, of which it gets features "
+            f"[2, {shape}], but there are {num_classes} classes: let it return logits [N, {num_classes}], or give it "
+            "as many classes as it has logits."
         )
 
 

@@ -69,8 +69,9 @@ def heads() -> dict[str, str]:
 
 
 def describe_head(head: str) -> str:
-    """The first line of a registered head's docstring."""
-    return (inspect.getdoc(HEADS[head]) or "").splitlines()[0]
+    """The first line of a registered head's docstring; its name where it has none."""
+    first_line, *_ = (inspect.getdoc(HEADS[head]) or head).splitlines()
+    return first_line
 
 
 def get_head_options(head: str) -> dict[str, Any]:

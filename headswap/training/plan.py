@@ -32,7 +32,7 @@ class Phase:
         epochs: at least one.
         learning_stages: the number of last stages that learn with the head; 0 only the head, None everything.
         head_lr: the highest learning rate of the schedule, for the head.
-        backbone_lr: likewise, for the last stage.
+        backbone_lr: likewise, for the last stage; wanted where stages learn.
         layer_decay: the learning rate of each stage relative to that of the next one towards the head.
         schedule: "one-cycle" or "cosine"; both have a warm-up and then fall to 0 along a cosine.
         warmup_ratio: the share of the steps in which the learning rates rise.
@@ -51,6 +51,8 @@ class Phase:
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
             raise ValueError(f"There is no schedule '{self.schedule}'. {suggest_names(self.schedule, SCHEDULES)}")
+        if self.learning_stages != 0 and not self.backbone_lr:
+            raise ValueError("Stages that learn need a learning rate, backbone_lr; with learning_stages=0 none learn.")
 
 
 @renamed_attributes(
@@ -101,6 +103,8 @@ class Plan:
     advice: str = ""
 
     def __post_init__(self) -> None:
+        if isinstance(self.phases, Phase):
+            raise ValueError("phases is a tuple, of a single phase as well: Plan((Phase(...),)).")
         if not self.phases or any(phase.epochs < 1 for phase in self.phases):
             raise ValueError("A plan needs a phase, and each phase an epoch at least.")
         if self.views < 1 or self.batch_size < 1:

@@ -50,8 +50,11 @@ def align_training_images(images: LabelledImages, model: Classifier) -> Labelled
     """The images with the model's classes, to learn from.
 
     Raises:
-        InputError: if they show a class that it does not know, or none of a class that it would forget.
+        InputError: if they are no ``LabelledImages``, show a class that it does not know, or none of a class that it
+            would forget.
     """
+    if not isinstance(images, LabelledImages):
+        raise InputError(f"The images are those of headswap.load_images(folder), not {type(images).__name__}.")
     images = images.aligned_to(model.classes, model.multi_label)
     missing = [name for name, count in images.counts.items() if not count]
     if missing and not model.multi_label:

@@ -36,6 +36,15 @@ def test_a_folder_per_class_is_read(flowers):
     assert label == 0
 
 
+def test_images_say_in_a_line_what_they_are(flowers):
+    assert repr(load_images(flowers)) == "<LabelledImages: 4 images of 2 classes: roses and tulips>"
+
+
+def test_arrays_are_no_source(flowers):
+    with pytest.raises(InputError, match="takes the path of a folder, an archive or a table of labels, not tuple"):
+        load_images(([1, 2], [0, 1]))
+
+
 def test_a_folder_a_zip_and_an_upload_give_the_same(tmp_path, flowers):
     archive = zipped(tmp_path / "flowers.zip", *FLOWERS)
     uploads = [(name, folder(tmp_path / str(i), "x", content=own(name)) / "x") for i, name in enumerate(FLOWERS)]

@@ -159,7 +159,11 @@ def test_a_head_without_parameters_is_solved_or_stages_learn_beneath_it_or_it_is
 @pytest.mark.parametrize(
     ("head", "words"),
     [
-        (lambda f, c: nn.Linear(f, c + 1), r"Linear answers with \[2, 4\] for two images, but there are 3 classes"),
+        (
+            lambda f, c: nn.Linear(f, c + 1),
+            r"Linear answers with \[2, 4\] .*, of which it gets features \[2, 512\], but there are 3 classes",
+        ),
+        (lambda f, c: nn.Sequential(nn.Linear(f, c), nn.Softmax(1)), "Sequential ends in a Softmax, .* Leave it out"),
         (lambda f, c: nn.Linear(f + 1, c), r"cannot take what this backbone gives, features \[N, 512\]"),
         (lambda f, c: nn.Bilinear(f, f, c), "Bilinear cannot take"),
         (lambda f, c: 3, "<lambda> gave int; it is to make an nn.Module"),
@@ -209,14 +213,26 @@ def test_an_option_that_nobody_takes_is_refused(images):
 
 
 @pytest.fixture
-def optional(monkeypatch):
-    """The name of a registered head, in this test alone."""
+def registry(monkeypatch):
+    """What is registered in this test is forgotten afterwards."""
     table = dict(HEADS)
     monkeypatch.setattr("headswap.networks.head_registry._HEADS", table)
     monkeypatch.setattr("headswap.networks.head_registry.HEADS", table)
     monkeypatch.setattr("headswap.export.schema.HEADS", table)
+
+
+@pytest.fixture
+def optional(registry):
+    """The name of a registered head, in this test alone."""
     register_head("optional", Optional)
     return "optional"
+
+
+def test_a_registered_head_needs_no_docstring(registry, tmp_path):
+    register_head("plain", lambda in_features, num_classes: nn.Linear(in_features, num_classes))
+    assert headswap.heads()["plain"] == "plain"
+    headswap.save(tiny_model(head="plain"), tmp_path / "plain.headswap")
+    assert headswap.load(tmp_path / "plain.headswap").head.out_features == 3
 
 
 @pytest.mark.parametrize("by_name", [True, False])
@@ -248,9 +264,13 @@ def test_a_replaced_head_that_does_not_fit_is_refused_before_anything_is_learned
     model = own(images, "linear")
     model.head = head
     for verb in (headswap.train, headswap.fit, headswap.lr_find):
-        with pytest.raises(InputError, match=r"answers with \[2, \d+\] for two images, but there are 3|cannot take"):
+        with pytest.raises(
+            InputError, match=r"answers with \[2, \d+\] for two images, of which .* there are 3|cannot take"
+        ):
             verb(model, images, plan=PLAN)
-    with pytest.raises(InputError, match=r"answers with \[2, \d+\] for two images, but there are 3|cannot take"):
+    with pytest.raises(
+        InputError, match=r"answers with \[2, \d+\] for two images, of which .* there are 3|cannot take"
+    ):
         model.predict(images.paths[0])
 
 

@@ -31,6 +31,13 @@ def weights_that_learn(model, plan):
     return sum(p.numel() for p in model.unfreeze(plan.phases[-1].learning_stages).parameters() if p.requires_grad)
 
 
+def test_what_cannot_be_a_phase_or_a_plan_is_said():
+    with pytest.raises(ValueError, match="Stages that learn need a learning rate, backbone_lr"):
+        Phase(1, 2, 1e-3)
+    with pytest.raises(ValueError, match=r"a tuple, of a single phase as well: Plan\(\(Phase"):
+        Plan(Phase(1, 0, 1e-3))
+
+
 # The classic ones
 
 

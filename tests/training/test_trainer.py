@@ -33,6 +33,11 @@ def test_other_classes_are_refused_at_once(images):
         headswap.train(small_model(["ant", "bee", "cat"]), images, HEAD_ONLY)
 
 
+def test_what_are_no_loaded_images_is_said_at_once(model):
+    with pytest.raises(InputError, match=r"The images are those of headswap\.load_images\(folder\), not list"):
+        headswap.train(model, [1, 2], HEAD_ONLY)
+
+
 def test_other_validation_classes_are_refused_at_once(images, tmp_path):
     two = load_shapes(tmp_path / "two", names=("bars", "dots"))
     with pytest.raises(InputError, match="show bars, boxes, dots, but"):
@@ -47,7 +52,7 @@ def test_the_order_of_the_classes_is_the_models(images):
 
 def test_more_stages_than_there_are_are_refused_at_once(normed, images):
     with pytest.raises(ValueError, match="5 stages, so 6 of them cannot learn"):
-        headswap.train(normed, images, Plan((Phase(1, 0, 1e-3), Phase(1, 6, 1e-3))))
+        headswap.train(normed, images, Plan((Phase(1, 0, 1e-3), Phase(1, 6, 1e-3, 1e-4))))
 
 
 def test_a_class_of_one_image_is_refused_at_once(tmp_path):
