@@ -114,13 +114,16 @@ def test_a_command_that_needs_an_extra_says_which_in_a_line(told, command):
     status, out, err = told["commands"][command]
     assert (status, out) == (1, "")
     [line] = err.splitlines()
-    assert line.endswith(f'which is not installed; run pip install "headswap[{REFUSED[command]}]".')
+    assert line.endswith(
+        f'which is not installed; run pip install "headswap[{REFUSED[command]}]" where headswap is installed.'
+    )
 
 
 @pytest.mark.subprocess
 @pytest.mark.parametrize("feature, extra", [("engine", "onnx"), ("onnx", "onnx"), ("page", "page")])
 def test_python_says_it_too(told, feature, extra):
-    assert f'needs the extra "{extra}", which is not installed; run pip install "headswap[{extra}]".' in told[feature]
+    command = f'pip install "headswap[{extra}]" where headswap is installed.'
+    assert f'needs the extra "{extra}", which is not installed; run {command}' in told[feature]
 
 
 @pytest.mark.subprocess

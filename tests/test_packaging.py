@@ -137,6 +137,12 @@ def test_what_is_installed_elsewhere_tries_the_sample_and_shows_the_logo(install
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.subprocess
+def test_a_clone_beside_somebodys_script_does_not_hide_what_is_installed(tmp_path):
+    (tmp_path / "headswap" / "headswap").mkdir(parents=True)
+    assert run(Path(sys.executable), "-c", "import headswap; print(headswap.load_images)", folder=tmp_path)
+
+
 # The version is stated once, and the changelog knows it
 
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text("utf-8")

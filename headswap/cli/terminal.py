@@ -6,6 +6,8 @@ Knows nothing of commands and of how anything is computed.
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import Any, TypeVar
@@ -38,7 +40,10 @@ EXIT_INTERRUPTED = 130  # as shells report what Ctrl+C ended
 ProgressEvent = Event | Fold | CrossValidated | Lap | Won
 E = TypeVar("E")
 
-console: Console = Console()
+# A file or a pipe gets whole lines: nobody searches for half of a file's name.
+_PIPED_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 1000
+
+console: Console = Console(width=_PIPED_WIDTH)
 error_console: Console = Console(stderr=True)
 
 

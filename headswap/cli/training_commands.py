@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +44,7 @@ from headswap.networks.catalogue import DEFAULT_BACKBONE
 from headswap.networks.classifier import Classifier
 from headswap.networks.head_registry import HEADS
 from headswap.training.api import refit, train
+from headswap.training.checkpoints import restore
 from headswap.training.cross_validation import cross_validate
 from headswap.training.events import Kept
 from headswap.training.plan import NAMED_PLANS, Plan
@@ -52,6 +54,13 @@ from headswap.training.record import Record
 ABORTED_MESSAGE = "Ended at once. What was learned and not yet written is lost."
 SUGGESTED_PLAN = "suggested"
 MAX_SHOWN_GROUPS = 10  # of images, for each finding
+
+
+class OtherWeights(str, Enum):
+    """Names of candidates of a training, as ``Kept.candidates`` has them."""
+
+    FROZEN, REFERENCE = "frozen", "reference"
+
 
 HeadOption = Annotated[str, typer.Option(help=f"One of {', '.join(HEADS)}.")]
 HeadOptionsOption = Annotated[
@@ -71,6 +80,14 @@ RefitOption = Annotated[
     bool,
     typer.Option(
         "--refit", help="Train once more afterwards, on all images; the metrics stay those of the first training."
+    ),
+]
+KeepOption = Annotated[
+    OtherWeights | None,
+    typer.Option(
+        "--keep",
+        help="Keep other weights of this training than its plan would: those of the frozen network, or the reference, "
+        "a head that is solved at once.",
     ),
 ]
 FromOption = Annotated[
@@ -125,6 +142,7 @@ def train_command(
     seed: SeedOption = 0,
     folds: FoldsOption = None,
     refit_afterwards: RefitOption = False,
+    keep: KeepOption = None,
     from_file: FromOption = None,
     out: OutOption = None,
     classify: ClassifyOption = None,
@@ -133,6 +151,8 @@ def train_command(
     """Train a model on a folder of images, and optionally save it or classify images with it."""
     if from_file and (option_pairs or is_given(context, "backbone", "head")):
         raise typer.BadParameter("With --from the backbone and the head are the file's; leave their options away.")
+    if keep and refit_afterwards:
+        raise typer.BadParameter("--refit learns again what the plan keeps; leave --keep away.")
     if out:
         check_writable(out)
     images_to_classify = resolve_existing_images(classify)
@@ -158,6 +178,8 @@ def train_command(
         refitting = refit(model, images, plan, shown.get(Kept))
         is_refitted = show_events(interrupt.until_interrupted(refitting), as_json).get(Kept)
         remark = "" if is_refitted else "It has not learned again from all images."
+    if keep and not interrupt.is_interrupted:
+        _keep_other_weights(model, shown.get(Kept), keep, as_json)
     trained = model if model.record is not previous_record or not interrupt.is_interrupted else None
     _save_and_classify(interrupt, trained, remark, out, images_to_classify, as_json)
 
@@ -207,6 +229,19 @@ def _install_interrupt_handler(context: typer.Context, out: Path | None) -> Inte
 
 def _untrained_message(out: Path | None) -> str:
     return "Stopped before anything was learned" + (f"; {out} was not written." if out else ".")
+
+
+def _keep_other_weights(model: Classifier, kept: Kept | None, name: OtherWeights, as_json: bool) -> None:
+    """Put a candidate of the training into the model, and say so; without one the model stays as it is."""
+    candidate = kept.candidates.get(name.value) if kept else None
+    metrics = candidate.validation_metrics if candidate else None
+    if candidate and metrics:
+        restore(model, candidate)
+        what = "the frozen network" if name is OtherWeights.FROZEN else "the head that is solved at once"
+        sentence = f"Kept {what} instead: {metrics.correct} of {metrics.total} validation images right."
+    else:
+        sentence = f"This training has no other weights to keep that are called {name.value}; nothing was changed."
+    print_text_or_json(sentence, as_json, event="Restored", candidate=name.value, sentence=sentence)
 
 
 def _save_and_classify(

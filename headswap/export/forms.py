@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -83,8 +84,15 @@ class ExportForm:
             InputError: if the form does not support the model, or something cannot be written.
         """
         path = self.path_in(folder, inputs.title)
+        was_there = path.parent.exists()
         make_folder(path.parent)
-        return path, self.write(model, path, inputs)
+        try:
+            return path, self.write(model, path, inputs)
+        except BaseException:
+            if not was_there:
+                with suppress(OSError):  # something lies in it
+                    path.parent.rmdir()
+            raise
 
 
 _EXPORT_FORMS: dict[str, ExportForm] = {}

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import os
 import re
 import signal
 import subprocess
@@ -26,6 +27,8 @@ from headswap.networks.head_registry import HEADS, describe_head, get_head_optio
 from headswap.training.plan import NAMED_PLANS, Phase, Plan
 from headswap.ui.app import lan
 from headswap.ui.views.dataset import render_dataset
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -110,6 +113,32 @@ def test_heads_race_and_the_winner_classifies(run, folder, tmp_path):
 def test_a_race_of_one_is_said_in_a_line(run, folder):
     status, said = run("race", folder, "--head", "linear")
     assert status and "A race needs two heads at least" in said
+
+
+@pytest.mark.parametrize(("weights", "words"), [("frozen", "the frozen network"), ("reference", "the head that is")])
+def test_other_weights_of_the_training_are_kept_if_asked_for(run, folder, tiny, tmp_path, weights, words):
+    status, said = run("train", folder, *TINY, "--keep", weights, "--out", tmp_path / "x.headswap")
+    found = re.search(rf"Kept {words}.* instead: (\d) of 3 validation images right\.", said)
+    assert not status and found
+    assert headswap.load(tmp_path / "x.headswap").record.result.correct == int(found[1])
+
+
+def test_weights_that_a_training_does_not_have_cost_nothing(run, folder, tiny, tmp_path):
+    status, said = run("train", folder, *TINY, "--head", "lda", "--plan", "head only", "--keep", "frozen")
+    assert not status and "no other weights to keep that are called frozen; nothing was changed" in said
+    status, said = run("train", folder, *TINY, "--refit", "--keep", "frozen")
+    assert status == 2 and "leave --keep away" in said
+
+
+@pytest.mark.subprocess
+def test_what_goes_into_a_pipe_has_whole_lines(kept, tmp_path):
+    path = tmp_path / "a name that is longer than half of a terminal" / "and so is this one of the picture.png"
+    path.parent.mkdir()
+    shape("dots", 11).save(path)
+    command = [sys.executable, "-m", "headswap", "predict", str(kept), str(path)]
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, encoding="utf-8")
+    assert str(path) in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("head", ["bottleneck", "lda"])

@@ -58,6 +58,16 @@ def test_a_folder_that_cannot_be_made_is_said(model, tmp_path):
         EXPORT_FORMS["program"].export(model, tmp_path / "file" / "below", ExportInputs("shapes"))
 
 
+def test_what_cannot_be_written_leaves_no_folder_behind(model, tmp_path):
+    def refuse(*_):
+        raise InputError("ONNX is missing.")
+
+    form = ExportForm("none", "None", "Nothing.", "As nothing.", refuse)
+    with pytest.raises(InputError, match="ONNX is missing"):
+        form.export(model, tmp_path / "new", ExportInputs("shapes"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_form_of_ones_own_is_one_more(registry, model, tmp_path):
     register_export(NAMES)
     path, parity = registry["names"].export(model, tmp_path, ExportInputs("shapes"))

@@ -108,8 +108,8 @@ def test_own_images_go_along_only_by_the_tick(learned):
     [
         ("../../etc/passwd", "etc passwd"),
         ("a\0b\n<script>", "a b script"),
-        ("", "my model"),
-        ("...", "my model"),
+        ("", "my-model"),
+        ("...", "my-model"),
         ("花と犬 2", "花と犬 2"),
         ("x" * 500, "x" * 60),
     ],

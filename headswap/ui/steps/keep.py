@@ -35,7 +35,7 @@ from headswap.ui.sessions.state import TrainedModel
 from headswap.ui.views.html import render_problem_card
 from headswap.ui.views.network import backbone_title, count_head_parameters, head_title, render_network
 
-DEFAULT_NAME = "my model"
+DEFAULT_NAME = "my-model"
 EXPORTING_HTML = (
     '<p class="hs-card hs-hint" role="status">Making the file, and comparing its answers with the model.</p>'
 )
