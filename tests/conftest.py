@@ -1,6 +1,7 @@
 """What tests share: a folder for uploads, drawings, networks that learn them, and visitors."""
 
 import asyncio
+import gc
 import os
 import random
 import secrets
@@ -24,6 +25,11 @@ from headswap.ui.sessions.scheduler import Scheduler
 from headswap.ui.sessions.session import Session
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of programs that tests start
+
+
+def pytest_collection_finish():
+    """The libraries' half a million objects stay; collecting garbage need not visit them each time."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

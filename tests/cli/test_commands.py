@@ -437,8 +437,8 @@ def test_an_export_goes_beside_the_images_and_never_among_them(run, kept, tmp_pa
     model.write_bytes(kept.read_bytes())
     draw_folder(tmp_path / "pets", each=1)
     for _ in range(2):  # into its own folder again
-        status, _ = run("export", model, "--program")
-        assert status == 0 and (tmp_path / "pets-exported" / "pets.pt2").is_file()
+        status, _ = run("export", model, "--script")
+        assert status == 0 and (tmp_path / "pets-exported" / "pets.py").is_file()
     assert {path.name for path in (tmp_path / "pets").iterdir()} == set(SHAPES)
 
 

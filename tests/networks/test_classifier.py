@@ -419,7 +419,11 @@ def test_a_module_that_cannot_be_taken_apart_is_refused():
 
 
 @pytest.mark.parametrize(
-    "backbone", ["resnet18", "vgg11", "vit_b_32", "swin_t", "swin_v2_t", "maxvit_t", "efficientnet_lite0", "googlenet"]
+    "backbone",
+    [
+        *("resnet18", "vgg11", "vit_b_32", "swin_t", "efficientnet_lite0"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("swin_v2_t", "maxvit_t", "googlenet")),
+    ],
 )
 def test_attention_takes_the_map_of_every_kind_of_backbone(backbone):
     model = on_paper(backbone, head="attention")

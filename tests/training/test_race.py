@@ -270,7 +270,7 @@ def test_a_plan_that_does_not_begin_with_the_head_is_refused(model, images, stag
 
 def test_more_stages_than_there_are_are_refused(model, images):
     with pytest.raises(ValueError, match="9 stages, so 10 of them cannot learn"):
-        headswap.race(images, model, ["linear", "mlp"], Plan((Phase(1, 0, 1e-3), Phase(1, 10, 1e-3))))
+        headswap.race(images, model, ["linear", "mlp"], Plan((Phase(1, 0, 1e-3), Phase(1, 10, 1e-3, 1e-4))))
 
 
 def test_an_unknown_engine_is_refused(model, images):
