@@ -249,6 +249,7 @@ def programs_are_announced(request, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def on_one_core():
+def on_one_core(monkeypatch):
     """Networks and pictures are small here: several threads take five times as long, waiting for each other."""
     torch.set_num_threads(1)
+    monkeypatch.setattr(devices, "use_all_cpus", lambda: None)

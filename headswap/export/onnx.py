@@ -69,7 +69,7 @@ def export_onnx(model: Classifier, path: str | os.PathLike[str], golden: GoldenS
 
 def make_onnx_predict_fn(path_or_bytes: bytes | Path) -> PredictFn:
     """A function from pixels to probabilities that runs an exported ONNX file with ONNX Runtime on the CPU."""
-    session = create_session(path_or_bytes)
+    session = create_session(path_or_bytes, torch.get_num_threads())
 
     def predict(pixels: Tensor) -> Tensor:
         return torch.from_numpy(session.run([OUTPUT_NAME], {INPUT_NAME: pixels.numpy()})[0])

@@ -83,7 +83,7 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def create_session(source: bytes | Path, num_threads: int = 0) -> InferenceSession:
+def create_session(source: bytes | Path, num_threads: int) -> InferenceSession:
     """Open an ONNX file in ONNX Runtime, on the CPU.
 
     Args:
