@@ -52,6 +52,7 @@ from headswap.export.schema import (
     MAX_DESCRIPTION_BYTES,
     InvalidModelFile,
     ModelDescription,
+    build_from_description,
     build_on_meta_device,
     describe_model,
     dump_description,
@@ -167,7 +168,9 @@ def _check_serializable(model: Classifier) -> None:
         ) from error
     if any(not is_utf8_encodable(name) for name in model.classes):
         raise InputError("The name of a class holds half a character, which no file can hold. Adapt the model anew.")
-    if get_tensor_specs(build_on_meta_device(describe_model(model))) != get_tensor_specs(model):
+    with torch.device("meta"):
+        built_again = build_from_description(describe_model(model))
+    if get_tensor_specs(built_again) != get_tensor_specs(model):
         raise InputError(
             f"This model is not what {model.backbone} with a {head_config.head_name} head is, in single precision; it "
             "was changed by hand. Save its state_dict with torch.save instead."
