@@ -106,6 +106,7 @@ import sys, torch
 before = torch.get_rng_state()
 import headswap, headswap.cli.commands, headswap.ui
 assert torch.equal(before, torch.get_rng_state()), "importing drew random numbers"
+headswap.adapt, headswap.fit, headswap.save
 assert not any(name.split(".")[0] == "gradio" for name in sys.modules), "importing imported Gradio"
 """
 

@@ -1,23 +1,93 @@
-"""The ``headswap`` command: its sub-commands, and how it ends. Imports Gradio for ``app`` only."""
+"""The ``headswap`` command: its sub-commands, each imported when it is run, and how it ends.
+
+``--help`` and ``--version`` answer at once, because neither torch nor Gradio is imported for them.
+"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
-from headswap.cli.list_commands import backbones_command, fetch_command, heads_command
-from headswap.cli.model_commands import evaluate_command, export_command, predict_command, push_command
-from headswap.cli.terminal import EXIT_INTERRUPTED, error_console, print_line
-from headswap.cli.training_commands import check_command, race_command, train_command
-from headswap.common import devices
+from headswap.cli.console import EXIT_INTERRUPTED, error_console, print_line
 from headswap.common.errors import InputError
 from headswap.common.version import read_version
 
 
-class InterruptibleGroup(TyperGroup):
-    """Group whose commands end with a message, not a traceback, on Ctrl+C; ``app`` has a handler of its own."""
+@dataclass(frozen=True)
+class LazyCommand:
+    """A sub-command that is imported when it is run.
+
+    Attributes:
+        module: of ``headswap.cli``.
+        summary: the first sentence of its docstring, for the list of commands.
+    """
+
+    module: str
+    summary: str
+
+
+COMMANDS: Mapping[str, LazyCommand] = MappingProxyType(
+    {
+        "app": LazyCommand("app_command", "Start the web page and open it."),
+        "train": LazyCommand(
+            "training_commands",
+            "Train a model on a folder of images, and optionally save it or classify images with it.",
+        ),
+        "predict": LazyCommand("model_commands", "Classify images with a saved model."),
+        "evaluate": LazyCommand("model_commands", "Evaluate a saved model on images that it was not trained on."),
+        "export": LazyCommand("model_commands", "Export a saved model to other formats, each compared with it."),
+        "push": LazyCommand(
+            "model_commands",
+            "Push a saved model to the Hugging Face Hub, as the user who is logged in on this computer.",
+        ),
+        "check": LazyCommand(
+            "training_commands", "Check a dataset for duplicates, conflicting labels and weak images before training."
+        ),
+        "race": LazyCommand("training_commands", "Train several heads side by side, and continue with the best."),
+        "heads": LazyCommand("heads_command", "List the heads with their options."),
+        "backbones": LazyCommand("backbone_commands", "List the backbones with their size and accuracy."),
+        "fetch": LazyCommand(
+            "backbone_commands", "Download pretrained weights in advance, so that a class needs no internet."
+        ),
+    }
+)
+
+
+def load_command(name: str) -> Any:
+    """Import a sub-command of ``COMMANDS``, the function ``<name>_command`` of its module, as a click command."""
+    module = import_module(f"headswap.cli.{COMMANDS[name].module}")
+    if "torch" in sys.modules:
+        from headswap.common import devices
+
+        devices.use_all_cpus()
+    app = typer.Typer(add_completion=False)
+    app.command(name)(getattr(module, f"{name}_command"))
+    return typer.main.get_command(app)
+
+
+class LazyGroup(TyperGroup):
+    """Group that imports a command when it is run, and ends with a message, not a traceback, on Ctrl+C.
+
+    The command ``app`` has a handler of its own for Ctrl+C.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for name, command in COMMANDS.items():  # for the list; what is run takes its place
+            self.add_command(TyperCommand(name, help=command.summary), name)
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]  # Typer's is private
+        """Find the command that was asked for, and import it."""
+        if args[0] in COMMANDS:
+            self.add_command(load_command(args[0]), args[0])
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # the base class's type is private to Typer
         """Run the command that was asked for."""
@@ -31,7 +101,7 @@ class InterruptibleGroup(TyperGroup):
 
 
 cli: typer.Typer = typer.Typer(
-    cls=InterruptibleGroup,
+    cls=LazyGroup,
     help="Give a pretrained image network a new head, and watch it learn your pictures.",
     no_args_is_help=True,
     add_completion=False,
@@ -54,51 +124,8 @@ def handle_common_options(
     """Handle the options of all commands."""
 
 
-@cli.command("app")
-def app_command(
-    port: Annotated[int | None, typer.Option(help="By default the first free port from 7860 on.")] = None,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 admits other machines of the network.")
-    ] = "127.0.0.1",
-    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
-    lan: Annotated[
-        bool, typer.Option("--lan", help="Listen to the network, and show the address and a QR code for a classroom.")
-    ] = False,
-) -> None:
-    """Start the web page and open it."""
-    from headswap.ui import launch
-
-    if lan:
-        from headswap.ui.app.lan import ALL_INTERFACES, find_lan_address, format_invitation
-
-        launch(
-            lambda port: print(format_invitation(find_lan_address(), port), flush=True),
-            server_port=port,
-            server_name=ALL_INTERFACES,
-            inbrowser=False,
-        )
-    else:
-        launch(server_port=port, server_name=host, inbrowser=browser)
-
-
-for _name, _command in (
-    ("train", train_command),
-    ("predict", predict_command),
-    ("evaluate", evaluate_command),
-    ("export", export_command),
-    ("push", push_command),
-    ("check", check_command),
-    ("race", race_command),
-    ("heads", heads_command),
-    ("backbones", backbones_command),
-    ("fetch", fetch_command),
-):
-    cli.command(_name)(_command)
-
-
 def main() -> None:
     """Run the ``headswap`` command; print an ``InputError`` in one line and end with status 1."""
-    devices.use_all_cpus()
     try:
         cli()
     except InputError as error:

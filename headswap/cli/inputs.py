@@ -11,12 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from headswap.cli.terminal import (
-    error_console,
-    make_download_column,
-    make_progress,
-    print_text_or_json,
-)
+from headswap.cli.console import error_console, format_default, print_text_or_json
+from headswap.cli.terminal import make_download_column, make_progress
 from headswap.common.errors import InputError
 from headswap.data.dataset import LabelledImages, load_report_to_dict
 from headswap.data.ingest import LoadingProgress
@@ -185,8 +181,3 @@ def parse_head_options(head: str, pairs: Iterable[str]) -> dict[str, Any]:
                 f"The option {name} is written like {name}={format_default(default)}, not '{pair}'."
             ) from error
     return options
-
-
-def format_default(default: object) -> str:
-    """Format the default of a head option as it would be typed."""
-    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from headswap.cli.console import error_console, print_line
 from headswap.cli.export_flags import join_export_flags, with_export_flags
 from headswap.cli.inputs import (
     FolderArgument,
@@ -18,13 +19,7 @@ from headswap.cli.inputs import (
     load_images,
     load_model,
 )
-from headswap.cli.terminal import (
-    OutputFormat,
-    error_console,
-    print_line,
-    show_evaluation,
-    show_predictions,
-)
+from headswap.cli.terminal import OutputFormat, show_evaluation, show_predictions
 from headswap.common.errors import InputError
 from headswap.evaluation.evaluate import evaluate
 from headswap.export.deploy import onnx_kit, space_kit

@@ -5,14 +5,10 @@ Knows nothing of commands and of how anything is computed.
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 from collections.abc import Iterable, Sequence
 from enum import Enum
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -26,6 +22,7 @@ from rich.progress import (
 from rich.table import Column, Table
 from rich.text import Text
 
+from headswap.cli.console import console, print_json_line, print_line
 from headswap.common.plain_data import dataclass_to_dict, event_to_dict, predictions_to_dicts
 from headswap.common.text import sanitize
 from headswap.data.csv_tables import format_csv
@@ -35,16 +32,8 @@ from headswap.training.cross_validation import CrossValidated, Fold
 from headswap.training.events import Epoch, Event, Kept, PhaseBegins, Reference
 from headswap.training.race import Lap, Won
 
-EXIT_INTERRUPTED = 130  # as shells report what Ctrl+C ended
-
 ProgressEvent = Event | Fold | CrossValidated | Lap | Won
 E = TypeVar("E")
-
-# A file or a pipe gets whole lines: nobody searches for half of a file's name.
-_PIPED_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 1000
-
-console: Console = Console(width=_PIPED_WIDTH)
-error_console: Console = Console(stderr=True)
 
 
 class OutputFormat(str, Enum):
@@ -67,21 +56,6 @@ class ShownEvents:
         """The last event of this type, or None."""
         event = self._last.get(kind)
         return event if isinstance(event, kind) else None
-
-
-def print_line(text: str) -> None:
-    """Print a text without markup or highlighting."""
-    console.print(text, markup=False, highlight=False)
-
-
-def print_json_line(**fields: Any) -> None:
-    """Print a JSON object as one line, and flush."""
-    print(json.dumps(fields, ensure_ascii=False, allow_nan=False), flush=True)
-
-
-def print_text_or_json(text: str, as_json: bool, **fields: Any) -> None:
-    """Print ``fields`` as a JSON object, or else the text."""
-    print_json_line(**fields) if as_json else print_line(text)
 
 
 def make_progress(*extra_columns: ProgressColumn, disable: bool = False) -> Progress:

@@ -11,6 +11,7 @@ from typing import Annotated
 import torch
 import typer
 
+from headswap.cli.console import EXIT_INTERRUPTED, console, print_json_line, print_line, print_text_or_json
 from headswap.cli.inputs import (
     BackboneOption,
     ClassifyOption,
@@ -28,16 +29,7 @@ from headswap.cli.inputs import (
 )
 from headswap.cli.interruption import InterruptHandler
 from headswap.cli.model_commands import classify_files
-from headswap.cli.terminal import (
-    EXIT_INTERRUPTED,
-    OutputFormat,
-    ProgressEvent,
-    console,
-    print_json_line,
-    print_line,
-    print_text_or_json,
-    show_events,
-)
+from headswap.cli.terminal import OutputFormat, ProgressEvent, show_events
 from headswap.data.checks import check
 from headswap.export.model_file import save
 from headswap.networks.catalogue import DEFAULT_BACKBONE

@@ -18,7 +18,7 @@ class MissingExtraError(InputError):
     """
 
     def __init__(self, extra: str, feature: str, problem: str = "is not installed", upgrade: bool = False) -> None:
-        self.command = f'pip install {"--upgrade " if upgrade else ""}"headswap[{extra}]"'
+        self.command: str = f'pip install {"--upgrade " if upgrade else ""}"headswap[{extra}]"'
         super().__init__(
             f'{feature} needs the extra "{extra}", which {problem}; run {self.command} where headswap is installed.'
         )

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from headswap.common.deprecation import renamed_function
 from headswap.common.text import suggest_names
 
 HeadFactory = Callable[..., nn.Module]  # (in_features, num_classes, **options)
@@ -178,3 +179,6 @@ def _get_signature(head: HeadFactory) -> inspect.Signature | None:
         return inspect.signature(head)
     except (TypeError, ValueError):  # a callable written in C may have none
         return None
+
+
+heads.register = renamed_function(register_head, "heads.register")  # type: ignore[attr-defined]  # a module once

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 import headswap
 import headswap.ui
-from headswap.cli import commands, inputs, model_commands, terminal, training_commands
+from headswap.cli import commands, console, inputs, model_commands, terminal, training_commands
 from headswap.networks.catalogue import backbones, find_backbone
 from headswap.networks.head_registry import HEADS, describe_head, get_head_options
 from headswap.training.plan import NAMED_PLANS, Phase, Plan
@@ -39,7 +39,7 @@ def folder(tmp_path):
 @pytest.fixture(autouse=True)
 def as_wide_as_columns_says(monkeypatch):
     """Terminals are made when the module is imported, and keep the width of that moment if COLUMNS was set then."""
-    for each in (terminal.console, terminal.error_console):
+    for each in (console.console, console.error_console):
         monkeypatch.setattr(each, "_width", None)
 
 
@@ -526,10 +526,10 @@ def test_the_page_is_started_where_it_was_said(monkeypatch):
 
 def test_every_verb_is_explained():
     said = CliRunner().invoke(commands.cli, ["--help"]).output
-    for verb in commands.cli.registered_commands:
-        name = verb.name or verb.callback.__name__
-        assert name in said
-        assert (verb.callback.__doc__ or "").split(".")[0].split(",")[0] in " ".join(said.split())
+    for name, command in commands.COMMANDS.items():
+        assert name in said and command.summary in " ".join(re.sub("[│╭╮╰╯─]", " ", said).split())
+        docstring = " ".join((commands.load_command(name).help or "").split())
+        assert docstring.startswith(command.summary)
 
 
 def test_the_version_is_printed(run):

@@ -1,4 +1,4 @@
-"""The commands for what can be named: ``heads``, ``backbones``, and ``fetch`` for their weights."""
+"""The commands for backbones: ``backbones`` lists them, ``fetch`` downloads their weights."""
 
 from __future__ import annotations
 
@@ -7,20 +7,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from headswap.cli.inputs import JsonOption, adapt_backbone, format_default, translate_option_errors
-from headswap.cli.terminal import console, print_json_line, print_line
+from headswap.cli.console import console, print_json_line, print_line
+from headswap.cli.inputs import JsonOption, adapt_backbone, translate_option_errors
 from headswap.common.plain_data import dataclass_to_dict
 from headswap.networks.catalogue import Backbone, backbones, find_backbone
-from headswap.networks.head_registry import HEADS, describe_head, get_head_options
-
-
-def heads_command() -> None:
-    """List the heads with their options."""
-    table = Table("name", "what it does", "options")
-    for name in HEADS:
-        options = ", ".join(f"{option}={format_default(default)}" for option, default in get_head_options(name).items())
-        table.add_row(name, describe_head(name), options)
-    console.print(table)
 
 
 def backbones_command(as_json: JsonOption = False) -> None:
