@@ -21,7 +21,9 @@ PLENTY_OF_IMAGES = 100  # in the smallest class, for a head with hidden layers
 MANY_IMAGES = 200  # in all; beyond it two views are enough: four gained nothing and took twice the time
 IMBALANCE_RATIO = 3  # times as many images in the largest class as in the smallest
 MANY_HEAD_WEIGHTS_PER_IMAGE = 1000
-MAX_FROZEN_PASS_SECONDS = 120
+# Two minutes of two cores with networks that use them badly: EfficientNet-Lite0 does some 60 GFLOP in a second there.
+# Operations and not seconds, so that a plan is the same on every machine, whatever else the machine does.
+MAX_FROZEN_PASS_FLOPS = 7e12
 MAX_UNFROZEN_WEIGHTS = 12_000_000  # beyond it an epoch takes minutes on two cores
 
 
@@ -73,15 +75,15 @@ def _plan_sentences(
         yield "The classes differ much in number, so each counts as much as every other."
 
 
-def choose_num_views(num_images: int, seconds_per_view: float) -> int:
+def choose_num_views(num_images: int, flops_per_image: int) -> int:
     """The number of views of each training image: fewer for many images, or where the frozen pass would take minutes.
 
     Args:
         num_images: in the dataset.
-        seconds_per_view: that the whole network takes for one image on this machine.
+        flops_per_image: floating-point operations of the stages.
     """
     views = 4 if num_images < MANY_IMAGES else 2
-    while views > 1 and num_images * views * seconds_per_view > MAX_FROZEN_PASS_SECONDS:
+    while views > 1 and num_images * views * flops_per_image > MAX_FROZEN_PASS_FLOPS:
         views //= 2
     return views
 

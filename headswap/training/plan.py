@@ -153,9 +153,9 @@ class Plan:
     def suggest(cls, images: LabelledImages, model: Classifier) -> Plan:
         """The default plan: the head alone, then the last stages, whose weights are interpolated half-way.
 
-        It depends on the number of images and classes, on the weights of the head and of the last stages, and on how
-        fast this machine runs the network; ``advice`` says why in a sentence or two. A model whose stages are unfrozen
-        already goes on with these.
+        It depends on the number of images and classes, on the weights of the head and of the last stages, and on the
+        network's operations, never on the machine; ``advice`` says why in a sentence or two. A model whose stages are
+        unfrozen already goes on with these.
         """
         smallest, largest = min(images.counts.values()), max(images.counts.values())
         num_unfrozen = len(model.learning_stages)
@@ -164,7 +164,7 @@ class Plan:
         is_imbalanced = not images.multi_label and largest >= IMBALANCE_RATIO * smallest
         return cls(
             (unfrozen_phase,) if num_unfrozen else (head_phase, unfrozen_phase),
-            choose_num_views(len(images), model.measure_seconds_per_image()),
+            choose_num_views(len(images), model.count_flops_per_image()),
             label_smoothing=0.0,
             balance_classes=is_imbalanced,
             head_loss_ratio=0.6,

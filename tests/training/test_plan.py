@@ -132,12 +132,26 @@ def test_a_head_that_is_large_for_its_images_is_told_of():
     assert "weights for" not in Plan.suggest(images(20, 20), on_paper("resnet18")).advice
 
 
-def test_a_slow_machine_reads_fewer_views(resnet, monkeypatch):
+def test_a_large_network_reads_fewer_views(resnet, monkeypatch):
     views = []
-    for pace in (0.01, 0.5, 1.2, 100):
-        monkeypatch.setattr(type(resnet), "measure_seconds_per_image", lambda _, pace=pace: pace)
+    for flops in (1e9, 3e10, 5e10, 1e13):
+        monkeypatch.setattr(type(resnet), "count_flops_per_image", lambda _, flops=flops: flops)
         views.append(Plan.suggest(images(50, 49), resnet).views)
     assert views == [4, 2, 1, 1]
+
+
+def test_no_plan_asks_how_fast_the_machine_is(resnet, monkeypatch):
+    monkeypatch.setattr("time.perf_counter", lambda: pytest.fail("A plan asked for the time."))
+    monkeypatch.setattr("headswap.networks.classifier.perf_counter", lambda: pytest.fail("A plan asked for the time."))
+    assert Plan.suggest(images(50, 49), resnet).views == 4
+
+
+@pytest.mark.parametrize(("backbone", "gflops"), [("resnet18", 3.6), ("efficientnet_lite0", 0.77), ("vit_b_32", 8.7)])
+def test_operations_are_those_that_papers_name(backbone, gflops):
+    model = on_paper(backbone)
+    before = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    assert model.count_flops_per_image() == pytest.approx(gflops * 1e9, rel=0.05)
+    assert {name: tensor.shape for name, tensor in model.state_dict().items()} == before
 
 
 def test_stages_that_have_learned_already_go_on_and_nothing_else_begins():

@@ -19,7 +19,7 @@ from headswap.networks.bundled_weights import BUNDLED
 from headswap.networks.catalogue import Backbone, backbones, explain_download_refusal, find_backbone
 from headswap.training.advice import choose_num_views
 from headswap.ui.panels.help_notes import build_note
-from headswap.ui.sessions.chosen_network import get_measured_seconds, measure_seconds_per_image
+from headswap.ui.sessions.chosen_network import count_flops_per_image, get_measured_seconds, measure_seconds_per_image
 from headswap.ui.sessions.scheduler import Scheduler
 from headswap.ui.sessions.session import Session
 
@@ -108,6 +108,7 @@ def measure_backbones(session: Session, scheduler: Scheduler) -> Iterator[Backbo
                 break
             with scheduler.compute_slot():
                 measure_seconds_per_image(name)
+                count_flops_per_image(name)  # is kept, so that the table is drawn at once
     finally:
         session.is_measuring_speed = False
     yield refresh(session)
@@ -118,7 +119,7 @@ def stop_measuring(session: Session) -> None:
     session.is_measuring_speed = False
 
 
-def max_reading_seconds(images: LabelledImages, seconds_per_image: float) -> float:
+def max_reading_seconds(images: LabelledImages, seconds_per_image: float, flops_per_image: int) -> float:
     """Upper bound of the seconds to read all images once, with the views that training would use.
 
     An inference engine can be up to four times faster than the plain network that was measured.
@@ -126,12 +127,13 @@ def max_reading_seconds(images: LabelledImages, seconds_per_image: float) -> flo
     Args:
         images: The dataset, split as for a training.
         seconds_per_image: Measured time of one forward pass.
+        flops_per_image: Its floating-point operations, by which training chooses the number of views.
 
     Raises:
         InputError: If the images cannot be split.
     """
     num_training, num_validation = map(len, images.split())
-    num_views = choose_num_views(num_training + num_validation, seconds_per_image)
+    num_views = choose_num_views(num_training + num_validation, flops_per_image)
     return (num_training * num_views + num_validation) * seconds_per_image
 
 
@@ -204,7 +206,7 @@ def _table_row(row: Backbone, images: LabelledImages | None) -> TableRow:
     seconds_per_image = get_measured_seconds(row.name)
     seconds = None
     if images is not None and seconds_per_image is not None:
-        seconds = _round_seconds(max_reading_seconds(images, seconds_per_image))
+        seconds = _round_seconds(max_reading_seconds(images, seconds_per_image, count_flops_per_image(row.name)))
     return [
         row.name,
         seconds,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import chain
 
 import torch
@@ -89,6 +90,12 @@ def measure_seconds_per_image(backbone: str) -> float:
         if backbone not in _seconds_per_image:
             _seconds_per_image[backbone] = _time_network(backbone)
         return _seconds_per_image[backbone]
+
+
+@cache
+def count_flops_per_image(backbone: str) -> int:
+    """Floating-point operations of a forward pass of one image."""
+    return build_meta_network(ModelChoice(backbone, "linear", pretrained=False), 2).count_flops_per_image()
 
 
 def get_measured_seconds(backbone: str) -> float | None:

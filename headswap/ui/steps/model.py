@@ -29,7 +29,7 @@ from headswap.ui.panels.browser_events import StageClick
 from headswap.ui.panels.head_options import HeadOptionsForm, OptionControl, parse_head_options
 from headswap.ui.panels.help_notes import build_note
 from headswap.ui.panels.stage_strip import build_stage_strip, render_chosen_network
-from headswap.ui.sessions.chosen_network import build_meta_network, measure_seconds_per_image
+from headswap.ui.sessions.chosen_network import build_meta_network, count_flops_per_image, measure_seconds_per_image
 from headswap.ui.sessions.run import Run
 from headswap.ui.sessions.session import Session
 from headswap.ui.sessions.state import ModelChoice
@@ -229,7 +229,8 @@ def _reading_time_text(session: Session, images: LabelledImages) -> str:
     run = _last_run(session)
     if run and run.frozen_pass and run.frozen_pass.done == run.frozen_pass.total:
         return f"took this machine <b>{format_duration(run.frozen_pass.seconds)}</b> the last time"
-    bound = max_reading_seconds(images, measure_seconds_per_image(session.choice.backbone))
+    backbone = session.choice.backbone
+    bound = max_reading_seconds(images, measure_seconds_per_image(backbone), count_flops_per_image(backbone))
     return f"takes this machine <b>{format_duration(bound)} at most</b>"
 
 
