@@ -304,7 +304,7 @@ def test_advice_comes_from_the_images_and_from_this_machine(visitor, monkeypatch
     assert told.endswith(f"takes this machine {round((4 * learned + checked) * 0.5)} s at most.")
     choose(visitor, "lda", backbone="resnet18")
     assert text_of(model_step.render_advice(visitor)).endswith(
-        f"machine {round((learned + checked) * 50 / 60)} min at most."
+        f"machine {round((4 * learned + checked) * 50 / 60)} min at most."
     )
     assert model_step.render_advice(Session()) == ""
 
