@@ -81,30 +81,12 @@ class StagedNetwork:
         """
         if not is_map_input:
             return (get_in_features(self),)
-        return tuple(self.flatten_positions(self._forward_on_meta_device(1, size)).shape[1:])
-
-    def count_flops(self, size: int) -> int:
-        """Count the floating-point operations of the stages for one image, on the meta device.
-
-        A multiplication and an addition are two; convolutions, matrix products and attention count, nothing else does.
-
-        Args:
-            size: pixels a side of the square image.
-        """
-        from torch.utils.flop_counter import FlopCounterMode  # not with torch itself
-
-        with FlopCounterMode(display=False) as counter:
-            self._forward_on_meta_device(2, size)  # two images, because norms in training mode refuse a single one
-        flops: int = counter.get_total_flops() // 2
-        return flops
-
-    def _forward_on_meta_device(self, num_images: int, size: int) -> Tensor:
         tensors = chain(self.stages.named_parameters(), self.stages.named_buffers())
         shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
-        images = torch.empty(num_images, 3, size, size, device="meta")
+        image = torch.empty(1, 3, size, size, device="meta")
         with torch.no_grad():
-            features: Tensor = torch.func.functional_call(self.stages, shapes, (images,))
-        return features
+            features = torch.func.functional_call(self.stages, shapes, (image,))
+        return tuple(self.flatten_positions(features).shape[1:])
 
 
 def flatten_positions(features: Tensor, channel_dim: int) -> Tensor:

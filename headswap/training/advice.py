@@ -80,7 +80,7 @@ def choose_num_views(num_images: int, flops_per_image: int) -> int:
 
     Args:
         num_images: in the dataset.
-        flops_per_image: floating-point operations of the stages.
+        flops_per_image: floating-point operations of the backbone.
     """
     views = 4 if num_images < MANY_IMAGES else 2
     while views > 1 and num_images * views * flops_per_image > MAX_FROZEN_PASS_FLOPS:
