@@ -233,7 +233,8 @@ def _keep_other_weights(model: Classifier, kept: Kept | None, name: OtherWeights
         sentence = f"Kept {what} instead: {metrics.correct} of {metrics.total} validation images right."
     else:
         sentence = f"This training has no other weights to keep that are called {name.value}; nothing was changed."
-    print_text_or_json(sentence, as_json, event="Restored", candidate=name.value, sentence=sentence)
+    fields = {"candidate": name.value, "restored": metrics is not None, "sentence": sentence}
+    print_text_or_json(sentence, as_json, event="Restored", **fields)
 
 
 def _save_and_classify(
